@@ -1,0 +1,106 @@
+import type { TaskState } from '../protocol/catalogue.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import type { Priority } from '../protocol/priority.ts';
+import type { RunContext } from './run-machine.ts';
+import type { TaskContext } from './task-machine.ts';
+
+/*
+ * Rows to query by, computed from the actors' states and written in the same commit: they cannot disagree with
+ * them. Field by field they are what the store's tables `runs`, `tasks` and `attempts` hold.
+ */
+
+/** A run's states as the outside sees them. */
+export const RUN_STATES = [
+  'running',
+  'blocked',
+  'paused',
+  'cancelling',
+  'cancelled',
+  'done',
+] as const;
+export type RunState = (typeof RUN_STATES)[number];
+
+interface Actor<Context> {
+  readonly value: JsonValue;
+  readonly context: Context;
+  readonly at: number;
+}
+
+const topLevel = (value: JsonValue): string =>
+  typeof value === 'string' ? value : (Object.keys(value as object)[0] ?? '');
+
+export function projectRun({ value, context, at }: Actor<RunContext>) {
+  const row = {
+    run: context.run,
+    title: context.title,
+    state: topLevel(value),
+    total: context.total,
+    createdAt: context.createdAt,
+    updatedAt: at,
+    endedAt: context.endedAt,
+    detailsJson: JSON.stringify({
+      counts: context.counts,
+      reason: context.reason,
+      specHash: context.specHash,
+    }),
+  };
+  return [{ table: 'runs' as const, row }];
+}
+
+/** What a task's row carries besides its columns. */
+export interface TaskDetails {
+  readonly dependsOn: readonly string[];
+  readonly gatekeeper: string;
+  readonly cause: 'work' | 'infrastructure' | null;
+  readonly question: TaskContext['question'];
+  readonly artifact: string | null;
+  readonly commit: string | null;
+  readonly startedAt: number | null;
+}
+
+export function projectTask({ value, context, at }: Actor<TaskContext>) {
+  const { spec, last } = context;
+  const details: TaskDetails = {
+    dependsOn: spec.dependsOn,
+    gatekeeper: spec.gatekeeper,
+    cause: context.cause,
+    question: context.question,
+    artifact: last?.evidence?.artifact ?? null,
+    commit: last?.evidence?.commit ?? null,
+    startedAt: last?.startedAt ?? null,
+  };
+  const row = {
+    run: spec.run,
+    task: spec.id,
+    title: spec.title,
+    state: topLevel(value) as TaskState,
+    agent: context.agent,
+    priority: spec.priority as Priority,
+    unblocks: spec.dependants.length,
+    position: spec.position,
+    attempts: context.attempt,
+    reason: context.reason,
+    updatedAt: at,
+    detailsJson: JSON.stringify(details),
+  };
+  const tasks = { table: 'tasks' as const, row };
+  if (last === null) return [tasks];
+  const attempts = {
+    table: 'attempts' as const,
+    row: {
+      run: spec.run,
+      task: spec.id,
+      attempt: last.attempt,
+      outcome: last.outcome,
+      reason: last.reason,
+      startedAt: last.startedAt,
+      endedAt: last.endedAt,
+      detailsJson: JSON.stringify({
+        stage: last.stage,
+        summary: last.summary,
+        evidence: last.evidence,
+      }),
+    },
+  };
+  return [tasks, attempts];
+}

@@ -1,0 +1,370 @@
+import { assign, fromPromise, setup } from 'xstate';
+import { taskAddress } from '../protocol/address.ts';
+import type { Answer, Inbound, TaskPhase } from '../protocol/catalogue.ts';
+import { durableActions } from '../protocol/commands.ts';
+import type { Failure } from '../protocol/errors.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import type { Meta } from '../protocol/message.ts';
+
+export interface RunInput {
+  readonly run: string;
+  readonly title: string;
+  readonly createdAt: number;
+  /** Hash of what the run was started with: starting it again with the same is harmless, with other tasks an error. */
+  readonly specHash: string;
+  /** How many tasks begin in each phase. */
+  readonly counts: Readonly<Partial<Record<TaskPhase, number>>>;
+  /** Agent → tasks it may have at once. */
+  readonly slots: Readonly<Record<string, number>>;
+  /** Tasks in flight at once, over all agents. */
+  readonly concurrency: number;
+}
+
+export interface RunContext extends RunInput {
+  readonly counts: Readonly<Record<TaskPhase, number>>;
+  readonly total: number;
+  /** Ends of tasks that dependants have been told and not yet heard: until then more may become ready. */
+  readonly unheard: number;
+  /** Tasks in flight: task → the agent whose place it holds, null while it is verified. At most `concurrency`. */
+  readonly claimed: Readonly<Record<string, string | null>>;
+  /** Something became ready while a claim was under way. */
+  readonly again: boolean;
+  readonly endedAt: number | null;
+  readonly reason: string | null;
+  /** Where cancelling has got to, in the order of the tasks. */
+  readonly cancelledUpTo: number;
+}
+
+/** What `claim` is given, and what it returns. */
+export interface ClaimInput {
+  readonly run: string;
+  readonly slots: Readonly<Record<string, number>>;
+  readonly total: number;
+}
+export type ClaimOutput = readonly { readonly task: string; readonly agent: string }[];
+
+/** What `listOpen` is given, and what it returns. */
+export interface ListInput {
+  readonly run: string;
+  readonly afterPosition: number;
+}
+export type ListOutput = {
+  readonly tasks: readonly string[];
+  /** The position of the last one; null when there are no more. */
+  readonly upTo: number | null;
+};
+
+type EffectDone = {
+  readonly type: `xstate.done.actor.${string}`;
+  readonly output: JsonValue;
+  readonly meta: Meta;
+};
+type EffectError = {
+  readonly type: `xstate.error.actor.${string}`;
+  readonly error: Failure;
+  readonly meta: Meta;
+};
+export type RunEvent = Inbound<'run'> | Answer<'task.claim'> | EffectDone | EffectError;
+
+const NO_COUNTS: Record<TaskPhase, number> = {
+  waiting: 0,
+  ready: 0,
+  active: 0,
+  verifying: 0,
+  delayed: 0,
+  person: 0,
+  stuck: 0,
+  done: 0,
+  cancelled: 0,
+};
+
+const CLAIM_WITHIN_MS = 3_600_000;
+/** A store that cannot be read is asked again after so long. */
+const STORE_RETRY_MS = 1_000;
+
+const notProvided = async (): Promise<JsonValue> => {
+  throw new Error('This effect is provided by src/actors.');
+};
+
+const durable = setup({
+  types: {
+    context: {} as RunContext,
+    events: {} as RunEvent,
+    input: {} as RunInput,
+  },
+  actors: {
+    /** Claims ready tasks in the store: priority, then how many they unblock, then age. */
+    claim: fromPromise<JsonValue, ClaimInput>(notProvided),
+    /** Lists tasks that have not ended, some at a time. */
+    listOpen: fromPromise<JsonValue, ListInput>(notProvided),
+  },
+  actions: durableActions,
+});
+
+const base = durable.extend({
+  actions: {
+    count: assign(({ context, event }) => {
+      if (event.type !== 'run.taskChanged') return {};
+      const { from, to } = event;
+      const unheard = context.unheard + event.telling - event.heard;
+      if (from === to) return { unheard };
+      const counts = {
+        ...context.counts,
+        [from]: context.counts[from] - 1,
+        [to]: context.counts[to] + 1,
+      };
+      return { counts, unheard };
+    }),
+    /** A claimed task that does not work (any more) gives its place back. */
+    giveBack: assign(({ context, event }) => {
+      if (event.type !== 'run.taskChanged') return {};
+      const { to } = event;
+      if (to === 'active' || to === 'ready') return {};
+      if (to === 'verifying' && event.task in context.claimed) {
+        return { claimed: { ...context.claimed, [event.task]: null } };
+      }
+      return { claimed: without(context, event.task) };
+    }),
+    claimRefused: assign(({ context, event }) => {
+      if (event.type !== 'task.claim:err') return {};
+      return { claimed: without(context, event.meta.request?.slice('claim:'.length) ?? '') };
+    }),
+    sendClaims: durable.enqueueActions(({ context, event, enqueue }) => {
+      const output = ('output' in event ? event.output : []) as unknown as ClaimOutput;
+      if (output.length === 0) return;
+      const claimed = { ...context.claimed };
+      for (const { task, agent } of output) {
+        claimed[task] = agent;
+        enqueue({
+          type: 'request',
+          params: {
+            to: taskAddress(context.run, task),
+            id: `claim:${task}`,
+            timeoutMs: CLAIM_WITHIN_MS,
+            message: { type: 'task.claim' },
+          },
+        });
+      }
+      enqueue.assign({ claimed });
+    }),
+    lookAgain: assign({ again: true }),
+    looked: assign({ again: false }),
+    notePaused: assign(({ event }) =>
+      event.type === 'run.pause' ? { reason: `Paused by ${event.by}.` } : {},
+    ),
+    noteCancel: assign(({ event }) =>
+      event.type === 'run.cancel' ? { reason: event.reason, cancelledUpTo: -1 } : {},
+    ),
+    clearReason: assign({ reason: null }),
+    cancelListed: durable.enqueueActions(({ context, event, enqueue }) => {
+      const output = ('output' in event ? event.output : null) as unknown as ListOutput | null;
+      if (output === null) return;
+      for (const task of output.tasks) {
+        enqueue({
+          type: 'send',
+          params: {
+            to: taskAddress(context.run, task),
+            message: {
+              type: 'task.cancel',
+              by: 'run',
+              reason: context.reason ?? 'The run was cancelled.',
+            },
+          },
+        });
+      }
+      if (output.upTo !== null) enqueue.assign({ cancelledUpTo: output.upTo });
+    }),
+    noteEnd: assign(({ event }) => ({ endedAt: event.meta.at })),
+    noteWhatItWaitsFor: assign(({ context }) => ({ reason: waitsFor(context.counts) })),
+  },
+  guards: {
+    hasEnded: ({ context }) => context.counts.done + context.counts.cancelled === context.total,
+    allCancelled: ({ context }) => context.counts.done + context.counts.cancelled === context.total,
+    /** There is something to claim and room to do it. */
+    canClaim: ({ context }) => context.counts.ready > unansweredClaims(context) && hasRoom(context),
+    looksAgain: ({ context }) => context.again,
+    /** Nothing moves by itself any more. */
+    standsStill: ({ context }) =>
+      context.counts.ready === 0 &&
+      context.counts.active === 0 &&
+      context.counts.verifying === 0 &&
+      context.counts.delayed === 0 &&
+      context.unheard === 0 &&
+      context.counts.person + context.counts.stuck + context.counts.waiting > 0,
+    moves: ({ context }) =>
+      context.counts.ready +
+        context.counts.active +
+        context.counts.verifying +
+        context.counts.delayed >
+      0,
+    hasMore: ({ event }) =>
+      'output' in event && (event.output as unknown as ListOutput).upTo !== null,
+  },
+  delays: { storeRetry: STORE_RETRY_MS },
+});
+
+const changed = { actions: ['count', 'giveBack'] } as const;
+
+/**
+ * A run: hands ready tasks to agents until every task has ended.
+ *
+ *     running: idle ⇄ claiming   ─nothing moves by itself→ blocked ─something does→ running
+ *        │ pause ⇄ paused           │ all tasks ended → done
+ *        └ cancel → cancelling → cancelled
+ *
+ * It keeps counts, not lists: its state does not grow with the number of tasks, so neither does the cost of a turn.
+ * Which task is next is asked of the store (`claim`), in one atomic step.
+ */
+export const runMachine = base.createMachine({
+  id: 'run',
+  context: ({ input }) => {
+    const counts = { ...NO_COUNTS, ...input.counts };
+    return {
+      ...input,
+      counts,
+      total: Object.values(counts).reduce((sum, count) => sum + count, 0),
+      unheard: 0,
+      claimed: {},
+      again: false,
+      endedAt: null,
+      reason: null,
+      cancelledUpTo: -1,
+    };
+  },
+  initial: 'running',
+  on: {
+    'run.taskChanged': changed,
+    'task.claim:err': { actions: 'claimRefused' },
+  },
+  states: {
+    running: {
+      initial: 'idle',
+      entry: 'clearReason',
+      on: {
+        'run.pause': { target: 'paused', actions: 'notePaused' },
+        'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
+      },
+      states: {
+        idle: {
+          always: [
+            { guard: 'hasEnded', target: '#run.done' },
+            { guard: 'canClaim', target: 'claiming' },
+            { guard: 'standsStill', target: '#run.blocked' },
+          ],
+        },
+        claiming: {
+          entry: 'looked',
+          invoke: {
+            id: 'claim',
+            src: 'claim',
+            input: ({ context }) => claimInput(context),
+            onDone: [
+              { guard: 'looksAgain', target: 'settling', actions: 'sendClaims' },
+              { target: 'waiting', actions: 'sendClaims' },
+            ],
+            onError: 'holding',
+          },
+          on: { 'run.taskChanged': { actions: ['count', 'giveBack', 'lookAgain'] } },
+        },
+        /** Something changed while it claimed: look once more. */
+        settling: { always: 'idle' },
+        /** Claimed what there was; the next change decides. */
+        waiting: {
+          always: { guard: 'hasEnded', target: '#run.done' },
+          on: {
+            'run.taskChanged': { target: 'idle', actions: ['count', 'giveBack'] },
+            'task.claim:err': { target: 'idle', actions: 'claimRefused' },
+          },
+        },
+        holding: { after: { storeRetry: 'idle' } },
+      },
+    },
+    blocked: {
+      entry: 'noteWhatItWaitsFor',
+      always: [
+        { guard: 'hasEnded', target: 'done' },
+        { guard: 'moves', target: 'running' },
+      ],
+      on: {
+        'run.taskChanged': { actions: ['count', 'giveBack', 'noteWhatItWaitsFor'] },
+        'run.pause': { target: 'paused', actions: 'notePaused' },
+        'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
+      },
+    },
+    /** Starts nothing new; what runs goes on to its end. */
+    paused: {
+      always: { guard: 'hasEnded', target: 'done' },
+      on: {
+        'run.resume': 'running',
+        'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
+      },
+    },
+    cancelling: {
+      initial: 'listing',
+      always: { guard: 'allCancelled', target: 'cancelled' },
+      states: {
+        listing: {
+          invoke: {
+            id: 'listOpen',
+            src: 'listOpen',
+            input: ({ context }) => ({ run: context.run, afterPosition: context.cancelledUpTo }),
+            onDone: [
+              { guard: 'hasMore', target: 'listing', reenter: true, actions: 'cancelListed' },
+              { target: 'awaiting', actions: 'cancelListed' },
+            ],
+            onError: 'holding',
+          },
+        },
+        holding: { after: { storeRetry: 'listing' } },
+        awaiting: {},
+      },
+    },
+    cancelled: { type: 'final', entry: 'noteEnd' },
+    done: { type: 'final', entry: 'noteEnd' },
+  },
+});
+
+function without(context: RunContext, task: string): Readonly<Record<string, string | null>> {
+  if (!(task in context.claimed)) return context.claimed;
+  const { [task]: _gone, ...rest } = context.claimed;
+  return rest;
+}
+
+const inFlight = (context: RunContext): number => Object.keys(context.claimed).length;
+
+/** Claimed tasks that still count as ready, because their first word has not come yet. */
+const unansweredClaims = (context: RunContext): number =>
+  Math.max(0, inFlight(context) - context.counts.active - context.counts.verifying);
+
+function freeSlots(context: RunContext): Record<string, number> {
+  const used: Record<string, number> = {};
+  for (const agent of Object.values(context.claimed)) {
+    if (agent !== null) used[agent] = (used[agent] ?? 0) + 1;
+  }
+  const free: Record<string, number> = {};
+  for (const [agent, slots] of Object.entries(context.slots)) {
+    const left = slots - (used[agent] ?? 0);
+    if (left > 0) free[agent] = left;
+  }
+  return free;
+}
+
+const hasRoom = (context: RunContext): boolean =>
+  inFlight(context) < context.concurrency && Object.keys(freeSlots(context)).length > 0;
+
+function claimInput(context: RunContext): ClaimInput {
+  return {
+    run: context.run,
+    slots: freeSlots(context),
+    total: context.concurrency - inFlight(context),
+  };
+}
+
+/** What a run that stands still waits for, in words. */
+function waitsFor(counts: Readonly<Record<TaskPhase, number>>): string {
+  const parts: string[] = [];
+  if (counts.stuck > 0) parts.push(`${counts.stuck} blocked`);
+  if (counts.person > 0) parts.push(`${counts.person} waiting for a person`);
+  if (counts.waiting > 0) parts.push(`${counts.waiting} waiting for these or staged`);
+  return `Nothing moves by itself: ${parts.join(', ')}.`;
+}

@@ -1,0 +1,1023 @@
+import { assign, fromPromise, setup } from 'xstate';
+import {
+  agentAddress,
+  gatekeeperAddress,
+  overseerAddress,
+  runAddress,
+  taskAddress,
+} from '../protocol/address.ts';
+import type {
+  Answer,
+  Decision,
+  Inbound,
+  Question,
+  TaskPhase,
+  TaskState,
+  WorkOutcome,
+} from '../protocol/catalogue.ts';
+import { durableActions } from '../protocol/commands.ts';
+import type { Failure } from '../protocol/errors.ts';
+import { unitHash } from '../protocol/hash.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import { type Meta, replyTo } from '../protocol/message.ts';
+import type { Priority } from '../protocol/priority.ts';
+import type { Evidence, Verdict } from '../protocol/verdict.ts';
+import { commandsFor } from './commands-for.ts';
+import { backoffMs } from './policies/backoff.ts';
+import { blame } from './policies/failure-class.ts';
+import { errorFingerprint, feedbackFingerprint } from './policies/fingerprint.ts';
+import type { TaskLimits } from './policies/limits.ts';
+import {
+  type AttemptOutcome,
+  assess,
+  emptyProgress,
+  type ProgressRecord,
+  recordOutcome,
+} from './policies/progress.ts';
+import { phaseOf } from './policies/task-phase.ts';
+
+/** What a task is, as it was handed in. Never changes. */
+export interface TaskSpec {
+  readonly run: string;
+  readonly id: string;
+  readonly title: string;
+  readonly agent: string;
+  readonly gatekeeper: string;
+  readonly overseer: string;
+  readonly priority: Priority;
+  readonly dependsOn: readonly string[];
+  /** Tasks of the same run that wait for this one: they are told when it ends. */
+  readonly dependants: readonly string[];
+  readonly input: JsonValue;
+  readonly limits: TaskLimits;
+  readonly staged: boolean;
+  readonly position: number;
+}
+
+/** One try, as it is kept: the current one while it runs, the last one after it. */
+export interface AttemptSummary {
+  readonly attempt: number;
+  readonly startedAt: number;
+  readonly endedAt: number | null;
+  readonly outcome: 'running' | 'accepted' | 'rejected' | 'failed' | 'infrastructure' | 'cancelled';
+  readonly stage: string | null;
+  readonly reason: string | null;
+  readonly evidence: Evidence | null;
+  readonly summary: string | null;
+}
+
+export interface TaskContext {
+  readonly spec: TaskSpec;
+  /** The agent that does it now: the spec's, until somebody reassigns it. */
+  readonly agent: string;
+  readonly staged: boolean;
+  /** Dependencies that are not done yet. */
+  readonly remaining: readonly string[];
+  /** Dependencies that were cancelled and can never be done. */
+  readonly lost: readonly string[];
+  /** Number of the current attempt; counts on through unblocking, unlike the budget. */
+  readonly attempt: number;
+  /** Requests sent, so that each has a number of its own. */
+  readonly asked: number;
+  readonly progress: ProgressRecord;
+  readonly feedback: readonly string[];
+  readonly guidance: readonly string[];
+  readonly answers: Readonly<Record<string, JsonValue>>;
+  readonly question: Question | null;
+  readonly workspace: JsonValue;
+  readonly result: JsonValue;
+  readonly approved: boolean;
+  readonly last: AttemptSummary | null;
+  /** Why it waits, and whose fault it was. */
+  readonly reason: string | null;
+  readonly cause: 'work' | 'infrastructure' | null;
+  readonly next: 'retry' | 'blocked' | 'escalated';
+  readonly retryInMs: number;
+  readonly pauseAsked: boolean;
+  /** The last phase the run was told. */
+  readonly told: TaskPhase;
+  /** Ends of dependencies the run does not know it has heard of. */
+  readonly heard: number;
+}
+
+type Reply = { readonly state: TaskState };
+type EffectDone = {
+  readonly type: `xstate.done.actor.${string}`;
+  readonly output: JsonValue;
+  readonly meta: Meta;
+};
+type EffectError = {
+  readonly type: `xstate.error.actor.${string}`;
+  readonly error: Failure;
+  readonly meta: Meta;
+};
+export type TaskEvent =
+  | Inbound<'task'>
+  | Answer<'agent.work'>
+  | Answer<'gatekeeper.verify'>
+  | Answer<'overseer.escalate'>
+  | EffectDone
+  | EffectError;
+
+/** What `prepare` and `release` are given. */
+export interface WorkspaceInput {
+  readonly run: string;
+  readonly id: string;
+  readonly agent: string;
+  readonly gatekeeper: string;
+  readonly attempt: number;
+  readonly cancelled: boolean;
+}
+
+const MAX_NOTES = 10;
+/** Agents and gatekeepers always answer, for their own work is limited in time; this ends a wait that nothing else ends. */
+const REPLY_WITHIN_MS = 24 * 3_600_000;
+
+const DECIDABLE: readonly TaskState[] = ['escalated', 'awaitingApproval', 'blocked'];
+
+const notProvided = async (): Promise<JsonValue> => {
+  throw new Error('This effect is provided by src/actors.');
+};
+
+const durable = setup({
+  types: {
+    context: {} as TaskContext,
+    events: {} as TaskEvent,
+    input: {} as TaskSpec,
+  },
+  actors: {
+    /** Makes a fresh place to work in; null for tasks that are not code. */
+    prepare: fromPromise<JsonValue, WorkspaceInput>(notProvided),
+    /** Puts the place away. */
+    release: fromPromise<JsonValue, WorkspaceInput>(notProvided),
+  },
+  actions: durableActions,
+});
+
+const command = commandsFor<TaskContext, TaskEvent>();
+
+const base = durable.extend({
+  actions: {
+    /** On entering a state: tells the run, if it makes a difference to it. */
+    tellRun: command(({ context, enqueue }, params: { readonly phase: TaskPhase }) => {
+      const { told, heard, spec } = context;
+      if (told === params.phase && heard === 0) return;
+      const ended = params.phase === 'done' || params.phase === 'cancelled';
+      enqueue({
+        type: 'send',
+        params: {
+          to: runAddress(spec.run),
+          message: {
+            type: 'run.taskChanged',
+            task: spec.id,
+            from: told,
+            to: params.phase,
+            telling: ended && told !== params.phase ? spec.dependants.length : 0,
+            heard,
+          },
+        },
+      });
+      enqueue.assign({ told: params.phase, heard: 0 });
+    }),
+
+    /** Answers a person or the run; nothing happens if the message was no request. */
+    answer: command(({ event, enqueue }, params: Reply) => {
+      enqueue({
+        type: 'reply',
+        params: { to: replyTo(event.meta), type: event.type, reply: { state: params.state } },
+      });
+    }),
+    /** Refuses a request that the state does not allow, and says what state that is. */
+    refuse: command(({ event, enqueue }, params: Reply) => {
+      enqueue({
+        type: 'reply',
+        params: {
+          to: replyTo(event.meta),
+          type: event.type,
+          failure: {
+            code: 'conflict',
+            message: `The task is ${params.state}: "${event.type}" is not possible now.`,
+            retryable: false,
+            context: { state: params.state },
+          },
+        },
+      });
+    }),
+
+    beginAttempt: assign(({ context, event }) => ({
+      attempt: context.attempt + 1,
+      approved: false,
+      result: null,
+      workspace: null,
+      reason: null,
+      cause: null,
+      last: {
+        attempt: context.attempt + 1,
+        startedAt: event.meta.at,
+        endedAt: null,
+        outcome: 'running' as const,
+        stage: null,
+        reason: null,
+        evidence: null,
+        summary: null,
+      },
+    })),
+    countRequest: assign(({ context }) => ({ asked: context.asked + 1 })),
+
+    askAgent: durable.enqueueActions(({ context, enqueue }) => {
+      const { spec } = context;
+      enqueue({
+        type: 'request',
+        params: {
+          to: agentAddress(context.agent),
+          id: 'work',
+          attempt: context.asked,
+          timeoutMs: REPLY_WITHIN_MS,
+          priority: spec.priority,
+          message: {
+            type: 'agent.work',
+            task: taskAddress(spec.run, spec.id),
+            run: spec.run,
+            id: spec.id,
+            title: spec.title,
+            attempt: context.attempt,
+            input: spec.input,
+            feedback: [...context.feedback],
+            guidance: [...context.guidance],
+            answers: { ...context.answers },
+            workspace: context.workspace,
+          },
+        },
+      });
+    }),
+    recallAgent: durable.enqueueActions(({ context, enqueue }) => {
+      enqueue({ type: 'cancelRequest', params: { id: 'work' } });
+      enqueue({
+        type: 'send',
+        params: {
+          to: agentAddress(context.agent),
+          message: {
+            type: 'agent.cancel',
+            task: taskAddress(context.spec.run, context.spec.id),
+            attempt: context.attempt,
+          },
+        },
+      });
+    }),
+    askGatekeeper: durable.enqueueActions(({ context, enqueue }) => {
+      const { spec } = context;
+      enqueue({
+        type: 'request',
+        params: {
+          to: gatekeeperAddress(spec.gatekeeper),
+          id: 'verify',
+          attempt: context.asked,
+          timeoutMs: REPLY_WITHIN_MS,
+          priority: spec.priority,
+          message: {
+            type: 'gatekeeper.verify',
+            task: taskAddress(spec.run, spec.id),
+            run: spec.run,
+            id: spec.id,
+            title: spec.title,
+            attempt: context.attempt,
+            input: spec.input,
+            result: context.result,
+            workspace: context.workspace,
+            approved: context.approved,
+          },
+        },
+      });
+    }),
+    recallGatekeeper: durable.enqueueActions(({ context, enqueue }) => {
+      enqueue({ type: 'cancelRequest', params: { id: 'verify' } });
+      enqueue({
+        type: 'send',
+        params: {
+          to: gatekeeperAddress(context.spec.gatekeeper),
+          message: {
+            type: 'gatekeeper.cancel',
+            task: taskAddress(context.spec.run, context.spec.id),
+            attempt: context.attempt,
+          },
+        },
+      });
+    }),
+    askOverseer: command(
+      ({ context, enqueue }, params: { readonly state: 'escalated' | 'awaitingApproval' }) => {
+        const { spec } = context;
+        enqueue({
+          type: 'request',
+          params: {
+            to: overseerAddress(spec.overseer),
+            id: 'escalate',
+            attempt: context.asked,
+            timeoutMs: REPLY_WITHIN_MS,
+            message: {
+              type: 'overseer.escalate',
+              task: taskAddress(spec.run, spec.id),
+              run: spec.run,
+              id: spec.id,
+              title: spec.title,
+              agent: context.agent,
+              state: params.state,
+              reason: context.reason ?? '',
+              feedback: [...context.feedback],
+              attempts: context.progress.attempts,
+            },
+          },
+        });
+      },
+    ),
+    forgetOverseer: durable.enqueueActions(({ enqueue }) => {
+      enqueue({ type: 'cancelRequest', params: { id: 'escalate' } });
+    }),
+
+    keepWorkspace: assign(({ event }) => ({
+      workspace: 'output' in event ? event.output : null,
+    })),
+    keepResult: assign(({ context, event }) => {
+      const outcome = workOutcome(event);
+      if (outcome?.outcome !== 'submitted') return {};
+      return {
+        result: outcome.result,
+        last: context.last && { ...context.last, summary: outcome.summary ?? null },
+      };
+    }),
+    keepQuestion: assign(({ event }) => {
+      const outcome = workOutcome(event);
+      if (outcome?.outcome !== 'question') return {};
+      return { question: outcome.question, reason: outcome.question.text };
+    }),
+    keepAnswer: assign(({ context, event }) => {
+      if (event.type !== 'task.answer') return {};
+      return {
+        answers: { ...context.answers, [event.question]: event.answer },
+        question: null,
+        reason: null,
+      };
+    }),
+    takeDefaultAnswer: assign(({ context }) => ({
+      answers:
+        context.question?.default === undefined
+          ? context.answers
+          : { ...context.answers, [context.question.id]: context.question.default },
+      question: null,
+      reason: null,
+    })),
+    noteUnanswered: assign(({ context }) => ({
+      reason: `Nobody answered the question "${context.question?.text ?? ''}" in time.`,
+      cause: 'work' as const,
+    })),
+
+    /** The attempt failed before a gatekeeper saw it. */
+    recordFailure: assign(({ context, event }) => {
+      const failure = failureOf(event);
+      return assessed(context, event.meta.at, {
+        kind: blame(failure),
+        reason: failure.message,
+        stage: null,
+        evidence: null,
+        feedback: blame(failure) === 'work' ? [failure.message] : [],
+        errorFingerprint: errorFingerprint(failure.message),
+        changeFingerprint: undefined,
+        countFeedback: false,
+        retryAfterMs: failure.retryAfterMs,
+      });
+    }),
+    recordVerdict: assign(({ context, event }) => {
+      const verdict = verdictOf(event);
+      if (verdict?.verdict === 'rejected') {
+        return assessed(context, event.meta.at, {
+          kind: 'work',
+          reason: verdict.reason,
+          stage: verdict.stage,
+          evidence: verdict.evidence,
+          feedback: verdict.feedback,
+          errorFingerprint: verdict.errorFingerprint,
+          changeFingerprint: verdict.changeFingerprint,
+          countFeedback: true,
+          retryAfterMs: undefined,
+        });
+      }
+      if (verdict?.verdict === 'infrastructure') {
+        return assessed(context, event.meta.at, {
+          kind: 'infrastructure',
+          reason: verdict.reason,
+          stage: null,
+          evidence: verdict.evidence,
+          feedback: [],
+          errorFingerprint: undefined,
+          changeFingerprint: undefined,
+          countFeedback: false,
+          retryAfterMs: verdict.retryAfterMs,
+        });
+      }
+      return {};
+    }),
+    recordAcceptance: assign(({ context, event }) => {
+      const verdict = verdictOf(event);
+      return {
+        reason: null,
+        cause: null,
+        last: context.last && {
+          ...context.last,
+          endedAt: event.meta.at,
+          outcome: 'accepted' as const,
+          evidence: verdict?.evidence ?? null,
+        },
+      };
+    }),
+    recordApprovalNeeded: assign(({ context, event }) => {
+      const verdict = verdictOf(event);
+      const reasons = verdict?.verdict === 'approval_required' ? verdict.reasons : [];
+      return {
+        reason: `Approval is needed: ${reasons.join('; ')}`,
+        last: context.last && { ...context.last, evidence: verdict?.evidence ?? null },
+      };
+    }),
+    recordCancelled: assign(({ context, event }) => ({
+      reason: event.type === 'task.cancel' ? event.reason : 'Cancelled by decision.',
+      last:
+        context.last?.outcome === 'running'
+          ? { ...context.last, endedAt: event.meta.at, outcome: 'cancelled' as const }
+          : context.last,
+    })),
+
+    /** A person or a policy gives it another chance: budgets and streaks start again. */
+    startAgain: assign(({ context, event }) => {
+      const decision = decisionOf(event);
+      return {
+        progress: emptyProgress(),
+        agent:
+          decision?.decision === 'reassign' ? (decision.agent ?? context.agent) : context.agent,
+        guidance:
+          decision?.guidance === undefined
+            ? context.guidance
+            : [...context.guidance, decision.guidance].slice(-MAX_NOTES),
+        remaining: context.remaining.filter((id) => !context.lost.includes(id)),
+        lost: [],
+        reason: null,
+        cause: null,
+        pauseAsked: false,
+        retryInMs: event.type === 'task.unblock' ? (event.delayMs ?? 0) : 0,
+      };
+    }),
+    noteApproval: assign({ approved: true, reason: null }),
+    noteBlockedByDecision: assign(({ event }) => ({
+      reason: decisionOf(event)?.guidance ?? 'Blocked by decision.',
+      cause: 'work' as const,
+    })),
+    dependencyDone: assign(({ context, event }) =>
+      event.type === 'task.dependencyEnded'
+        ? {
+            remaining: context.remaining.filter((id) => id !== event.task),
+            heard: context.heard + 1,
+          }
+        : {},
+    ),
+    dependencyLost: assign(({ context, event }) =>
+      event.type === 'task.dependencyEnded'
+        ? {
+            heard: context.heard + 1,
+            lost: [...context.lost.filter((id) => id !== event.task), event.task],
+            reason: `It depends on "${event.task}", which was cancelled. Retry it to go on without, or cancel it.`,
+            cause: 'work' as const,
+          }
+        : {},
+    ),
+    tellDependants: command(
+      ({ context, enqueue }, params: { readonly outcome: 'done' | 'cancelled' }) => {
+        for (const dependant of context.spec.dependants) {
+          enqueue({
+            type: 'send',
+            params: {
+              to: taskAddress(context.spec.run, dependant),
+              message: {
+                type: 'task.dependencyEnded',
+                task: context.spec.id,
+                outcome: params.outcome,
+              },
+            },
+          });
+        }
+      },
+    ),
+    /** For a state that hearing of a dependency does not change. */
+    sayHeard: durable.enqueueActions(({ context, enqueue }) => {
+      enqueue({
+        type: 'send',
+        params: {
+          to: runAddress(context.spec.run),
+          message: {
+            type: 'run.taskChanged',
+            task: context.spec.id,
+            from: context.told,
+            to: context.told,
+            telling: 0,
+            heard: context.heard,
+          },
+        },
+      });
+      enqueue.assign({ heard: 0 });
+    }),
+    enable: assign({ staged: false }),
+    askPause: assign({ pauseAsked: true }),
+    clearPause: assign({ pauseAsked: false }),
+  },
+  guards: {
+    isStaged: ({ context }) => context.staged,
+    hasLostDependency: ({ context }) => context.lost.length > 0,
+    mustWait: ({ context }) => context.remaining.length > 0,
+    mayRetry: ({ context }) => context.next === 'retry',
+    mustBlock: ({ context }) => context.next === 'blocked',
+    pauseAsked: ({ context }) => context.pauseAsked,
+    isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
+    isQuestion: ({ event }) => workOutcome(event)?.outcome === 'question',
+    hasDefaultAnswer: ({ context }) => context.question?.default !== undefined,
+    asksInTime: ({ context }) => context.question?.timeoutMs !== undefined,
+    isAccepted: ({ event }) => verdictOf(event)?.verdict === 'accepted',
+    needsApproval: ({ event }) => verdictOf(event)?.verdict === 'approval_required',
+    answersTheQuestion: ({ context, event }) =>
+      event.type === 'task.answer' && event.question === context.question?.id,
+    isLastDependency: ({ context, event }) =>
+      event.type === 'task.dependencyEnded' &&
+      event.outcome === 'done' &&
+      context.remaining.every((id) => id === event.task),
+    dependencyIsDone: ({ event }) =>
+      event.type === 'task.dependencyEnded' && event.outcome === 'done',
+    decidesRetry: ({ event }) => ['retry', 'reassign'].includes(decisionOf(event)?.decision ?? ''),
+    decidesApprove: ({ context, event }) =>
+      decisionOf(event)?.decision === 'approve' && context.result !== null,
+    decidesBlock: ({ event }) => decisionOf(event)?.decision === 'block',
+    decidesCancel: ({ event }) => decisionOf(event)?.decision === 'cancel',
+    unblocksLater: ({ event }) => event.type === 'task.unblock' && (event.delayMs ?? 0) > 0,
+  },
+  delays: {
+    backoff: ({ context }) => context.retryInMs,
+    // Without a limit the wait has no end; the timer is not reached within a lifetime.
+    answerTime: ({ context }) => context.question?.timeoutMs ?? 2 ** 45,
+  },
+});
+
+/** Decisions come from people (`task.decide`) and as the overseer's answer; both lead to the same places. */
+const decisions = () => {
+  const branches = (people: boolean) => {
+    const told = (state: TaskState) =>
+      people ? ([{ type: 'answer', params: { state } }] as const) : [];
+    return [
+      {
+        guard: 'decidesRetry',
+        target: '#task.admitting',
+        actions: ['startAgain', ...told('ready')],
+      },
+      {
+        guard: 'decidesApprove',
+        target: '#task.verifying',
+        actions: ['noteApproval', ...told('verifying')],
+      },
+      {
+        guard: 'decidesBlock',
+        target: '#task.blocked',
+        actions: ['noteBlockedByDecision', ...told('blocked')],
+      },
+      {
+        guard: 'decidesCancel',
+        target: '#task.cancelling',
+        actions: ['recordCancelled', ...told('cancelling')],
+      },
+    ] as const;
+  };
+  return { people: branches(true), policy: branches(false) };
+};
+
+const decide = decisions();
+
+/** First a policy is asked; only when it leaves the case undecided does the task wait for a person. */
+const policyThenPerson = {
+  initial: 'asking',
+  states: {
+    asking: {
+      entry: { type: 'tellRun', params: { phase: 'delayed' } },
+      on: {
+        'overseer.escalate:ok': [...decide.policy, { target: 'waiting' }],
+        'overseer.escalate:err': { target: 'waiting' },
+      },
+    },
+    waiting: { entry: { type: 'tellRun', params: { phase: 'person' } } },
+  },
+} as const;
+
+const cancellable = {
+  'task.cancel': {
+    target: 'cancelling',
+    actions: ['recordCancelled', { type: 'answer', params: { state: 'cancelling' } }],
+  },
+} as const;
+
+const pausable = {
+  'task.pause': {
+    target: 'paused',
+    actions: { type: 'answer', params: { state: 'paused' } },
+  },
+} as const;
+
+/** A running attempt is not torn up: the pause holds when it ends. */
+const pausableLater = {
+  'task.pause': {
+    actions: ['askPause', { type: 'answer', params: { state: 'paused' } }],
+  },
+  'task.resume': {
+    actions: ['clearPause', { type: 'answer', params: { state: 'working' } }],
+  },
+} as const;
+
+const refuseIn = (state: TaskState) => {
+  const refuse = { actions: { type: 'refuse', params: { state } } } as const;
+  return {
+    'task.claim': refuse,
+    'task.decide': refuse,
+    'task.answer': refuse,
+    'task.unblock': refuse,
+    'task.pause': refuse,
+    'task.resume': refuse,
+  } as const;
+};
+
+/**
+ * One task, from waiting for others to done or cancelled.
+ *
+ *     waiting ─deps done→ ready ─claimed→ preparing → working → verifying ─accepted→ done
+ *        ▲ staged/enabled    ▲                │infra     │ ▲ question ↔ awaitingInput
+ *        │                   │                ▼          ▼         ▼ rejected     ↔ awaitingApproval
+ *        └────────────────── retrying ◄──── assessing: budget? progress? loop?
+ *                                             │no progress      │out of budget, same feedback
+ *                                             ▼                 ▼
+ *                                          blocked           escalated → retry, approve, block, cancel
+ *        paused (from any state where nothing runs)           cancelling → cancelled
+ *
+ * `done` and `cancelled` are final: what comes later is refused by the host. `blocked` has a reason and can be
+ * undone. Every failed attempt goes through `assessing`, and nothing but a gatekeeper's `accepted` leads to `done`.
+ */
+export const taskMachine = base.createMachine({
+  id: 'task',
+  context: ({ input }) => ({
+    spec: input,
+    agent: input.agent,
+    staged: input.staged,
+    remaining: input.dependsOn,
+    lost: [],
+    attempt: 0,
+    asked: 0,
+    progress: emptyProgress(),
+    feedback: [],
+    guidance: [],
+    answers: {},
+    question: null,
+    workspace: null,
+    result: null,
+    approved: false,
+    last: null,
+    reason: null,
+    cause: null,
+    next: 'retry' as const,
+    retryInMs: 0,
+    pauseAsked: false,
+    told: phaseOf(startState(input)),
+    heard: 0,
+  }),
+  initial: 'admitting',
+  on: {
+    'task.dependencyEnded': [
+      { guard: 'dependencyIsDone', actions: ['dependencyDone', 'sayHeard'] },
+      { actions: ['dependencyLost', 'sayHeard'] },
+    ],
+    'task.enable': { actions: 'enable' },
+  },
+  states: {
+    /** Passed through at once: where does it stand? */
+    admitting: {
+      always: [
+        { guard: 'isStaged', target: 'staged' },
+        { guard: 'hasLostDependency', target: 'blocked' },
+        { guard: 'mustWait', target: 'waiting' },
+        { guard: 'pauseAsked', target: 'paused' },
+        { target: 'ready' },
+      ],
+    },
+    staged: {
+      entry: { type: 'tellRun', params: { phase: 'waiting' } },
+      on: {
+        ...refuseIn('staged'),
+        ...cancellable,
+        ...pausable,
+        'task.enable': { target: 'admitting', actions: 'enable' },
+      },
+    },
+    waiting: {
+      entry: { type: 'tellRun', params: { phase: 'waiting' } },
+      on: {
+        ...refuseIn('waiting'),
+        ...cancellable,
+        ...pausable,
+        'task.dependencyEnded': [
+          { guard: 'isLastDependency', target: 'ready', actions: 'dependencyDone' },
+          { guard: 'dependencyIsDone', actions: ['dependencyDone', 'sayHeard'] },
+          { target: 'blocked', actions: 'dependencyLost' },
+        ],
+      },
+    },
+    ready: {
+      entry: { type: 'tellRun', params: { phase: 'ready' } },
+      on: {
+        ...refuseIn('ready'),
+        ...cancellable,
+        ...pausable,
+        'task.claim': {
+          target: 'preparing',
+          actions: { type: 'answer', params: { state: 'preparing' } },
+        },
+      },
+    },
+    preparing: {
+      entry: ['beginAttempt', { type: 'tellRun', params: { phase: 'active' } }],
+      invoke: {
+        id: 'prepare',
+        src: 'prepare',
+        input: ({ context }) => workspaceInput(context, false),
+        onDone: { target: 'working', actions: 'keepWorkspace' },
+        onError: { target: 'assessing', actions: 'recordFailure' },
+      },
+      on: { ...refuseIn('preparing'), ...cancellable, ...pausableLater },
+    },
+    working: {
+      entry: ['countRequest', 'askAgent', { type: 'tellRun', params: { phase: 'active' } }],
+      on: {
+        ...refuseIn('working'),
+        ...pausableLater,
+        'agent.work:ok': [
+          { guard: 'isSubmission', target: 'verifying', actions: 'keepResult' },
+          { guard: 'isQuestion', target: 'awaitingInput', actions: 'keepQuestion' },
+        ],
+        'agent.work:err': { target: 'assessing', actions: 'recordFailure' },
+        'task.cancel': {
+          target: 'cancelling',
+          actions: [
+            'recallAgent',
+            'recordCancelled',
+            { type: 'answer', params: { state: 'cancelling' } },
+          ],
+        },
+      },
+    },
+    awaitingInput: {
+      entry: { type: 'tellRun', params: { phase: 'person' } },
+      after: {
+        answerTime: [
+          { guard: 'hasDefaultAnswer', target: 'working', actions: 'takeDefaultAnswer' },
+          { guard: 'asksInTime', target: 'escalated', actions: 'noteUnanswered' },
+        ],
+      },
+      on: {
+        ...refuseIn('awaitingInput'),
+        ...cancellable,
+        'task.answer': [
+          {
+            guard: 'answersTheQuestion',
+            target: 'working',
+            actions: ['keepAnswer', { type: 'answer', params: { state: 'working' } }],
+          },
+          { actions: { type: 'refuse', params: { state: 'awaitingInput' } } },
+        ],
+      },
+    },
+    verifying: {
+      entry: ['countRequest', 'askGatekeeper', { type: 'tellRun', params: { phase: 'verifying' } }],
+      on: {
+        ...refuseIn('verifying'),
+        ...pausableLater,
+        'gatekeeper.verify:ok': [
+          { guard: 'isAccepted', target: 'done', actions: 'recordAcceptance' },
+          { guard: 'needsApproval', target: 'awaitingApproval', actions: 'recordApprovalNeeded' },
+          { target: 'assessing', actions: 'recordVerdict' },
+        ],
+        'gatekeeper.verify:err': { target: 'assessing', actions: 'recordFailure' },
+        'task.cancel': {
+          target: 'cancelling',
+          actions: [
+            'recallGatekeeper',
+            'recordCancelled',
+            { type: 'answer', params: { state: 'cancelling' } },
+          ],
+        },
+      },
+    },
+    /** Passed through at once: which budget, is there progress, is it a loop? */
+    assessing: {
+      always: [
+        { guard: 'mustBlock', target: 'blocked' },
+        { guard: 'mayRetry', target: 'retrying' },
+        { target: 'escalated' },
+      ],
+    },
+    retrying: {
+      entry: { type: 'tellRun', params: { phase: 'delayed' } },
+      after: { backoff: 'admitting' },
+      on: {
+        ...refuseIn('retrying'),
+        ...cancellable,
+        ...pausable,
+        'task.unblock': {
+          target: 'admitting',
+          actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
+        },
+      },
+    },
+    blocked: {
+      entry: { type: 'tellRun', params: { phase: 'stuck' } },
+      on: {
+        ...refuseIn('blocked'),
+        ...cancellable,
+        'task.unblock': [
+          {
+            guard: 'unblocksLater',
+            target: 'retrying',
+            actions: ['startAgain', { type: 'answer', params: { state: 'retrying' } }],
+          },
+          {
+            target: 'admitting',
+            actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
+          },
+        ],
+        'task.decide': [
+          ...decide.people,
+          { actions: { type: 'refuse', params: { state: 'blocked' } } },
+        ],
+      },
+    },
+    escalated: {
+      ...policyThenPerson,
+      entry: ['countRequest', { type: 'askOverseer', params: { state: 'escalated' } }],
+      exit: 'forgetOverseer',
+      on: {
+        ...refuseIn('escalated'),
+        ...cancellable,
+        'task.unblock': {
+          target: 'admitting',
+          actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
+        },
+        'task.decide': [
+          ...decide.people,
+          { actions: { type: 'refuse', params: { state: 'escalated' } } },
+        ],
+      },
+    },
+    awaitingApproval: {
+      ...policyThenPerson,
+      entry: ['countRequest', { type: 'askOverseer', params: { state: 'awaitingApproval' } }],
+      exit: 'forgetOverseer',
+      on: {
+        ...refuseIn('awaitingApproval'),
+        ...cancellable,
+        'task.decide': [
+          ...decide.people,
+          { actions: { type: 'refuse', params: { state: 'awaitingApproval' } } },
+        ],
+      },
+    },
+    paused: {
+      entry: { type: 'tellRun', params: { phase: 'person' } },
+      on: {
+        ...refuseIn('paused'),
+        ...cancellable,
+        'task.resume': {
+          target: 'admitting',
+          actions: ['clearPause', { type: 'answer', params: { state: 'ready' } }],
+        },
+      },
+    },
+    cancelling: {
+      entry: { type: 'tellRun', params: { phase: 'active' } },
+      invoke: {
+        id: 'release',
+        src: 'release',
+        input: ({ context }) => workspaceInput(context, true),
+        onDone: 'cancelled',
+        // What could not be put away is queued by the effect itself; it does not hold up the end.
+        onError: 'cancelled',
+      },
+      on: {
+        ...refuseIn('cancelling'),
+        'task.cancel': { actions: { type: 'answer', params: { state: 'cancelling' } } },
+      },
+    },
+    /** The end. Not `final` for the host: it still says that it has heard how its dependencies ended. */
+    cancelled: {
+      entry: [
+        { type: 'tellRun', params: { phase: 'cancelled' } },
+        { type: 'tellDependants', params: { outcome: 'cancelled' } },
+      ],
+      on: {
+        ...refuseIn('cancelled'),
+        'task.cancel': { actions: { type: 'answer', params: { state: 'cancelled' } } },
+      },
+    },
+    done: {
+      type: 'final',
+      entry: [
+        { type: 'tellRun', params: { phase: 'done' } },
+        { type: 'tellDependants', params: { outcome: 'done' } },
+      ],
+    },
+  },
+});
+
+/** The state a new task is in after its initial turn; the run that made it knows, and need not be told. */
+export function startState(spec: TaskSpec): TaskState {
+  if (spec.staged) return 'staged';
+  return spec.dependsOn.length > 0 ? 'waiting' : 'ready';
+}
+
+/** Whether a decision can be given to a task in this state. */
+export const isDecidable = (state: TaskState): boolean => DECIDABLE.includes(state);
+
+function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInput {
+  const { run, id, gatekeeper } = context.spec;
+  return { run, id, agent: context.agent, gatekeeper, attempt: context.attempt, cancelled };
+}
+
+function workOutcome(event: TaskEvent): WorkOutcome | undefined {
+  return event.type === 'agent.work:ok' ? event.reply : undefined;
+}
+
+function verdictOf(event: TaskEvent): Verdict | undefined {
+  return event.type === 'gatekeeper.verify:ok' ? event.reply : undefined;
+}
+
+function failureOf(event: TaskEvent): Failure {
+  if ('failure' in event) return event.failure;
+  if ('error' in event) return event.error;
+  return { code: 'internal', message: `Unexpected "${event.type}".`, retryable: false };
+}
+
+function decisionOf(
+  event: TaskEvent,
+): { decision: Decision; guidance?: string | undefined; agent?: string | undefined } | undefined {
+  if (event.type === 'task.decide') return event;
+  if (event.type === 'overseer.escalate:ok' && event.reply.decision !== 'none') return event.reply;
+  return undefined;
+}
+
+interface FailedAttempt {
+  readonly kind: 'work' | 'infrastructure';
+  readonly reason: string;
+  readonly stage: string | null;
+  readonly evidence: Evidence | null;
+  readonly feedback: readonly string[];
+  readonly errorFingerprint: string | undefined;
+  readonly changeFingerprint: string | undefined;
+  /** Only a gatekeeper's feedback makes a feedback loop. */
+  readonly countFeedback: boolean;
+  readonly retryAfterMs: number | undefined;
+}
+
+/** The context after a failed attempt: recorded, judged, and with the wait that follows. */
+function assessed(context: TaskContext, at: number, failed: FailedAttempt): Partial<TaskContext> {
+  const outcome: AttemptOutcome = {
+    kind: failed.kind,
+    errorFingerprint: failed.errorFingerprint,
+    changeFingerprint: failed.changeFingerprint,
+    feedbackFingerprint: failed.countFeedback ? feedbackFingerprint(failed.feedback) : undefined,
+  };
+  const { spec } = context;
+  const progress = recordOutcome(context.progress, outcome);
+  const assessment = assess(progress, spec.limits);
+  const policy = failed.kind === 'work' ? spec.limits.backoff : spec.limits.infrastructureBackoff;
+  const failures = failed.kind === 'work' ? progress.attempts : progress.infrastructureStreak;
+  const unit = unitHash(`${spec.run}/${spec.id}:${context.attempt}`);
+  return {
+    progress,
+    next: assessment.next,
+    cause: failed.kind,
+    reason:
+      assessment.next === 'retry' ? failed.reason : `${assessment.reason} Last: ${failed.reason}`,
+    retryInMs: Math.max(backoffMs(policy, failures, unit), failed.retryAfterMs ?? 0),
+    feedback:
+      failed.kind === 'work'
+        ? [...context.feedback, ...failed.feedback].slice(-MAX_NOTES)
+        : context.feedback,
+    last: context.last && {
+      ...context.last,
+      endedAt: at,
+      outcome:
+        failed.kind === 'infrastructure'
+          ? ('infrastructure' as const)
+          : failed.countFeedback
+            ? ('rejected' as const)
+            : ('failed' as const),
+      stage: failed.stage,
+      reason: failed.reason,
+      evidence: failed.evidence,
+    },
+  };
+}

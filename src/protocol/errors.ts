@@ -1,0 +1,201 @@
+import type { JsonObject, JsonValue } from './json.ts';
+
+/**
+ * Every error Troupe throws or returns has one of these codes. The number is the exit code of the
+ * `troupe` command for it (10-14 outside services, 20-24 the caller, 30-34 policy, 40-42 ourselves).
+ */
+export const EXIT_CODES = {
+  rate_limited: 10,
+  timeout: 11,
+  network: 12,
+  unavailable: 13,
+  upstream: 14,
+  validation: 20,
+  not_found: 21,
+  conflict: 22,
+  lock_conflict: 23,
+  idempotency_conflict: 24,
+  policy: 30,
+  approval_required: 31,
+  quota: 32,
+  unauthorized: 33,
+  forbidden: 34,
+  internal: 40,
+  configuration: 41,
+  unhandled: 42,
+} as const;
+
+export type ErrorCode = keyof typeof EXIT_CODES;
+
+/** Trying the same thing again may help with these, and only with these. */
+const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
+  'rate_limited',
+  'timeout',
+  'network',
+  'unavailable',
+  'upstream',
+  'lock_conflict',
+]);
+
+/** An error as data: what may be stored, sent and shown. */
+export interface Failure {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly retryable: boolean;
+  readonly retryAfterMs?: number;
+  readonly context?: JsonObject;
+}
+
+export interface TroupeErrorOptions {
+  readonly cause?: unknown;
+  /** Facts that help: ids, paths, limits. JSON only, no secrets. */
+  readonly context?: JsonObject;
+  readonly retryAfterMs?: number;
+  /** Overrides what the code says, when the thrower knows better. */
+  readonly retryable?: boolean;
+}
+
+/** The base of every error that Troupe throws on purpose. Its message is one a user can act on. */
+export class TroupeError extends Error {
+  readonly code: ErrorCode;
+  readonly retryable: boolean;
+  readonly retryAfterMs: number | undefined;
+  readonly context: JsonObject;
+
+  constructor(code: ErrorCode, message: string, options: TroupeErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = new.target.name;
+    this.code = code;
+    this.retryable = options.retryable ?? RETRYABLE.has(code);
+    this.retryAfterMs = options.retryAfterMs;
+    this.context = options.context ?? {};
+  }
+
+  get exitCode(): number {
+    return EXIT_CODES[this.code];
+  }
+
+  toFailure(): Failure {
+    return {
+      code: this.code,
+      message: this.message,
+      retryable: this.retryable,
+      ...(this.retryAfterMs === undefined ? {} : { retryAfterMs: this.retryAfterMs }),
+      ...(Object.keys(this.context).length === 0 ? {} : { context: this.context }),
+    };
+  }
+
+  /** The row an audit log keeps of it: never the stack, never the cause's message. */
+  toAuditEvent(at: number): JsonObject {
+    return { type: 'error', at, name: this.name, ...this.toFailure() } as JsonObject;
+  }
+}
+
+/** Bad input from a user, a file, a model or the network: what was expected, what came, where, what to do. */
+export class ValidationError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('validation', message, options);
+  }
+}
+
+/** A setting or a definition the program was given cannot work. */
+export class ConfigurationError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('configuration', message, options);
+  }
+}
+
+/** Nothing has this name or address. */
+export class NotFoundError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('not_found', message, options);
+  }
+}
+
+/** The thing exists already, or is in a state that does not allow this. */
+export class ConflictError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('conflict', message, options);
+  }
+}
+
+/** Somebody else holds it. The message names the holder. */
+export class LockConflictError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('lock_conflict', message, options);
+  }
+}
+
+/** The receiver has as many messages waiting as it may. Nothing was stored; send again later. */
+export class MailboxFullError extends TroupeError {
+  constructor(address: string, limit: number) {
+    super('unavailable', `The mailbox of ${address} is full (${limit} messages wait there).`, {
+      context: { address, limit },
+    });
+  }
+}
+
+/** No answer came before the deadline. */
+export class TimeoutError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('timeout', message, options);
+  }
+}
+
+/** The work was called off. Not a failure of whoever did it. */
+export class CancelledError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('conflict', message, { ...options, retryable: false });
+  }
+}
+
+/** The runtime has stopped, or stops now: the call was not carried out, or its answer will not come. */
+export class StoppedError extends TroupeError {
+  constructor(message = 'The runtime has stopped.', options: TroupeErrorOptions = {}) {
+    super('unavailable', message, { ...options, retryable: false });
+  }
+}
+
+/** Turns whatever was thrown into data. Retryability comes from codes and classes, never from words in the text. */
+export function toFailure(error: unknown): Failure {
+  if (error instanceof TroupeError) return error.toFailure();
+  if (error instanceof Error) {
+    const code = (error as { code?: unknown }).code;
+    const network = typeof code === 'string' && NETWORK_CODES.has(code);
+    return {
+      code: network ? 'network' : 'unhandled',
+      message: error.message === '' ? error.name : error.message,
+      retryable: network,
+      context: { name: error.name, ...(typeof code === 'string' ? { cause: code } : {}) },
+    };
+  }
+  return { code: 'unhandled', message: describeThrown(error), retryable: false };
+}
+
+/** The error a failure came from, as far as it can be rebuilt. */
+export function fromFailure(failure: Failure): TroupeError {
+  return new TroupeError(failure.code, failure.message, {
+    retryable: failure.retryable,
+    ...(failure.context === undefined ? {} : { context: failure.context }),
+    ...(failure.retryAfterMs === undefined ? {} : { retryAfterMs: failure.retryAfterMs }),
+  });
+}
+
+const NETWORK_CODES: ReadonlySet<string> = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'EAI_AGAIN',
+  'ENETUNREACH',
+  'EHOSTUNREACH',
+]);
+
+function describeThrown(thrown: unknown): string {
+  if (typeof thrown === 'string') return thrown;
+  try {
+    return `A value that is not an Error was thrown: ${JSON.stringify(thrown as JsonValue)}`;
+  } catch {
+    return 'A value that is not an Error was thrown.';
+  }
+}

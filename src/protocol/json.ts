@@ -1,0 +1,85 @@
+/** What may be stored or sent: exactly what survives `JSON.parse(JSON.stringify(x))` unchanged. */
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | JsonObject;
+export interface JsonObject {
+  readonly [key: string]: JsonValue | undefined;
+}
+
+/** Deeper than this is refused: `JSON.stringify` overflows the stack at about 20 000 levels. */
+const MAX_DEPTH = 500;
+
+/** A value that JSON would drop or change, and where it is. */
+export interface JsonProblem {
+  /** Dotted path from the root, for example `context.items[3].when`. */
+  readonly path: string;
+  /** What was found there, in words: `a Date`, `NaN`, `a function`. */
+  readonly found: string;
+}
+
+/**
+ * Finds the first part of `value` that would not survive a JSON round trip.
+ * A property that is `undefined` is fine (JSON leaves it out); `undefined` in an array is not (it becomes null).
+ * @returns undefined when the whole value is JSON.
+ */
+export function findNonJson(value: unknown, root = 'value'): JsonProblem | undefined {
+  return visit(value, root, new Set(), 0);
+}
+
+function visit(
+  value: unknown,
+  path: string,
+  ancestors: Set<object>,
+  depth: number,
+): JsonProblem | undefined {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return undefined;
+    case 'number':
+      if (Number.isFinite(value) && !Object.is(value, -0)) return undefined;
+      return { path, found: Object.is(value, -0) ? '-0' : String(value) };
+    case 'object':
+      break;
+    case 'undefined':
+      return { path, found: 'undefined' };
+    case 'bigint':
+      return { path, found: 'a BigInt' };
+    default:
+      return { path, found: `a ${typeof value}` };
+  }
+  if (value === null) return undefined;
+  if (depth > MAX_DEPTH) return { path, found: `more than ${MAX_DEPTH} levels of nesting` };
+  if (ancestors.has(value)) return { path, found: 'a reference to its own ancestor' };
+  ancestors.add(value);
+  try {
+    if (Array.isArray(value)) {
+      for (let i = 0; i < value.length; i++) {
+        const problem = visit(value[i], `${path}[${i}]`, ancestors, depth + 1);
+        if (problem) return problem;
+      }
+      return undefined;
+    }
+    const prototype: unknown = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) {
+      return { path, found: `a ${constructorName(value)}` };
+    }
+    if (typeof (value as { toJSON?: unknown }).toJSON === 'function') {
+      return { path, found: 'an object with toJSON()' };
+    }
+    for (const key of Object.keys(value)) {
+      // JSON.parse makes `__proto__` an own property, and a later Object.assign or merge would obey it.
+      if (key === '__proto__') return { path: `${path}.__proto__`, found: 'the key __proto__' };
+      const child = (value as Record<string, unknown>)[key];
+      if (child === undefined) continue;
+      const problem = visit(child, `${path}.${key}`, ancestors, depth + 1);
+      if (problem) return problem;
+    }
+    return undefined;
+  } finally {
+    ancestors.delete(value);
+  }
+}
+
+function constructorName(value: object): string {
+  const name: unknown = (value.constructor as { name?: unknown } | undefined)?.name;
+  return typeof name === 'string' && name !== '' ? name : 'class instance';
+}

@@ -1,0 +1,613 @@
+import type { AnyStateMachine } from 'xstate';
+import { durableActions } from '../protocol/commands.ts';
+import { ConfigurationError, toFailure } from '../protocol/errors.ts';
+import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
+
+/**
+ * All contact with XState's transition internals is in this file. It drives a machine as the pure function it
+ * is, with an actor scope of our own that collects actions instead of running them. `createActor` would run
+ * actions before anything is stored, forget `after` deadlines on restore, and re-run invoked work blindly.
+ * The contract test (test/runtime/xstate-driver.test.ts) holds every supported statechart feature against it;
+ * an upgrade of xstate is this file and that test.
+ */
+
+/** A machine's state in memory. Opaque to everyone else. */
+export interface LiveSnapshot {
+  readonly status: 'active' | 'done' | 'error' | 'stopped';
+  readonly value: JsonValue;
+  readonly context: JsonObject;
+  readonly output: unknown;
+  readonly error: unknown;
+  readonly children: Readonly<Record<string, { readonly id: string; readonly src: unknown }>>;
+  readonly historyValue: Readonly<Record<string, readonly { readonly id: string }[]>>;
+  readonly tags: ReadonlySet<string>;
+}
+
+/** A machine's state as it is stored. */
+export interface PersistedSnapshot {
+  readonly status: 'active' | 'done' | 'error';
+  readonly value: JsonValue;
+  readonly context: JsonObject;
+  readonly historyValue?: Readonly<Record<string, readonly string[]>>;
+  /** Invoked and spawned effects: id → src. */
+  readonly children?: Readonly<Record<string, string>>;
+  readonly output?: JsonValue;
+  readonly error?: JsonValue;
+}
+
+/** An event as the machine sees it. */
+export interface MachineEvent {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** What a transition asks for, in the order it asked. */
+export type MachineAction =
+  | {
+      readonly kind: 'command';
+      readonly command: keyof typeof durableActions;
+      readonly params: unknown;
+    }
+  | {
+      readonly kind: 'startEffect';
+      readonly id: string;
+      readonly src: string;
+      readonly input: JsonValue;
+    }
+  | { readonly kind: 'stopEffect'; readonly id: string }
+  | {
+      readonly kind: 'raiseLater';
+      readonly id: string | undefined;
+      readonly event: MachineEvent;
+      readonly delayMs: number;
+    }
+  | { readonly kind: 'cancelTimer'; readonly id: string }
+  | { readonly kind: 'sendSelf'; readonly event: MachineEvent }
+  | {
+      readonly kind: 'sendParent';
+      readonly event: MachineEvent;
+      readonly delayMs: number | undefined;
+    }
+  | { readonly kind: 'emit'; readonly event: MachineEvent }
+  | { readonly kind: 'log'; readonly value: unknown; readonly label: string | undefined }
+  | { readonly kind: 'local'; readonly type: string; readonly run: () => void };
+
+export interface Transition {
+  readonly snapshot: LiveSnapshot;
+  readonly actions: readonly MachineAction[];
+}
+
+/** What an effect's implementation is called with by XState's own types; the host adds to it. */
+export type EffectCreator = (args: Record<string, unknown>) => unknown;
+
+/** More microsteps than this in one turn is an endless loop of `always` or `raise`, not work. */
+const MAX_ITERATIONS = 1000;
+
+const NO_ACTIONS: readonly MachineAction[] = [];
+
+interface RawAction {
+  readonly type: string;
+  readonly params: unknown;
+  readonly info: unknown;
+  readonly exec: ((info: unknown, params: unknown) => unknown) | undefined;
+}
+
+interface RawRef {
+  readonly id: string;
+}
+
+const commandNames = new Map<unknown, keyof typeof durableActions>(
+  (Object.keys(durableActions) as (keyof typeof durableActions)[]).map((key) => [
+    durableActions[key],
+    key,
+  ]),
+);
+
+export class MachineDriver {
+  readonly #machine: AnyStateMachine;
+  readonly #freeze: boolean;
+  readonly #scope: ReturnType<typeof createScope>;
+  readonly #raw: RawAction[] = [];
+
+  /**
+   * @param freeze deep-freeze every context, so that a machine that changes it in place throws at once
+   * @throws {ConfigurationError} the machine uses something a durable host cannot keep; says what to write instead
+   */
+  constructor(machine: AnyStateMachine, options: { readonly freeze: boolean }) {
+    checkMachine(machine);
+    // A copy, so that the bound on iterations is ours and the caller's machine is left alone.
+    this.#machine = machine.provide({}) as AnyStateMachine;
+    const own = this.#machine as { options: { maxIterations: number } };
+    own.options = {
+      ...own.options,
+      maxIterations: Math.min(own.options.maxIterations, MAX_ITERATIONS),
+    };
+    this.#freeze = options.freeze;
+    this.#scope = createScope(this.#machine, (action) => this.#raw.push(action));
+  }
+
+  get machine(): AnyStateMachine {
+    return this.#machine;
+  }
+
+  /** @throws what the machine's own code throws, or ConfigurationError for a context that is not JSON */
+  initial(address: string, input: JsonValue | undefined): Transition {
+    this.#begin(address);
+    const snapshot = this.#machine.getInitialSnapshot(
+      this.#scope as never,
+      input as never,
+    ) as unknown as LiveSnapshot;
+    if (snapshot.status === 'error') throw snapshot.error;
+    this.#check(snapshot, undefined);
+    return { snapshot, actions: this.#actions(snapshot, undefined) };
+  }
+
+  /**
+   * One turn. The snapshot given is never changed; when this throws, nothing has happened.
+   * @throws what a guard, an assign or an action's params throw; ConfigurationError for a context that is not JSON
+   */
+  transition(address: string, snapshot: LiveSnapshot, event: MachineEvent): Transition {
+    this.#begin(address);
+    const next = this.#machine.transition(
+      snapshot as never,
+      event as never,
+      this.#scope as never,
+    ) as unknown as LiveSnapshot;
+    if (next === snapshot && this.#raw.length === 0) return { snapshot, actions: NO_ACTIONS };
+    if (next !== snapshot) this.#check(next, snapshot);
+    return { snapshot: next, actions: this.#actions(next, snapshot) };
+  }
+
+  persist(snapshot: LiveSnapshot): PersistedSnapshot {
+    const childIds = Object.keys(snapshot.children);
+    const historyKeys = Object.keys(snapshot.historyValue);
+    return {
+      status: snapshot.status === 'stopped' ? 'done' : snapshot.status,
+      value: snapshot.value,
+      context: snapshot.context,
+      ...(historyKeys.length === 0
+        ? undefined
+        : {
+            historyValue: Object.fromEntries(
+              historyKeys.map((key) => [key, snapshot.historyValue[key]?.map((n) => n.id) ?? []]),
+            ),
+          }),
+      ...(childIds.length === 0
+        ? undefined
+        : {
+            children: Object.fromEntries(
+              childIds.map((id) => [id, String(snapshot.children[id]?.src)]),
+            ),
+          }),
+      ...(snapshot.output === undefined ? undefined : { output: snapshot.output as JsonValue }),
+      ...(snapshot.error === undefined ? undefined : { error: errorJson(snapshot.error) }),
+    };
+  }
+
+  /** @throws {ConfigurationError} the snapshot names a state or a child that the machine does not have */
+  restore(address: string, persisted: PersistedSnapshot): LiveSnapshot {
+    this.#begin(address);
+    const missing = Object.values(persisted.children ?? {}).find((src) => !this.#logic(src));
+    if (missing !== undefined) {
+      throw new ConfigurationError(
+        `The stored state of ${address} runs the effect "${missing}", which the machine no longer has.`,
+      );
+    }
+    for (const [key, ids] of Object.entries(persisted.historyValue ?? {})) {
+      for (const id of ids) {
+        if (!hasStateNode(this.#machine, id)) {
+          throw new ConfigurationError(
+            `The stored history "${key}" of ${address} names the state "${id}", which the machine no longer has.`,
+          );
+        }
+      }
+    }
+    try {
+      const snapshot = this.#machine.restoreSnapshot(
+        {
+          status: persisted.status,
+          value: persisted.value,
+          context: persisted.context,
+          output: persisted.output,
+          error: persisted.error,
+          historyValue: Object.fromEntries(
+            Object.entries(persisted.historyValue ?? {}).map(([key, ids]) => [
+              key,
+              ids.map((id) => ({ id })),
+            ]),
+          ),
+          children: Object.fromEntries(
+            Object.entries(persisted.children ?? {}).map(([id, src]) => [
+              id,
+              { src, snapshot: { status: 'active', input: undefined }, syncSnapshot: false },
+            ]),
+          ),
+        } as never,
+        this.#scope as never,
+      ) as unknown as LiveSnapshot;
+      // XState restores a leaf that became a compound state into its initial child without running entry actions.
+      if (JSON.stringify(snapshot.value) !== JSON.stringify(persisted.value)) {
+        throw new ConfigurationError(
+          `The stored state ${JSON.stringify(persisted.value)} of ${address} would become ${JSON.stringify(snapshot.value)} in the machine of today.`,
+        );
+      }
+      if (this.#freeze) deepFreeze(snapshot.context);
+      return snapshot;
+    } catch (error) {
+      if (error instanceof ConfigurationError) throw error;
+      throw new ConfigurationError(
+        `The stored state ${JSON.stringify(persisted.value)} of ${address} does not fit the machine "${this.#machine.id}": ${error instanceof Error ? error.message : String(error)}`,
+        { cause: error },
+      );
+    }
+  }
+
+  /** The function that runs the effect `src`. The machine was checked: it is there. */
+  effect(src: string): EffectCreator {
+    const logic = this.#logic(src);
+    if (logic === undefined) {
+      throw new ConfigurationError(`The machine "${this.#machine.id}" has no effect "${src}".`);
+    }
+    return logic.config;
+  }
+
+  #logic(src: string): { readonly config: EffectCreator } | undefined {
+    return (this.#machine.implementations.actors as Record<string, never>)[src];
+  }
+
+  #begin(address: string): void {
+    this.#raw.length = 0;
+    this.#scope.self.id = address;
+    this.#scope.self.sessionId = address;
+    this.#scope.id = address;
+    this.#scope.sessionId = address;
+  }
+
+  #check(next: LiveSnapshot, before: LiveSnapshot | undefined): void {
+    const context = next.context as Record<string, unknown>;
+    const old = before?.context as Record<string, unknown> | undefined;
+    if (context === old) return;
+    for (const key of Object.keys(context)) {
+      const value = context[key];
+      if (value === undefined || (old !== undefined && value === old[key])) continue;
+      if (typeof value === 'object' && value !== null) {
+        const problem = findNonJson(value, `context.${key}`);
+        if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
+        if (this.#freeze) deepFreeze(value);
+      } else {
+        const problem = findNonJson(value, `context.${key}`);
+        if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
+      }
+    }
+    if (this.#freeze) Object.freeze(context);
+    if (next.output !== undefined) {
+      const problem = findNonJson(next.output, 'output');
+      if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
+    }
+  }
+
+  #actions(next: LiveSnapshot, before: LiveSnapshot | undefined): readonly MachineAction[] {
+    const actions: MachineAction[] = [];
+    for (const raw of this.#raw) {
+      const action = this.#decode(raw);
+      if (action !== undefined) actions.push(action);
+    }
+    if (next.children !== before?.children) {
+      for (const id of Object.keys(next.children)) {
+        if (before !== undefined && id in before.children) continue;
+        if (!actions.some((action) => action.kind === 'startEffect' && action.id === id)) {
+          throw spawnInAssign(this.#machine.id);
+        }
+      }
+    }
+    return actions.length === 0 ? NO_ACTIONS : actions;
+  }
+
+  #decode(raw: RawAction): MachineAction | undefined {
+    const command = commandNames.get(raw.exec);
+    if (command !== undefined) return { kind: 'command', command, params: raw.params };
+    switch (raw.type) {
+      case 'xstate.spawnChild': {
+        const params = raw.params as { id: string; src: unknown; input: unknown };
+        if (typeof params.src !== 'string') {
+          throw new ConfigurationError(
+            `The machine "${this.#machine.id}" spawns an inline actor. Name it in setup({ actors }) and spawn it by that name.`,
+          );
+        }
+        const problem = params.input === undefined ? undefined : findNonJson(params.input, 'input');
+        if (problem) {
+          throw new ConfigurationError(
+            `The input of effect "${params.id}" of machine "${this.#machine.id}" must be plain JSON, but ${problem.path} is ${problem.found}.`,
+          );
+        }
+        return {
+          kind: 'startEffect',
+          id: params.id,
+          src: params.src,
+          input: (params.input ?? null) as JsonValue,
+        };
+      }
+      case 'xstate.stopChild': {
+        const ref = raw.params as RawRef | undefined;
+        return ref === undefined ? undefined : { kind: 'stopEffect', id: ref.id };
+      }
+      case 'xstate.raise': {
+        const params = raw.params as { event: MachineEvent; id?: string; delay?: number };
+        // Without a delay XState has handled it already, within this very transition.
+        if (params.delay === undefined) return undefined;
+        return { kind: 'raiseLater', id: params.id, event: params.event, delayMs: params.delay };
+      }
+      case 'xstate.cancel': {
+        const params = raw.params as { sendId: string } | string;
+        return { kind: 'cancelTimer', id: typeof params === 'string' ? params : params.sendId };
+      }
+      case 'xstate.sendTo': {
+        const params = raw.params as {
+          to: unknown;
+          targetId?: string;
+          event: MachineEvent;
+          id?: string;
+          delay?: number;
+        };
+        if (params.to === this.#scope.self) {
+          return params.delay === undefined
+            ? { kind: 'sendSelf', event: params.event }
+            : {
+                kind: 'raiseLater',
+                id: params.id,
+                event: params.event,
+                delayMs: params.delay,
+              };
+        }
+        if (params.to === this.#scope.self._parent) {
+          return { kind: 'sendParent', event: params.event, delayMs: params.delay };
+        }
+        throw new ConfigurationError(
+          `The machine "${this.#machine.id}" sends "${params.event.type}" to its effect "${params.targetId ?? '?'}". Effects take no messages: use the "send" action with an address.`,
+        );
+      }
+      case 'xstate.emit':
+        return { kind: 'emit', event: (raw.params as { event: MachineEvent }).event };
+      case 'xstate.log': {
+        const params = raw.params as { value: unknown; label?: string };
+        return { kind: 'log', value: params.value, label: params.label };
+      }
+      default: {
+        const exec = raw.exec;
+        if (exec === undefined) {
+          throw new ConfigurationError(
+            `The machine "${this.#machine.id}" has no implementation for the action "${raw.type}".`,
+          );
+        }
+        const { info, params } = raw;
+        return { kind: 'local', type: raw.type, run: () => exec(info, params) };
+      }
+    }
+  }
+}
+
+function notJson(machine: string, path: string, found: string): ConfigurationError {
+  return new ConfigurationError(
+    `The context of machine "${machine}" must be plain JSON, because it is stored; but ${path} is ${found}.`,
+  );
+}
+
+// `spawn` inside assign tells the host nothing: the child would be in the snapshot and never start.
+function spawnInAssign(machine: string): ConfigurationError {
+  return new ConfigurationError(
+    `The machine "${machine}" calls spawn() inside assign or its context. Use invoke, the spawnChild action, or the "spawn" action for an actor with an address of its own.`,
+  );
+}
+
+const CALLS_SPAWN = /\bspawn\s*\(/;
+
+function errorJson(error: unknown): JsonValue {
+  if (error instanceof Error) return toFailure(error) as unknown as JsonValue;
+  return findNonJson(error) === undefined ? (error as JsonValue) : String(error);
+}
+
+function deepFreeze(value: unknown): void {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return;
+  Object.freeze(value);
+  for (const child of Object.values(value)) deepFreeze(child);
+}
+
+/** The stub of an actor and its system: as much of their shape as `transition` touches. */
+function createScope(machine: AnyStateMachine, collect: (action: RawAction) => void) {
+  const nothing = (): void => undefined;
+  const system = {
+    _bookId: () => 'x:0',
+    _register: nothing,
+    _unregister: nothing,
+    _set: nothing,
+    _unset: nothing,
+    _sendInspectionEvent: nothing,
+    _relay: nothing,
+    _snapshot: { _scheduledEvents: {} },
+    _clock: { setTimeout: nothing, clearTimeout: nothing },
+    _logger: nothing,
+    scheduler: { schedule: nothing, cancel: nothing, cancelAll: nothing },
+    get: () => undefined,
+    getAll: () => ({}),
+    inspect: () => ({ unsubscribe: nothing }),
+    getSnapshot: () => ({}),
+    start: nothing,
+  };
+  const parent = { id: '#parent', sessionId: '#parent', system, send: nothing };
+  const self = {
+    id: '',
+    sessionId: '',
+    logic: machine,
+    system,
+    _parent: parent,
+    send: nothing,
+    getSnapshot: () => undefined,
+    toJSON: () => ({ xstate$$type: 1, id: '' }),
+  };
+  return {
+    self,
+    system,
+    id: '',
+    sessionId: '',
+    logger: nothing,
+    defer: nothing,
+    stopChild: nothing,
+    emit: nothing,
+    actionExecutor: collect,
+  };
+}
+
+function hasStateNode(machine: AnyStateMachine, id: string): boolean {
+  return (machine as unknown as { idMap: Map<string, unknown> }).idMap.has(id);
+}
+
+interface StateNodeShape {
+  readonly id: string;
+  readonly path: readonly string[];
+  readonly config: { readonly after?: Readonly<Record<string, unknown>> };
+  readonly invoke: readonly { readonly id: string; readonly src: unknown }[];
+  readonly states: Readonly<Record<string, StateNodeShape>>;
+  readonly entry: readonly unknown[];
+  readonly exit: readonly unknown[];
+  readonly transitions: ReadonlyMap<
+    string,
+    readonly { readonly actions: readonly unknown[]; readonly guard?: unknown }[]
+  >;
+  readonly always?: readonly { readonly actions: readonly unknown[]; readonly guard?: unknown }[];
+}
+
+/** @throws {ConfigurationError} */
+function checkMachine(machine: AnyStateMachine): void {
+  if (typeof (machine as { getInitialSnapshot?: unknown })?.getInitialSnapshot !== 'function') {
+    throw new ConfigurationError(
+      'Expected an XState v5 machine made by setup({ … }).createMachine({ … }).',
+    );
+  }
+  const visit = (node: StateNodeShape): void => {
+    const where = node.path.length === 0 ? 'the root' : `state "${node.path.join('.')}"`;
+    for (const invoke of node.invoke) {
+      checkEffect(machine, where, invoke.src);
+    }
+    for (const [delay, targets] of Object.entries(node.config.after ?? {})) {
+      // XState drops a bare string inside an `after` array without a word.
+      if (Array.isArray(targets) && targets.some((target) => typeof target === 'string')) {
+        throw new ConfigurationError(
+          `In ${where} of machine "${machine.id}", after ${delay} lists a bare state name, which XState ignores there. Write { target: '…' }.`,
+        );
+      }
+    }
+    const transitions = [...node.transitions.values(), node.always ?? []].flat();
+    for (const transition of transitions) {
+      checkNamed(machine, where, 'guard', transition.guard);
+      for (const action of transition.actions) checkNamed(machine, where, 'action', action);
+    }
+    for (const action of [...node.entry, ...node.exit]) {
+      checkNamed(machine, where, 'action', action);
+    }
+    for (const child of Object.values(node.states)) visit(child);
+  };
+  const context: unknown = (machine.config as { context?: unknown }).context;
+  if (typeof context === 'function' && CALLS_SPAWN.test(String(context))) {
+    throw spawnInAssign(machine.id);
+  }
+  for (const action of Object.values(machine.implementations.actions as object)) {
+    checkAssign(machine, action);
+  }
+  visit(machine.root as unknown as StateNodeShape);
+  for (const src of Object.keys(machine.implementations.actors as object)) {
+    checkEffect(machine, 'setup({ actors })', src);
+  }
+}
+
+function checkNamed(
+  machine: AnyStateMachine,
+  where: string,
+  what: 'action' | 'guard',
+  reference: unknown,
+): void {
+  checkAssign(machine, reference);
+  const name =
+    typeof reference === 'string'
+      ? reference
+      : typeof reference === 'object' && reference !== null && !('resolve' in reference)
+        ? (reference as { type?: unknown }).type
+        : undefined;
+  if (typeof name !== 'string' || name.startsWith('xstate.')) return;
+  const known: object =
+    what === 'action' ? machine.implementations.actions : machine.implementations.guards;
+  if (!Object.hasOwn(known, name)) {
+    throw new ConfigurationError(
+      `In ${where} of machine "${machine.id}", the ${what} "${name}" has no implementation. Known: ${Object.keys(known).join(', ') || 'none'}.`,
+    );
+  }
+}
+
+function checkAssign(machine: AnyStateMachine, action: unknown): void {
+  if (typeof action !== 'function' && (typeof action !== 'object' || action === null)) return;
+  const { assignment } = action as { assignment?: unknown };
+  const parts =
+    typeof assignment === 'object' && assignment !== null
+      ? Object.values(assignment)
+      : [assignment];
+  if (parts.some((part) => typeof part === 'function' && CALLS_SPAWN.test(String(part)))) {
+    throw spawnInAssign(machine.id);
+  }
+}
+
+function checkEffect(machine: AnyStateMachine, where: string, src: unknown): void {
+  if (typeof src !== 'string' || src.startsWith('xstate.invoke.')) {
+    throw new ConfigurationError(
+      `In ${where} of machine "${machine.id}", an effect is written inline. Name it in setup({ actors: { … } }) and invoke it by that name, so that a stored state can find it again.`,
+    );
+  }
+  const logic = (machine.implementations.actors as Record<string, unknown>)[src];
+  if (logic === undefined) {
+    throw new ConfigurationError(
+      `In ${where} of machine "${machine.id}", the effect "${src}" has no implementation in setup({ actors }).`,
+    );
+  }
+  const kind = logicKind(logic);
+  if (kind === 'promise') return;
+  const advice: Record<Exclude<LogicKind, 'promise'>, string> = {
+    machine: 'Give the child an address of its own: use the "spawn" action.',
+    callback: 'Use fromPromise, and send messages from it with the context it is given.',
+    observable: 'Subscribe inside a fromPromise effect, or let the source send messages.',
+    transition: 'Make it a machine, or keep its state in the context.',
+    unknown: 'Use fromPromise.',
+  };
+  throw new ConfigurationError(
+    `In ${where} of machine "${machine.id}", "${src}" is ${kind === 'unknown' ? 'not promise logic' : `${kind} logic`}, whose progress cannot be stored. ${advice[kind]}`,
+  );
+}
+
+type LogicKind = 'promise' | 'machine' | 'callback' | 'observable' | 'transition' | 'unknown';
+
+/** Finds out by behaviour, as XState gives logic objects no name: only promise logic turns `resolve` into `done`. */
+function logicKind(logic: unknown): LogicKind {
+  if (typeof logic !== 'object' || logic === null) return 'unknown';
+  const shape = logic as {
+    config?: unknown;
+    root?: unknown;
+    start?: unknown;
+    transition?: (state: unknown, event: unknown, scope: unknown) => unknown;
+    getInitialSnapshot?: (scope: unknown, input: unknown) => Record<string, unknown>;
+  };
+  if ('__xstatenode' in shape || shape.root !== undefined) return 'machine';
+  if (typeof shape.config !== 'function' || typeof shape.transition !== 'function')
+    return 'unknown';
+  if (typeof shape.start !== 'function') return 'transition';
+  const probe = (event: unknown): Record<string, unknown> | undefined => {
+    try {
+      const state = { status: 'active', output: undefined, error: undefined, input: undefined };
+      return shape.transition?.(state, event, { self: {}, system: {} }) as Record<string, unknown>;
+    } catch {
+      return undefined; // not promise logic: it needed more than a state and an event
+    }
+  };
+  if (probe({ type: PROMISE_RESOLVED, data: 1 })?.['status'] === 'done') return 'promise';
+  if (probe({ type: OBSERVABLE_COMPLETE })?.['status'] === 'done') return 'observable';
+  return 'callback';
+}
+
+const PROMISE_RESOLVED = 'xstate.promise.resolve';
+const OBSERVABLE_COMPLETE = 'xstate.observable.complete';
