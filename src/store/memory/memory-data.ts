@@ -1,0 +1,98 @@
+import type {
+  ActorRecord,
+  AttemptRow,
+  CheckpointRecord,
+  DeadLetterRecord,
+  EffectRecord,
+  MessageRecord,
+  RunRow,
+  StepRecord,
+  TaskRow,
+  TimerRecord,
+} from '../store.ts';
+import { ReadyTasks } from './ready-tasks.ts';
+
+/** A task and the claim on it. `token` stays after the claim has ended, to answer the same token the same. */
+export interface MemoryTask {
+  readonly row: TaskRow;
+  token: string | null;
+  claimed: boolean;
+}
+
+export interface MemoryRunTasks {
+  readonly byId: Map<string, MemoryTask>;
+  /** By agent: what may be claimed. */
+  readonly ready: Map<string, ReadyTasks<MemoryTask>>;
+  readonly byToken: Map<string, Set<string>>;
+}
+
+/**
+ * What a memory store knows: its disk. It outlives the store, so that a test can drop a store without
+ * closing it, as a crash does, and open another on the same data. The records in it are never changed,
+ * only replaced.
+ */
+export class MemoryData {
+  readonly actors = new Map<string, ActorRecord>();
+  /** By address, in the order of their numbers. */
+  readonly checkpoints = new Map<string, CheckpointRecord[]>();
+  readonly messages = new Map<string, MessageRecord>();
+  readonly timers = new Map<string, Map<string, TimerRecord>>();
+  readonly effects = new Map<string, Map<string, EffectRecord>>();
+  readonly steps = new Map<string, Map<string, StepRecord>>();
+  readonly deadLetters: DeadLetterRecord[] = [];
+  readonly runs = new Map<string, RunRow>();
+  readonly tasks = new Map<string, MemoryRunTasks>();
+  readonly attempts = new Map<string, Map<string, Map<number, AttemptRow>>>();
+
+  /** A second disk with the same content. Costs a few microseconds per thousand rows; no text is copied. */
+  copy(): MemoryData {
+    const copy = new MemoryData();
+    copyInto(this.actors, copy.actors);
+    for (const [address, list] of this.checkpoints) copy.checkpoints.set(address, [...list]);
+    copyInto(this.messages, copy.messages);
+    copyNested(this.timers, copy.timers);
+    copyNested(this.effects, copy.effects);
+    copyNested(this.steps, copy.steps);
+    for (const letter of this.deadLetters) copy.deadLetters.push(letter);
+    copyInto(this.runs, copy.runs);
+    for (const [run, tasks] of this.tasks) copy.tasks.set(run, copyTasks(tasks));
+    for (const [run, byTask] of this.attempts) {
+      const target = new Map<string, Map<number, AttemptRow>>();
+      copyNested(byTask, target);
+      copy.attempts.set(run, target);
+    }
+    return copy;
+  }
+}
+
+function copyInto<K, V>(from: ReadonlyMap<K, V>, to: Map<K, V>): void {
+  for (const [key, value] of from) to.set(key, value);
+}
+
+function copyNested<K, L, V>(from: ReadonlyMap<K, ReadonlyMap<L, V>>, to: Map<K, Map<L, V>>): void {
+  for (const [key, inner] of from) to.set(key, new Map(inner));
+}
+
+function copyTasks(from: MemoryRunTasks): MemoryRunTasks {
+  const copy: MemoryRunTasks = { byId: new Map(), ready: new Map(), byToken: new Map() };
+  for (const [id, task] of from.byId) {
+    const twin = { ...task };
+    copy.byId.set(id, twin);
+    if (isReady(twin)) addReady(copy, twin);
+  }
+  for (const [token, ids] of from.byToken) copy.byToken.set(token, new Set(ids));
+  return copy;
+}
+
+export function isReady(task: MemoryTask): boolean {
+  return task.row.state === 'ready' && !task.claimed;
+}
+
+export function addReady(tasks: MemoryRunTasks, task: MemoryTask): void {
+  let ready = tasks.ready.get(task.row.agent);
+  if (ready === undefined) {
+    ready = new ReadyTasks();
+    tasks.ready.set(task.row.agent, ready);
+  }
+  ready.add(task);
+}

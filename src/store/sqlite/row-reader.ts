@@ -1,0 +1,291 @@
+import type { Database, Statement } from 'better-sqlite3';
+import { z } from 'zod';
+import { TroupeError } from '../../protocol/errors.ts';
+import type {
+  ActorRecord,
+  ActorStatus,
+  AttemptRow,
+  CheckpointRange,
+  CheckpointRecord,
+  DeadLetterRecord,
+  EffectRecord,
+  MessageRecord,
+  Pending,
+  RunRow,
+  StepRecord,
+  StoredActor,
+  TaskFilter,
+  TaskRow,
+  TimerRecord,
+} from '../store.ts';
+
+// A missing filter is passed as NULL and an IN list as a JSON array: one prepared statement per method,
+// and no text of a caller ever becomes SQL.
+
+const PENDING_MESSAGES = `
+SELECT id, sender AS "from", receiver AS "to", priority, sent_at AS sentAt, message_json AS messageJson,
+  correlation, attempt, reply
+FROM messages ORDER BY position`;
+
+const PENDING_TIMERS = `
+SELECT address, id, generation, due_at AS dueAt, action_json AS actionJson
+FROM timers ORDER BY address, id`;
+
+const PENDING_EFFECTS = `
+SELECT address, id, generation, src, input_json AS inputJson, attempt, started_at AS startedAt
+FROM effects ORDER BY address, id`;
+
+const ACTOR_COLUMNS = `
+a.address, a.machine, a.version, a.status, a.seq, a.parent, a.reason, a.updated_at AS updatedAt`;
+
+const ACTORS_WITH_SNAPSHOT = `
+SELECT ${ACTOR_COLUMNS}, c.snapshot_json AS snapshotJson
+FROM json_each(?) AS wanted
+CROSS JOIN actors AS a ON a.address = wanted.value
+LEFT JOIN checkpoints AS c ON c.address = a.address AND c.seq = a.seq`;
+
+const STEPS = `
+SELECT scope, key, at, outcome_json AS outcomeJson FROM steps WHERE scope = ? ORDER BY position`;
+
+// Both bounds are closed: "kind/" to "kind0", the character after the slash, so that the key is searched.
+const ACTORS = `
+SELECT ${ACTOR_COLUMNS} FROM actors AS a
+WHERE a.address >= :from AND a.address < :to AND (:status IS NULL OR a.status = :status)
+ORDER BY a.address`;
+
+const CHECKPOINT_COLUMNS = `
+address, seq, at, kind, label, event_json AS eventJson, snapshot_json AS snapshotJson`;
+
+const CHECKPOINTS = `
+SELECT ${CHECKPOINT_COLUMNS} FROM checkpoints
+WHERE address = ? AND seq BETWEEN ? AND ? ORDER BY seq`;
+
+const LAST_CHECKPOINTS = `
+SELECT ${CHECKPOINT_COLUMNS} FROM checkpoints
+WHERE address = ? AND seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT ?`;
+
+const DEAD_LETTERS = `
+SELECT id, at, address, reason, message_json AS messageJson FROM dead_letters ORDER BY position`;
+
+const RUNS = `
+SELECT run, title, state, total, created_at AS createdAt, updated_at AS updatedAt, ended_at AS endedAt,
+  details_json AS detailsJson
+FROM runs ORDER BY created_at, run`;
+
+const TASKS = `
+SELECT run, task, title, state, agent, priority, unblocks, position, attempts, reason,
+  updated_at AS updatedAt, details_json AS detailsJson
+FROM tasks
+WHERE run = :run AND position > :after
+  AND (:states IS NULL OR state IN (SELECT value FROM json_each(:states)))
+ORDER BY position, task LIMIT :limit`;
+
+const ATTEMPTS = `
+SELECT run, task, attempt, outcome, reason, started_at AS startedAt, ended_at AS endedAt,
+  details_json AS detailsJson
+FROM attempts WHERE run = ? AND task = ? ORDER BY attempt`;
+
+const TASK_COUNTS = 'SELECT state, count(*) AS tasks FROM tasks WHERE run = ? GROUP BY state';
+
+const integer = z.int();
+const text = z.string();
+const priority = z.literal([1, 2, 3, 4, 5]);
+const nullableText = text.nullable();
+
+const actorFields = {
+  address: text,
+  machine: text,
+  version: integer,
+  status: z.enum(['active', 'done', 'error', 'quarantined']),
+  seq: integer,
+  parent: nullableText,
+  reason: nullableText,
+  updatedAt: integer,
+};
+
+const actorRow: z.ZodType<ActorRecord> = z.object(actorFields);
+const storedActorRow: z.ZodType<StoredActor> = z.object({ ...actorFields, snapshotJson: text });
+
+const checkpointRow: z.ZodType<CheckpointRecord> = z.object({
+  address: text,
+  seq: integer,
+  at: integer,
+  kind: z.enum(['auto', 'manual', 'milestone', 'error', 'rollback']),
+  label: nullableText,
+  eventJson: nullableText,
+  snapshotJson: text,
+});
+
+const messageRow: z.ZodType<MessageRecord> = z.object({
+  id: text,
+  from: text,
+  to: text,
+  priority,
+  sentAt: integer,
+  messageJson: text,
+  correlation: nullableText,
+  attempt: integer.nullable(),
+  reply: z.literal([0, 1]).transform((flag) => flag === 1),
+});
+
+const timerRow: z.ZodType<TimerRecord> = z.object({
+  address: text,
+  id: text,
+  generation: text,
+  dueAt: integer,
+  actionJson: text,
+});
+
+const effectRow: z.ZodType<EffectRecord> = z.object({
+  address: text,
+  id: text,
+  generation: text,
+  src: text,
+  inputJson: text,
+  attempt: integer,
+  startedAt: integer,
+});
+
+const stepRow: z.ZodType<StepRecord> = z.object({
+  scope: text,
+  key: text,
+  at: integer,
+  outcomeJson: text,
+});
+
+const deadLetterRow: z.ZodType<DeadLetterRecord> = z.object({
+  id: text,
+  at: integer,
+  address: text,
+  reason: text,
+  messageJson: text,
+});
+
+const runRow: z.ZodType<RunRow> = z.object({
+  run: text,
+  title: text,
+  state: text,
+  total: integer,
+  createdAt: integer,
+  updatedAt: integer,
+  endedAt: integer.nullable(),
+  detailsJson: text,
+});
+
+const taskRow: z.ZodType<TaskRow> = z.object({
+  run: text,
+  task: text,
+  title: text,
+  state: text,
+  agent: text,
+  priority,
+  unblocks: integer,
+  position: integer,
+  attempts: integer,
+  reason: nullableText,
+  updatedAt: integer,
+  detailsJson: text,
+});
+
+const attemptRow: z.ZodType<AttemptRow> = z.object({
+  run: text,
+  task: text,
+  attempt: integer,
+  outcome: text,
+  reason: nullableText,
+  startedAt: integer,
+  endedAt: integer.nullable(),
+  detailsJson: text,
+});
+
+const taskCountRow = z.object({ state: text, tasks: integer });
+
+/**
+ * Every read of the `Store` contract, synchronously, on one connection. Rows are checked as they come in:
+ * a damaged file, or one that another program wrote to, is reported with table and column and never half believed.
+ */
+export class RowReader {
+  readonly #db: Database;
+  readonly #statements = new Map<string, Statement>();
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  loadPending(): Pending {
+    // In one transaction, so that a reader in another process sees one moment.
+    return this.#db.transaction(() => ({
+      messages: this.#read('messages', messageRow, PENDING_MESSAGES),
+      timers: this.#read('timers', timerRow, PENDING_TIMERS),
+      effects: this.#read('effects', effectRow, PENDING_EFFECTS),
+    }))();
+  }
+
+  loadActors(addresses: readonly string[]): readonly StoredActor[] {
+    const wanted = JSON.stringify([...new Set(addresses)]);
+    return this.#read('actors with their checkpoints', storedActorRow, ACTORS_WITH_SNAPSHOT, [
+      wanted,
+    ]);
+  }
+
+  loadSteps(scope: string): readonly StepRecord[] {
+    return this.#read('steps', stepRow, STEPS, [scope]);
+  }
+
+  listActors(filter: { readonly kind?: string; readonly status?: ActorStatus } = {}) {
+    const { kind, status = null } = filter;
+    const from = kind === undefined ? '' : `${kind}/`;
+    const to = kind === undefined ? '\u{10FFFF}' : `${kind}0`;
+    return this.#read('actors', actorRow, ACTORS, [{ from, to, status }]);
+  }
+
+  listCheckpoints(address: string, range: CheckpointRange = {}): readonly CheckpointRecord[] {
+    const { fromSeq = 0, toSeq = Number.MAX_SAFE_INTEGER, last } = range;
+    if (last === undefined) {
+      return this.#read('checkpoints', checkpointRow, CHECKPOINTS, [address, fromSeq, toSeq]);
+    }
+    const limits = [address, fromSeq, toSeq, Math.max(0, last)];
+    return this.#read('checkpoints', checkpointRow, LAST_CHECKPOINTS, limits);
+  }
+
+  listDeadLetters(): readonly DeadLetterRecord[] {
+    return this.#read('dead_letters', deadLetterRow, DEAD_LETTERS);
+  }
+
+  listRuns(): readonly RunRow[] {
+    return this.#read('runs', runRow, RUNS);
+  }
+
+  listTasks(run: string, filter: TaskFilter = {}): readonly TaskRow[] {
+    const states = filter.states === undefined ? null : JSON.stringify(filter.states);
+    const after = filter.afterPosition ?? Number.MIN_SAFE_INTEGER;
+    const limit = Math.max(0, filter.limit ?? Number.MAX_SAFE_INTEGER);
+    return this.#read('tasks', taskRow, TASKS, [{ run, after, states, limit }]);
+  }
+
+  listAttempts(run: string, task: string): readonly AttemptRow[] {
+    return this.#read('attempts', attemptRow, ATTEMPTS, [run, task]);
+  }
+
+  countTasks(run: string): Readonly<Record<string, number>> {
+    const counts = this.#read('tasks', taskCountRow, TASK_COUNTS, [run]);
+    return Object.fromEntries(counts.map(({ state, tasks }) => [state, tasks]));
+  }
+
+  // `.all()`, never `.iterate()`: an open iterator blocks every other statement of the connection.
+  #read<T>(what: string, row: z.ZodType<T>, sql: string, parameters: readonly unknown[] = []): T[] {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#db.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    const checked = z.array(row).safeParse(statement.all(...parameters));
+    if (checked.success) return checked.data;
+    const issue = checked.error.issues[0];
+    const [index = 0, column = 'a column'] = issue?.path.map(String) ?? [];
+    throw new TroupeError(
+      'internal',
+      `Row ${Number(index) + 1} of ${what} in ${this.#db.name} cannot be right: ${column}: ${issue?.message ?? 'unknown'}. The file is damaged or another program wrote to it; restore a backup.`,
+    );
+  }
+}

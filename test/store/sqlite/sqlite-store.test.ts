@@ -1,0 +1,92 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
+import { afterAll, describe, expect, test } from 'vitest';
+import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
+import { describeStore } from '../contract.ts';
+import { batch, message, turn } from '../rows.ts';
+import { startChild } from './children.ts';
+import { temporaryStore } from './temporary.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'troupe-contract-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+let stores = 0;
+const freshPath = (): string => join(directory, `${stores++}.db`);
+const NFS = 0x6969;
+
+describeStore('SqliteStore in a file', {
+  open: () => openSqliteStore({ path: freshPath() }),
+  survivesReopen: (closed) => openSqliteStore({ path: closed.name }),
+});
+
+describeStore('SqliteStore on a network file system', {
+  open: () => openSqliteStore({ path: freshPath(), fileSystemType: NFS }),
+  survivesReopen: (closed) => openSqliteStore({ path: closed.name, fileSystemType: NFS }),
+});
+
+describe('the writer thread', () => {
+  test('commits that wait together are stored together, in their order', async () => {
+    const store = await openSqliteStore({ path: temporaryStore() });
+    const ids = Array.from({ length: 500 }, (_, i) => `m${i}`);
+    await Promise.all(ids.map((id) => store.commit(batch({ messages: [message({ id })] }))));
+    expect((await store.loadPending()).messages.map(({ id }) => id)).toEqual(ids);
+    await store.close();
+  });
+
+  test('a process may end while an idle store is open, and not while a commit is pending', async () => {
+    const path = temporaryStore();
+    const child = startChild('idle', path);
+    expect(await child.rest()).toEqual(['opened', 'committed']);
+    expect(await child.ended).toBe(0);
+    const store = await openSqliteStore({ path });
+    expect(await store.listActors()).toHaveLength(1);
+    await store.close();
+  });
+
+  test('its death rejects what waits and what comes later, with one clear error', async () => {
+    const path = temporaryStore();
+    const started = new Promise<Worker>((resolve) => process.once('worker', resolve));
+    const midway = Promise.withResolvers<void>();
+    const store = await openSqliteStore({
+      path,
+      faultPoint(name) {
+        if (name !== 'store.mid-transaction') return;
+        midway.resolve();
+        return new Promise<void>(() => undefined);
+      },
+    });
+    const pending = store.commit(batch(turn('inbox/ada', 0)));
+    const rejected = expect(pending).rejects.toMatchObject({ code: 'internal', retryable: false });
+    await midway.promise;
+    await (await started).terminate();
+    await rejected;
+    for (const late of [store.commit(batch()), store.listActors()]) {
+      await expect(late).rejects.toThrow(`thread that writes the store ${path} ended unexpectedly`);
+    }
+    await store.close();
+    const next = await openSqliteStore({ path });
+    expect(await next.listActors()).toEqual([]);
+    await next.commit(batch(turn('inbox/ada', 0)));
+    await next.close();
+  });
+
+  test('bulk reads of 10 000 actors and 10 000 messages are checked and quick', async () => {
+    const store = await openSqliteStore({ path: temporaryStore(), durability: 'normal' });
+    const addresses = Array.from({ length: 10_000 }, (_, i) => `inbox/${i}`);
+    const turns = addresses.map((address) => turn(address, 0, 'x'.repeat(500)));
+    await store.commit(
+      batch({
+        actors: turns.flatMap(({ actors = [] }) => actors),
+        checkpoints: turns.flatMap(({ checkpoints = [] }) => checkpoints),
+        messages: addresses.map((to, i) => message({ id: `m${i}`, to })),
+      }),
+    );
+    const begin = performance.now();
+    expect(await store.loadActors(addresses)).toHaveLength(10_000);
+    expect((await store.loadPending()).messages).toHaveLength(10_000);
+    // 150 ms on two busy cores; the limit leaves room for slower ones.
+    expect(performance.now() - begin).toBeLessThan(1_000);
+    await store.close();
+  });
+});
