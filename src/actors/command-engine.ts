@@ -1,0 +1,72 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
+import { runCommand } from '../workspace/child-process.ts';
+import { excerptOf } from '../workspace/excerpt.ts';
+import type { Engine } from './engine.ts';
+import type { GitProject } from './git-project.ts';
+
+export interface CommandEngineOptions {
+  /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */
+  readonly run: string | readonly string[];
+  /** What `{project}` stands for. */
+  readonly projectDirectory: string;
+}
+
+/**
+ * An agent that is a command. It runs in the attempt's workspace and edits files there; exit 0 hands them in. Its
+ * task is in the file named by `TROUPE_TASK_FILE`: { id, title, input, attempt, feedback, guidance }. Task text is
+ * never put into a command line.
+ */
+export function commandEngine(project: GitProject, options: CommandEngineOptions): Engine {
+  const command =
+    typeof options.run === 'string'
+      ? options.run
+      : options.run.map((part) => part.replaceAll('{project}', options.projectDirectory));
+  return async ({ task, workspace, signal, progress }) => {
+    if (workspace === null) {
+      throw new ConfigurationError(
+        `Task "${task.id}" has no workspace: a command agent works on the project's files, so its gatekeeper must be the git one.`,
+      );
+    }
+    const directory = project.taskDirectory(task.run, task.id);
+    await mkdir(directory, { recursive: true });
+    const taskFile = path.join(directory, `task-${task.attempt}.json`);
+    const feedback = [...task.feedback, ...task.guidance];
+    await writeFile(taskFile, `${JSON.stringify({ ...task, feedback }, null, 2)}\n`);
+    const result = await runCommand({
+      command,
+      cwd: workspace.directory,
+      env: project.environment({
+        ...workspace.env,
+        TROUPE_RUN: task.run,
+        TROUPE_TASK: task.id,
+        TROUPE_ATTEMPT: String(task.attempt),
+        TROUPE_TASK_FILE: taskFile,
+        TROUPE_PROJECT: options.projectDirectory,
+      }),
+      // The agent's own limit aborts the signal; this one is only a backstop.
+      timeoutMs: 24 * 3_600_000,
+      logFile: path.join(directory, `agent-${task.attempt}.log`),
+      signal,
+      processes: project.processes,
+      onOutput: () => progress({ task: task.id, output: true }),
+    });
+    signal.throwIfAborted();
+    if (result.missingTool) {
+      throw new TroupeError(
+        'unavailable',
+        `The agent's command could not be started (${result.spawnError ?? 'not found'}): ${result.command}`,
+      );
+    }
+    if (result.exitCode !== 0) {
+      const how =
+        result.signal === null ? `exited with ${result.exitCode}` : `was ended by ${result.signal}`;
+      throw new TroupeError(
+        'unhandled',
+        `The agent's command ${how}: ${result.command}\n${excerptOf(result.output, 2000)}`,
+      );
+    }
+    return { output: excerptOf(result.output, 2000) };
+  };
+}

@@ -1,0 +1,50 @@
+import type { Question } from '../protocol/catalogue.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import type { EffectContext } from '../runtime/effect-runner.ts';
+import type { Workspace } from '../workspace/workspace.ts';
+
+/** The task as its agent sees it. */
+export interface AssignedTask {
+  readonly run: string;
+  readonly id: string;
+  readonly title: string;
+  /** 1 for the first attempt. */
+  readonly attempt: number;
+  readonly input: JsonValue;
+  /** What earlier attempts were told to mend, newest last, and what people and policies advised. */
+  readonly feedback: readonly string[];
+  readonly guidance: readonly string[];
+}
+
+/** What an engine works with. */
+export interface EngineContext {
+  readonly task: AssignedTask;
+  /** The attempt's own copy of the project; null for tasks that are not code. */
+  readonly workspace: Workspace | null;
+  /** Aborted when the task is cancelled, its time is up, or the runtime stops. */
+  readonly signal: AbortSignal;
+  /** Runs something once per attempt, whatever crashes: its result is kept under its name. */
+  readonly step: EffectContext['step'];
+  /** Says that it is alive, and what it does. */
+  readonly progress: (value: JsonValue) => void;
+  /**
+   * Asks a person. The first time, the engine ends here and the task waits in `awaitingInput`; when the answer is
+   * there the engine runs again, and `ask` returns it. Steps done before are not done again.
+   */
+  readonly ask: (question: string | Question) => Promise<JsonValue>;
+}
+
+/** Does a task. What it returns is the submission (for code: the changed files are, and this is only a note). */
+export type Engine = (
+  context: EngineContext,
+) => Promise<JsonValue | undefined> | JsonValue | undefined;
+
+/** Ends an engine that has asked something. Not an error of anybody's. */
+export class QuestionAsked extends Error {
+  readonly question: Question;
+  constructor(question: Question) {
+    super(`waits for an answer to "${question.text}"`);
+    this.name = 'QuestionAsked';
+    this.question = question;
+  }
+}

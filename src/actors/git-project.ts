@@ -1,0 +1,189 @@
+import path from 'node:path';
+import { errorFingerprint } from '../machines/policies/fingerprint.ts';
+import type { WorkspaceInput } from '../machines/task-machine.ts';
+import type { WorkOutcome } from '../protocol/catalogue.ts';
+import { TroupeError } from '../protocol/errors.ts';
+import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import { slugOf } from '../workspace/branch-name.ts';
+import { finishCheckouts } from '../workspace/checkouts.ts';
+import { buildEnvironment } from '../workspace/environment.ts';
+import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
+import { verifyAndMerge } from '../workspace/merge.ts';
+import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
+import { Repository } from '../workspace/repository.ts';
+import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
+import type { Workspace } from '../workspace/workspace.ts';
+import { type Reaped, Workspaces } from '../workspace/workspaces.ts';
+import type { Verifier } from './gatekeeper.ts';
+
+/** A git repository whose target branch only a gatekeeper moves. */
+export interface GitProjectOptions {
+  /** The repository's working tree. */
+  readonly directory: string;
+  /** The branch that accepted work goes to. Default `main`. */
+  readonly target?: string;
+  /** Run in this order, in a fresh copy of target + change; all must succeed. At least one. */
+  readonly verify: readonly VerifyCommand[];
+  /** Names of environment variables that agents and verification get besides the usual ones. */
+  readonly environment?: readonly string[];
+  /** Default `<directory>/.troupe`. */
+  readonly stateDirectory?: string;
+}
+
+interface TaskOfRun {
+  readonly run: string;
+  readonly id: string;
+  readonly title: string;
+  readonly attempt: number;
+}
+
+/** The project as the roles use it: places to work in, submissions, verdicts. */
+export class GitProject {
+  readonly repository: Repository;
+  readonly processes: ProcessRegistry;
+  readonly #workspaces: Workspaces;
+  readonly #options: GitProjectOptions;
+  readonly #stateDirectory: string;
+  readonly #faultPoint: FaultPoint;
+
+  private constructor(
+    options: GitProjectOptions,
+    repository: Repository,
+    processes: ProcessRegistry,
+    stateDirectory: string,
+    faultPoint: FaultPoint,
+  ) {
+    this.#options = options;
+    this.repository = repository;
+    this.processes = processes;
+    this.#stateDirectory = stateDirectory;
+    this.#faultPoint = faultPoint;
+    this.#workspaces = new Workspaces({
+      repository,
+      root: path.join(stateDirectory, 'workspaces'),
+      faultPoint,
+    });
+  }
+
+  /**
+   * Opens the repository and puts in order what a crash has left: processes, and a checkout that had not followed.
+   * @throws {ConfigurationError} the repository or the options cannot be worked with; nothing was changed
+   */
+  static async open(
+    options: GitProjectOptions,
+    faultPoint: FaultPoint = noFaults,
+  ): Promise<GitProject> {
+    checkVerifyCommands(options.verify);
+    const stateDirectory = path.resolve(
+      options.stateDirectory ?? path.join(options.directory, '.troupe'),
+    );
+    await ensureIgnoredDirectory(stateDirectory);
+    const processes = new ProcessRegistry(path.join(stateDirectory, 'processes'));
+    const repository = await Repository.open({
+      directory: options.directory,
+      processes,
+      ...(options.target === undefined ? {} : { target: options.target }),
+    });
+    return new GitProject(options, repository, processes, stateDirectory, faultPoint);
+  }
+
+  /** Ends processes of a crashed predecessor and completes a checkout it had not brought forward. */
+  async recover(): Promise<{
+    readonly processes: readonly Leftover[];
+    readonly checkouts: readonly string[];
+  }> {
+    const processes = await this.processes.killLeftovers();
+    const checkouts = await finishCheckouts(this.repository);
+    return { processes, checkouts };
+  }
+
+  /** Removes the places of tasks that are over. */
+  reap(live: readonly { readonly run: string; readonly task: string }[]): Promise<Reaped> {
+    return this.#workspaces.reap(live);
+  }
+
+  /** Where a task's files for people lie: its log, its task file, its evidence. */
+  taskDirectory(run: string, task: string): string {
+    return path.join(this.#stateDirectory, 'tasks', slugOf(run), slugOf(task));
+  }
+
+  environment(extra: Readonly<Record<string, string>>): Record<string, string> {
+    return buildEnvironment(this.#options.environment ?? [], extra);
+  }
+
+  async prepare(input: WorkspaceInput, signal: AbortSignal): Promise<Workspace> {
+    await this.repository.ensureBackupRef(input.run);
+    return await this.#workspaces.prepare({
+      run: input.run,
+      task: input.id,
+      attempt: input.attempt,
+      signal,
+    });
+  }
+
+  async release(input: WorkspaceInput, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.#workspaces.release({ run: input.run, task: input.id });
+  }
+
+  /** Makes a submission of what the agent left. An empty change is a failed attempt, not a submission. */
+  async collect(
+    task: TaskOfRun,
+    workspace: Workspace,
+    note: JsonValue,
+    signal: AbortSignal,
+  ): Promise<WorkOutcome> {
+    const collected = await this.#workspaces.collect({
+      workspace,
+      message: task.title,
+      trailers: {
+        'Troupe-Task': `${task.run}/${task.id}`,
+        'Troupe-Attempt': String(task.attempt),
+      },
+      signal,
+    });
+    switch (collected.kind) {
+      case 'empty':
+        throw new TroupeError('policy', 'The agent changed nothing.');
+      case 'refused':
+        throw new TroupeError('policy', `The change cannot be taken: ${collected.reason}`);
+      case 'submitted': {
+        const { kind: _kind, ...submission } = collected;
+        return { outcome: 'submitted', result: { ...submission, note } };
+      }
+    }
+  }
+
+  /** The gatekeeper of the target branch. */
+  verifier(): Verifier {
+    return async ({ submission, signal, progress }) => {
+      const change = submission.result as unknown as {
+        readonly commit: string;
+        readonly base: string;
+      };
+      const verdict = await verifyAndMerge({
+        workspaces: this.#workspaces,
+        submission: {
+          run: submission.run,
+          task: submission.id,
+          attempt: submission.attempt,
+          title: submission.title,
+          commit: change.commit,
+          base: change.base,
+        },
+        verify: this.#options.verify,
+        env: this.environment({}),
+        fingerprint: (text) => errorFingerprint(text) ?? '',
+        signal,
+        onProgress: progress,
+        faultPoint: this.#faultPoint,
+      });
+      if (verdict.verdict === 'accepted') {
+        // The work is in the target; the place it was made in is not needed any more.
+        await this.#workspaces.release({ run: submission.run, task: submission.id });
+      }
+      return verdict;
+    };
+  }
+}

@@ -1,0 +1,57 @@
+import { type ClaimInput, type ListInput, runMachine } from '../machines/run-machine.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import { effect } from '../runtime/effect.ts';
+import type { Store } from '../store/store.ts';
+
+/** Tasks cancelled in one turn. */
+const CANCEL_AT_ONCE = 200;
+
+const OPEN_STATES = [
+  'staged',
+  'waiting',
+  'ready',
+  'preparing',
+  'working',
+  'verifying',
+  'retrying',
+  'awaitingInput',
+  'awaitingApproval',
+  'escalated',
+  'blocked',
+  'paused',
+];
+
+/** The orchestrator: the run machine, with the store to ask what is next. */
+export function runActor(store: Store) {
+  return runMachine.provide({
+    actors: {
+      claim: effect<JsonValue, ClaimInput>(async ({ input, key }) => {
+        const claimed: { task: string; agent: string }[] = [];
+        for (const [agent, free] of Object.entries(input.slots)) {
+          const limit = Math.min(free, input.total - claimed.length);
+          if (limit <= 0) continue;
+          // The token is the effect's own: a claim repeated after a crash finds what it had claimed.
+          const tasks = await store.claimTasks({
+            run: input.run,
+            agent,
+            limit,
+            token: `${key}/${agent}`,
+          });
+          for (const task of tasks) claimed.push({ task, agent });
+        }
+        return claimed;
+      }),
+      listOpen: effect<JsonValue, ListInput>(async ({ input }) => {
+        const rows = await store.listTasks(input.run, {
+          states: OPEN_STATES,
+          afterPosition: input.afterPosition,
+          limit: CANCEL_AT_ONCE,
+        });
+        return {
+          tasks: rows.map((row) => row.task),
+          upTo: rows.length < CANCEL_AT_ONCE ? null : (rows.at(-1)?.position ?? null),
+        };
+      }),
+    },
+  });
+}

@@ -1,0 +1,326 @@
+import * as z from 'zod';
+import {
+  type ConfigProblem,
+  describeValue,
+  nearest,
+  shorten,
+  suggestion,
+} from './config-problems.ts';
+import type { ConfigSource } from './config-source.ts';
+
+/*
+ * What each part of troupe.yaml may be. The text of every schema says what is *expected*; `checkValue` adds the place,
+ * what came instead, and what was probably meant. The text of an unknown key's issue is the list of the known keys.
+ */
+
+/** `timeout: 30d` is refused: a timer of Node cannot wait for more than 24.8 days. */
+const MAX_DURATION_MS = 168 * 3_600_000;
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+
+/** @returns milliseconds; undefined when the text is not a duration between 1ms and 168h */
+function parseDurationMs(text: string): number | undefined {
+  const [, count, unit] = /^(\d{1,9})(ms|s|m|h)$/.exec(text) ?? [];
+  if (count === undefined || unit === undefined) return undefined;
+  const durationMs = Number(count) * (UNIT_MS[unit] ?? Number.NaN);
+  return durationMs >= 1 && durationMs <= MAX_DURATION_MS ? durationMs : undefined;
+}
+
+const DURATION = 'a duration from 1ms to 168h, such as 200ms, 10s, 5m or 2h';
+
+function duration() {
+  return z.unknown().transform((value, context): number => {
+    const durationMs = typeof value === 'string' ? parseDurationMs(value) : undefined;
+    if (durationMs !== undefined) return durationMs;
+    const hint =
+      typeof value === 'number' && Number.isInteger(value) && value > 0
+        ? `; add the unit: ${value}s or ${value}ms`
+        : '';
+    context.addIssue({ code: 'custom', message: DURATION, params: { hint } });
+    return z.NEVER;
+  });
+}
+
+function text(what: string, pattern: RegExp) {
+  return z.string({ error: what }).regex(pattern);
+}
+
+function wholeNumber(min: number, max: number) {
+  return z
+    .int({ error: `a whole number from ${min} to ${max}` })
+    .min(min)
+    .max(max);
+}
+
+function flag() {
+  return z.boolean({ error: 'true or false' });
+}
+
+function oneOf<const T extends readonly [string, ...string[]]>(...values: T) {
+  return z.enum(values, { error: `one of ${values.join(', ')}` });
+}
+
+function section<S extends z.core.$ZodShape>(what: string, shape: S) {
+  const known = Object.keys(shape).join(',');
+  return z.strictObject(shape, {
+    error: (issue) => (issue.code === 'unrecognized_keys' ? known : what),
+  });
+}
+
+const NAME = 'a name of 1 to 64 characters from a-z 0-9 . _ -, beginning with a letter or digit';
+const NAME_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+
+function name() {
+  return text(NAME, NAME_PATTERN);
+}
+
+function filePath() {
+  return text('a path relative to the project', /^[^\0]{1,1000}$/);
+}
+
+const MAX_ARGUMENTS = 1_000;
+const COMMAND = 'a shell command, or a list of a program and its arguments';
+
+/** A text is a shell command that the user wrote; a list is started without any shell. */
+function command() {
+  return z.unknown().transform((value, context): string | readonly string[] => {
+    if (typeof value === 'string' && value.trim() !== '' && !value.includes('\0')) return value;
+    if (!Array.isArray(value) || value.length === 0) {
+      context.addIssue({ code: 'custom', message: COMMAND });
+      return z.NEVER;
+    }
+    if (value.length > MAX_ARGUMENTS) {
+      context.addIssue({ code: 'custom', message: `at most ${MAX_ARGUMENTS} arguments` });
+      return z.NEVER;
+    }
+    for (const [index, part] of value.entries()) {
+      const program = index === 0;
+      if (typeof part === 'string' && !part.includes('\0') && !(program && part.trim() === '')) {
+        continue;
+      }
+      context.addIssue({
+        code: 'custom',
+        message: program ? 'the name of a program' : 'an argument (text)',
+        path: [index],
+        params: {
+          hint: typeof part === 'number' || typeof part === 'boolean' ? '; put it in quotes' : '',
+        },
+      });
+    }
+    return value as readonly string[];
+  });
+}
+
+const limits = section('a mapping of limits', {
+  attempts: wholeNumber(1, 1_000).optional(),
+  sameError: wholeNumber(1, 1_000).optional(),
+  sameChange: wholeNumber(1, 1_000).optional(),
+  sameFeedback: wholeNumber(1, 1_000).optional(),
+  infrastructureAttempts: wholeNumber(1, 1_000).optional(),
+  backoff: section('a mapping with initial, factor and max', {
+    initial: duration().optional(),
+    factor: z.number({ error: 'a number from 1 to 10' }).min(1).max(10).optional(),
+    max: duration().optional(),
+  })
+    .refine(({ initial, max }) => initial === undefined || max === undefined || initial <= max, {
+      error: 'a max that is not shorter than initial',
+      path: ['max'],
+    })
+    .optional(),
+});
+
+const MAX_CONCURRENCY = 100;
+
+const agent = z.discriminatedUnion(
+  'engine',
+  [
+    section('an agent', {
+      engine: z.literal('patch'),
+      concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
+    }),
+    section('an agent', {
+      engine: z.literal('command'),
+      run: command(),
+      concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
+      timeout: duration().optional(),
+    }),
+  ],
+  {
+    error: (issue) =>
+      issue.code === 'invalid_union'
+        ? 'one of patch, command'
+        : 'a mapping such as { engine: command, run: … }',
+  },
+);
+
+const verifyCommand = section('a mapping such as { name: test, run: npm test }', {
+  name: text(
+    'a name of 1 to 64 letters, digits, spaces and . _ : - that begins with a letter or digit',
+    /^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}$/,
+  ),
+  run: command(),
+  timeout: duration().optional(),
+  allowFail: flag().optional(),
+});
+
+const policyRule = section('a rule such as { when: { task: … }, decide: retry }', {
+  when: section('a mapping of conditions: task, state, agent', {
+    task: name().optional(),
+    state: oneOf('escalated', 'awaitingApproval').optional(),
+    agent: name().optional(),
+  }),
+  decide: oneOf('retry', 'approve', 'block', 'cancel'),
+  guidance: text('text of 1 to 4000 characters', /^[\s\S]{1,4000}$/).optional(),
+});
+
+/** The root of troupe.yaml. `tasks` is checked apart, because it may be another file. */
+export const projectSchema = section('a mapping of settings (version, verify, agents, tasks, …)', {
+  version: z.literal(1, { error: '1 (the version of this format)' }),
+  target: text(
+    'the name of a branch, such as main',
+    // What git-check-ref-format allows, less the names that are easily mistaken for options or full refs.
+    /^(?!-|\/|\.|refs\/|HEAD$|@$)(?!.*(?:\.\.|\/\/|\/\.|@\{|\.lock(?:\/|$)))[^\s\p{Cc}~^:?*[\\]{1,200}(?<![./])$/u,
+  ).optional(),
+  verify: z
+    .array(verifyCommand, { error: 'a list with at least one command' })
+    .min(1)
+    .max(100, { error: 'at most 100 commands' }),
+  tests: z
+    .literal('none', { error: 'the word none, and only if the project has no tests' })
+    .optional(),
+  environment: z
+    .array(text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]{0,127}$/), {
+      error: 'a list of names of environment variables',
+    })
+    .max(200, { error: 'at most 200 names' })
+    .optional(),
+  agents: z
+    .record(name(), agent, {
+      error: (issue) => (issue.code === 'invalid_key' ? NAME : 'a mapping of agents by name'),
+    })
+    .optional(),
+  limits: limits.optional(),
+  overseer: section('a mapping with policy', {
+    policy: z
+      .array(policyRule, { error: 'a list of rules' })
+      .max(1_000, { error: 'at most 1000 rules' })
+      .optional(),
+  }).optional(),
+  concurrency: wholeNumber(1, 1_000).optional(),
+  tasks: z.unknown().optional(),
+});
+
+/** Of one task. */
+export const MAX_DEPENDENCIES = 20;
+export const MAX_PATCHES = 1_000;
+
+/** The tasks, in troupe.yaml or in the file that it names. */
+export const tasksSchema = z.array(
+  section('a task such as { id: first, agent: … }', {
+    id: name(),
+    title: text('a text of 1 to 200 characters on one line', /^[^\p{Cc}]{1,200}$/u).optional(),
+    agent: name(),
+    patch: filePath().optional(),
+    patches: z
+      .array(filePath(), { error: 'a list of at least one path' })
+      .min(1)
+      .max(MAX_PATCHES, { error: `at most ${MAX_PATCHES} paths` })
+      .optional(),
+    dependsOn: z
+      .array(name(), { error: 'a list of task ids' })
+      .max(MAX_DEPENDENCIES, { error: `at most ${MAX_DEPENDENCIES} task ids` })
+      .optional(),
+    priority: oneOf('low', 'normal', 'high', 'urgent', 'critical').optional(),
+    input: z.unknown().optional(),
+    limits: limits.optional(),
+    staged: flag().optional(),
+  }),
+  { error: 'a list of tasks, or the path of a file that holds one' },
+);
+
+/**
+ * Checks data against a schema.
+ * @param base path of `value` in the source
+ * @param problems where everything that is wrong is added
+ * @returns what the schema made of it; undefined when anything is wrong
+ */
+export function checkValue<T>(
+  schema: z.ZodType<T>,
+  value: unknown,
+  source: ConfigSource,
+  base: readonly PropertyKey[],
+  problems: ConfigProblem[],
+): T | undefined {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) {
+    const keys = [...base, ...issue.path];
+    if (issue.code === 'unrecognized_keys') {
+      const known = issue.message.split(',');
+      for (const key of issue.keys) {
+        problems.push(
+          source.keyProblem(
+            [...keys, key],
+            () => `unknown key${suggestion(key, known, 'the known keys are')}`,
+          ),
+        );
+      }
+      continue;
+    }
+    const got = valueAt(value, issue.path);
+    if (issue.code === 'invalid_key') {
+      problems.push(source.keyProblem(keys, `expected ${issue.message}`));
+    } else if (got.missing) {
+      problems.push(source.problem(keys, `is missing; expected ${issue.message}`));
+    } else {
+      problems.push(
+        source.problem(keys, () => {
+          return `expected ${issue.message}, got ${describeGot(keys, got.value)}${hintOf(issue, got.value)}`;
+        }),
+      );
+    }
+  }
+  return undefined;
+}
+
+function hintOf(issue: z.core.$ZodIssue, value: unknown): string {
+  if (issue.code === 'custom') return String(issue.params?.['hint'] ?? '');
+  if (typeof value !== 'string') return '';
+  if (issue.code === 'invalid_value' || issue.code === 'invalid_union') {
+    const values =
+      issue.code === 'invalid_value' ? issue.values : (issue as { options?: unknown }).options;
+    const words = Array.isArray(values) ? values.map(String) : [];
+    // The expectation has named them all: only a likely one is worth another word.
+    if (words.includes(value)) return '; take away the quotes';
+    const near = nearest(value, words);
+    return near === undefined ? '' : `; did you mean ${near}?`;
+  }
+  if (issue.code === 'invalid_type' && issue.expected === 'boolean') {
+    const yes = /^(?:yes|on|y)$/i.test(value);
+    return yes || /^(?:no|off|n)$/i.test(value) ? `; write ${yes}` : '';
+  }
+  return '';
+}
+
+/** People write `environment: [TOKEN=secret]`: the name is shown, never what follows it. */
+function describeGot(keys: readonly PropertyKey[], value: unknown): string {
+  if (keys[0] !== 'environment' || typeof value !== 'string') return describeValue(value);
+  const [name = '', ...rest] = value.split('=');
+  return rest.length > 0 && /^\w+$/.test(name)
+    ? `a value as well; write only ${shorten(name, 40)} and set it where troupe is started`
+    : `a text of ${value.length} characters that is none`;
+}
+
+function valueAt(
+  value: unknown,
+  keys: readonly PropertyKey[],
+): { readonly missing: boolean; readonly value: unknown } {
+  let current = value;
+  for (const key of keys) {
+    if (typeof current !== 'object' || current === null || !Object.hasOwn(current, key)) {
+      return { missing: true, value: undefined };
+    }
+    current = (current as Record<PropertyKey, unknown>)[key];
+  }
+  return { missing: false, value: current };
+}

@@ -1,0 +1,534 @@
+import path from 'node:path';
+import type { JsonValue } from '../index.ts';
+import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
+import {
+  checkValue,
+  MAX_DEPENDENCIES,
+  MAX_PATCHES,
+  projectSchema,
+  tasksSchema,
+} from './config-schema.ts';
+import { type ConfigSource, readConfigSource } from './config-source.ts';
+import { ProjectFiles } from './project-files.ts';
+
+export { type Detected, writeInitialConfig } from './config-init.ts';
+
+/** A text is a shell command the user wrote; a list is a program and its arguments, for which no shell is started. */
+type ConfiguredCommand = string | readonly string[];
+
+/** One command that accepted work has to pass. */
+interface ConfiguredVerifyCommand {
+  readonly name: string;
+  readonly run: ConfiguredCommand;
+  /** Default 600 000 (10 minutes). */
+  readonly timeoutMs: number;
+  /** Default false; never true for the command named `test`. */
+  readonly allowFail: boolean;
+}
+
+type ConfiguredAgent =
+  | {
+      readonly name: string;
+      readonly engine: 'patch';
+      /** Tasks it does at once. Default 1. */
+      readonly concurrency: number;
+    }
+  | {
+      readonly name: string;
+      readonly engine: 'command';
+      /** As written: what stands in braces, such as `{project}`, is for the engine to fill in. */
+      readonly run: ConfiguredCommand;
+      readonly concurrency: number;
+      /** For one attempt. Default 1 200 000 (20 minutes). */
+      readonly timeoutMs: number;
+    };
+
+/** When a task stops trying. */
+interface ConfiguredLimits {
+  /** Default 10. */
+  readonly attempts: number;
+  /** Default 3. */
+  readonly sameError: number;
+  /** Default 3. */
+  readonly sameChange: number;
+  /** Default 2. */
+  readonly sameFeedback: number;
+  /** Default 10. */
+  readonly infrastructureAttempts: number;
+  /** Defaults 10 000, 2 and 600 000. */
+  readonly backoff: {
+    readonly initialMs: number;
+    readonly factor: number;
+    readonly maxMs: number;
+  };
+}
+
+/** What the overseer decides without asking a person. The first rule whose conditions all hold counts. */
+interface ConfiguredPolicyRule {
+  readonly when: {
+    readonly task?: string;
+    readonly state?: 'escalated' | 'awaitingApproval';
+    readonly agent?: string;
+  };
+  readonly decide: 'retry' | 'approve' | 'block' | 'cancel';
+  /** Only with `retry`: what the next attempt is told. */
+  readonly guidance?: string;
+}
+
+interface ConfiguredTask {
+  readonly id: string;
+  /** Default: the id. */
+  readonly title: string;
+  readonly agent: string;
+  /** For patch engines only: absolute paths of existing files inside the project; at least one. Else empty. */
+  readonly patches: readonly string[];
+  readonly dependsOn: readonly string[];
+  /** Default `normal`. */
+  readonly priority: 'low' | 'normal' | 'high' | 'urgent' | 'critical';
+  /** Absent when the task has none. */
+  readonly input?: JsonValue;
+  /** The task's own limits over the project's over the defaults. */
+  readonly limits: ConfiguredLimits;
+  /** Not started until it is enabled. Default false. */
+  readonly staged: boolean;
+}
+
+/** What troupe.yaml says, checked and with every default filled in. */
+export interface ProjectConfig {
+  /** The file that was read, absolute, symbolic links followed. */
+  readonly file: string;
+  /** The directory of that file: the project. Absolute, symbolic links followed. */
+  readonly directory: string;
+  /** The branch that accepted work goes to. Default `main`. */
+  readonly target: string;
+  /** In the order in which they run; at least one. */
+  readonly verify: readonly ConfiguredVerifyCommand[];
+  /** `none` only if the file says so in words; otherwise `verify` has a command named `test`. */
+  readonly tests: 'command' | 'none';
+  /** Names of variables that agents and verification get besides the usual ones. Default none. */
+  readonly environment: readonly string[];
+  /** In the order of the file. Default none. */
+  readonly agents: readonly ConfiguredAgent[];
+  readonly limits: ConfiguredLimits;
+  readonly policy: readonly ConfiguredPolicyRule[];
+  /** Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. */
+  readonly concurrency: number;
+  /** In the order of the file. Default none. */
+  readonly tasks: readonly ConfiguredTask[];
+}
+
+const DEFAULT_LIMITS: ConfiguredLimits = {
+  attempts: 10,
+  sameError: 3,
+  sameChange: 3,
+  sameFeedback: 2,
+  infrastructureAttempts: 10,
+  backoff: { initialMs: 10_000, factor: 2, maxMs: 600_000 },
+};
+const DEFAULT_VERIFY_TIMEOUT_MS = 600_000;
+const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
+
+/**
+ * Reads a project's configuration. Nothing in it is run, and nothing is written.
+ * @param file path of troupe.yaml; messages call the file what this argument calls it
+ * @throws {ConfigurationError} the file cannot be read or anything in it is wrong. One error for all problems, in the order
+ * of the lines, each with `file:line:column`; the message can be printed as it is and shows the first 20
+ */
+export async function loadConfig(file: string): Promise<ProjectConfig> {
+  const files = await ProjectFiles.open(path.dirname(file));
+  const found = await files.find(path.basename(file));
+  if ('refused' in found) {
+    const message = found.missing
+      ? 'there is no such file; `troupe init` writes a first one'
+      : found.refused;
+    throw configurationError(file, [{ file, line: 0, column: 0, path: '', message }]);
+  }
+  const read = await readConfigSource(found.path, file);
+  if ('problems' in read) throw configurationError(file, read.problems);
+
+  const { source } = read;
+  const problems: ConfigProblem[] = [];
+  const project = checkValue(projectSchema, source.value, source, [], problems);
+  const given = await findTasks(source, files, problems);
+  const tasks = checkValue(tasksSchema, given.value, given.source, given.base, problems);
+  // These look at the raw data, so that they also speak when something else is wrong.
+  checkVerify(source, problems);
+  checkReferences(source, given, problems);
+  const patches = await findPatches(source, given, files, problems);
+  const refused = [...source.problems, ...(given.source === source ? [] : given.source.problems)];
+  if (refused.length > 0) throw configurationError(file, withConsequences(refused, problems));
+  if (problems.length > 0 || project === undefined || tasks === undefined) {
+    throw configurationError(file, problems);
+  }
+
+  const limits = mergeLimits(DEFAULT_LIMITS, project.limits);
+  const agents = Object.entries(project.agents ?? {}).map(([name, agent]): ConfiguredAgent => {
+    const concurrency = agent.concurrency ?? 1;
+    if (agent.engine === 'patch') return { name, engine: 'patch', concurrency };
+    const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
+    return { name, engine: 'command', run: agent.run, concurrency, timeoutMs };
+  });
+  const total = agents.reduce((sum, agent) => sum + agent.concurrency, 0);
+  return {
+    file: found.path,
+    directory: files.directory,
+    target: project.target ?? 'main',
+    verify: project.verify.map(({ name, run, timeout, allowFail }) => ({
+      name,
+      run,
+      timeoutMs: timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
+      allowFail: allowFail ?? false,
+    })),
+    tests: project.tests ?? 'command',
+    environment: project.environment ?? [],
+    agents,
+    limits,
+    policy: (project.overseer?.policy ?? []) as readonly ConfiguredPolicyRule[],
+    concurrency: project.concurrency ?? Math.max(1, total),
+    tasks: tasks.map((task, index) => ({
+      id: task.id,
+      title: task.title ?? task.id,
+      agent: task.agent,
+      patches: patches[index] ?? [],
+      dependsOn: task.dependsOn ?? [],
+      priority: task.priority ?? 'normal',
+      ...(task.input === undefined ? {} : { input: task.input as JsonValue }),
+      limits: mergeLimits(limits, task.limits),
+      staged: task.staged ?? false,
+    })),
+  };
+}
+
+/** What the reader refused, and what else is wrong: less what is said of those same places because nothing is left there. */
+function withConsequences(
+  refused: readonly ConfigProblem[],
+  problems: readonly ConfigProblem[],
+): readonly ConfigProblem[] {
+  const place = ({ file, line, column }: ConfigProblem) => `${line}:${column}:${file}`;
+  const places = new Set(refused.map(place));
+  return [...refused, ...problems.filter((problem) => !places.has(place(problem)))];
+}
+
+type GivenLimits = NonNullable<NonNullable<ReturnType<typeof projectSchema.parse>>['limits']>;
+
+function mergeLimits(base: ConfiguredLimits, given: GivenLimits = {}): ConfiguredLimits {
+  return {
+    attempts: given.attempts ?? base.attempts,
+    sameError: given.sameError ?? base.sameError,
+    sameChange: given.sameChange ?? base.sameChange,
+    sameFeedback: given.sameFeedback ?? base.sameFeedback,
+    infrastructureAttempts: given.infrastructureAttempts ?? base.infrastructureAttempts,
+    backoff: {
+      initialMs: given.backoff?.initial ?? base.backoff.initialMs,
+      factor: given.backoff?.factor ?? base.backoff.factor,
+      maxMs: given.backoff?.max ?? base.backoff.maxMs,
+    },
+  };
+}
+
+/** The tasks as the user wrote them, and where they stand. */
+interface GivenTasks {
+  readonly source: ConfigSource;
+  /** Path of the list in that source. */
+  readonly base: readonly PropertyKey[];
+  readonly value: unknown;
+  readonly items: readonly GivenTask[];
+  /** False when the tasks are in a file that could not be read: then nobody can say that one is missing. */
+  readonly known: boolean;
+}
+
+/** What is usable of one task; the schema reports the rest. */
+interface GivenTask {
+  readonly index: number;
+  readonly id: string | undefined;
+  readonly agent: string | undefined;
+  readonly dependsOn: readonly unknown[];
+  readonly patch: unknown;
+  readonly patches: unknown;
+}
+
+async function findTasks(
+  source: ConfigSource,
+  files: ProjectFiles,
+  problems: ConfigProblem[],
+): Promise<GivenTasks> {
+  const given = field(source.value, 'tasks');
+  const value = given === undefined ? [] : given;
+  if (typeof value !== 'string') {
+    return { source, base: ['tasks'], value, items: givenTasks(value), known: true };
+  }
+  const unknown: GivenTasks = { source, base: ['tasks'], value: [], items: [], known: false };
+  const found = await files.find(value);
+  if ('refused' in found) {
+    problems.push(source.problem(['tasks'], found.refused));
+    return unknown;
+  }
+  const read = await readConfigSource(
+    found.path,
+    path.join(path.dirname(source.file), path.normalize(value)),
+    ['tasks'],
+  );
+  if ('problems' in read) {
+    for (const problem of read.problems) problems.push(problem);
+    return unknown;
+  }
+  const list = read.source.value;
+  return { source: read.source, base: [], value: list, items: givenTasks(list), known: true };
+}
+
+function givenTasks(list: unknown): readonly GivenTask[] {
+  if (!Array.isArray(list)) return [];
+  return list.map((item: unknown, index) => {
+    const dependsOn = field(item, 'dependsOn');
+    const patches = field(item, 'patches');
+    return {
+      index,
+      id: textOrNothing(field(item, 'id')),
+      agent: textOrNothing(field(item, 'agent')),
+      // The schema refuses longer lists; to look up half a million names first would take minutes.
+      dependsOn: Array.isArray(dependsOn) ? dependsOn.slice(0, MAX_DEPENDENCIES) : [],
+      patch: field(item, 'patch'),
+      patches: Array.isArray(patches) ? patches.slice(0, MAX_PATCHES) : patches,
+    };
+  });
+}
+
+function field(value: unknown, key: string): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined;
+  return Object.hasOwn(value, key) ? (value as Record<string, unknown>)[key] : undefined;
+}
+
+function textOrNothing(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** No work is accepted without tests unless the file says, in words, that there are none. */
+function checkVerify(source: ConfigSource, problems: ConfigProblem[]): void {
+  const verify = field(source.value, 'verify');
+  if (!Array.isArray(verify) || verify.length === 0) return;
+  const names = new Map<string, number>();
+  for (const [index, command] of verify.entries()) {
+    const name = textOrNothing(field(command, 'name'));
+    if (name === undefined) continue;
+    const first = names.get(name);
+    if (first !== undefined) {
+      const { line } = source.problem(['verify', first], '');
+      problems.push(
+        source.problem(
+          ['verify', index, 'name'],
+          `${name} is already the name of the command on line ${line}`,
+        ),
+      );
+    }
+    names.set(name, first ?? index);
+    if (name === 'test' && field(command, 'allowFail') === true) {
+      problems.push(
+        source.problem(
+          ['verify', index, 'allowFail'],
+          'the test command may never fail; remove allowFail, or give the command another name',
+        ),
+      );
+    }
+  }
+  const none = field(source.value, 'tests') === 'none';
+  if (none && names.has('test')) {
+    problems.push(
+      source.problem(
+        ['tests'],
+        'says that there are no tests, but verify has a command named test; remove one of the two',
+      ),
+    );
+  } else if (!none && !names.has('test')) {
+    problems.push(
+      source.keyProblem(
+        ['verify'],
+        'no command is named test; add the command that runs the tests, or write "tests: none" if there really are none',
+      ),
+    );
+  }
+}
+
+/** Names that must be the name of something: ids, agents, dependencies, conditions of rules. */
+function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: ConfigProblem[]): void {
+  const at = (task: GivenTask, ...keys: PropertyKey[]) => [...tasks.base, task.index, ...keys];
+  const given = field(source.value, 'agents');
+  // When `agents` itself is wrong, complaining about each task's agent would only hide that.
+  const agentsKnown = given === undefined || isMapping(given);
+  const agents = isMapping(given) ? Object.keys(given) : [];
+  const agentNames = new Set(agents);
+  const noAgent = (name: string) => () =>
+    `no agent is called ${name}${agents.length === 0 ? '; none is configured under agents' : suggestion(name, agents, 'the agents are')}`;
+
+  const byId = new Map<string, GivenTask>();
+  for (const task of tasks.items) {
+    if (task.agent !== undefined && agentsKnown && !agentNames.has(task.agent)) {
+      problems.push(tasks.source.problem(at(task, 'agent'), noAgent(task.agent)));
+    }
+    if (task.id === undefined) continue;
+    const first = byId.get(task.id);
+    if (first === undefined) {
+      byId.set(task.id, task);
+      continue;
+    }
+    const { line } = tasks.source.problem(at(first, 'id'), '');
+    problems.push(
+      tasks.source.problem(
+        at(task, 'id'),
+        `${task.id} is already the id of the task on line ${line}`,
+      ),
+    );
+  }
+
+  const ids = [...byId.keys()];
+  const noTask = (id: string) => () =>
+    `no task has the id ${id}${ids.length === 0 ? '' : suggestion(id, ids, 'the ids are')}`;
+  for (const task of tasks.items) {
+    for (const [index, id] of task.dependsOn.entries()) {
+      if (typeof id !== 'string') continue;
+      const where = at(task, 'dependsOn', index);
+      if (id === task.id) {
+        problems.push(tasks.source.problem(where, `the task ${id} depends on itself`));
+      } else if (task.dependsOn.indexOf(id) < index) {
+        problems.push(tasks.source.problem(where, `${id} is listed twice`));
+      } else if (!byId.has(id)) {
+        problems.push(tasks.source.problem(where, noTask(id)));
+      }
+    }
+  }
+  for (const cycle of findCycles(byId)) {
+    const first = cycle[0];
+    if (first === undefined) continue;
+    problems.push(
+      tasks.source.problem(at(first, 'dependsOn'), `dependency cycle: ${describeCycle(cycle)}`),
+    );
+  }
+
+  const policy = field(field(source.value, 'overseer'), 'policy');
+  for (const [index, rule] of (Array.isArray(policy) ? policy : []).entries()) {
+    const where = ['overseer', 'policy', index];
+    const task = textOrNothing(field(field(rule, 'when'), 'task'));
+    const agent = textOrNothing(field(field(rule, 'when'), 'agent'));
+    if (task !== undefined && tasks.known && !byId.has(task)) {
+      problems.push(source.problem([...where, 'when', 'task'], noTask(task)));
+    }
+    if (agent !== undefined && agentsKnown && !agentNames.has(agent)) {
+      problems.push(source.problem([...where, 'when', 'agent'], noAgent(agent)));
+    }
+    if (field(rule, 'guidance') !== undefined && field(rule, 'decide') !== 'retry') {
+      problems.push(
+        source.keyProblem([...where, 'guidance'], 'is only for rules that decide: retry'),
+      );
+    }
+  }
+}
+
+function isMapping(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** More cycles than this are not looked for: a dense tangle has too many to list. */
+const MAX_CYCLES = 20;
+
+/** One cycle for each dependency that closes one. Without recursion: a chain may be 10 000 tasks long. */
+function findCycles(byId: ReadonlyMap<string, GivenTask>): readonly (readonly GivenTask[])[] {
+  const cycles: GivenTask[][] = [];
+  const finished = new Set<GivenTask>();
+  for (const root of byId.values()) {
+    const trail: { readonly task: GivenTask; next: number }[] = [{ task: root, next: 0 }];
+    const onTrail = new Map<GivenTask, number>([[root, 0]]);
+    for (let top = trail.at(-1); top !== undefined; top = trail.at(-1)) {
+      const id = top.task.dependsOn[top.next];
+      top.next += 1;
+      if (finished.has(top.task) || top.next > top.task.dependsOn.length) {
+        finished.add(top.task);
+        onTrail.delete(top.task);
+        trail.pop();
+        continue;
+      }
+      const task = typeof id === 'string' ? byId.get(id) : undefined;
+      // A task that depends on itself has been reported as that.
+      if (task === undefined || task === top.task || finished.has(task)) continue;
+      const start = onTrail.get(task);
+      if (start === undefined) {
+        onTrail.set(task, trail.length);
+        trail.push({ task, next: 0 });
+      } else {
+        cycles.push(trail.slice(start).map((step) => step.task));
+        if (cycles.length >= MAX_CYCLES) return cycles;
+      }
+    }
+  }
+  return cycles;
+}
+
+/** Ids named of one cycle; a longer one shows its beginning and its end. */
+const MAX_CYCLE_SHOWN = 10;
+
+function describeCycle(cycle: readonly GivenTask[]): string {
+  const ids = cycle.map((task) => task.id ?? '');
+  const shown =
+    ids.length <= MAX_CYCLE_SHOWN
+      ? ids
+      : [
+          ...ids.slice(0, MAX_CYCLE_SHOWN / 2),
+          `… (${ids.length - MAX_CYCLE_SHOWN} more)`,
+          ...ids.slice(-MAX_CYCLE_SHOWN / 2),
+        ];
+  return [...shown, ids[0]].join(' -> ');
+}
+
+/** Checks that exactly the tasks of patch engines have patches, and finds the files. One list for each task. */
+async function findPatches(
+  source: ConfigSource,
+  tasks: GivenTasks,
+  files: ProjectFiles,
+  problems: ConfigProblem[],
+): Promise<readonly (readonly string[])[]> {
+  const engines = new Map<string, unknown>();
+  const agents = field(source.value, 'agents');
+  for (const [name, agent] of Object.entries(isMapping(agents) ? agents : {})) {
+    engines.set(name, field(agent, 'engine'));
+  }
+  const all: string[][] = [];
+  for (const task of tasks.items) {
+    const at = (...keys: PropertyKey[]) => [...tasks.base, task.index, ...keys];
+    const engine = engines.get(task.agent ?? '');
+    const hasPatch = task.patch !== undefined;
+    const hasPatches = task.patches !== undefined;
+    if (engine === 'command') {
+      for (const key of [...(hasPatch ? ['patch'] : []), ...(hasPatches ? ['patches'] : [])]) {
+        problems.push(
+          tasks.source.keyProblem(
+            at(key),
+            `is only for agents with engine: patch; ${task.agent} has engine: command`,
+          ),
+        );
+      }
+    } else if (engine === 'patch' && !hasPatch && !hasPatches) {
+      problems.push(
+        tasks.source.problem(
+          at(),
+          `the agent ${task.agent} has engine: patch, so this task needs patch or patches`,
+        ),
+      );
+    }
+    if (hasPatch && hasPatches) {
+      problems.push(tasks.source.keyProblem(at('patches'), 'expected patch or patches, got both'));
+    }
+    const named: [PropertyKey[], unknown][] = [
+      ...(hasPatch ? [[at('patch'), task.patch] as [PropertyKey[], unknown]] : []),
+      ...(Array.isArray(task.patches) ? task.patches : []).map(
+        (name: unknown, index): [PropertyKey[], unknown] => [at('patches', index), name],
+      ),
+    ];
+    const found: string[] = [];
+    for (const [keys, name] of named) {
+      if (typeof name !== 'string' || name === '') continue;
+      const file = await files.find(name);
+      if ('refused' in file) problems.push(tasks.source.problem(keys, file.refused));
+      else found.push(file.path);
+    }
+    all.push(found);
+  }
+  return all;
+}

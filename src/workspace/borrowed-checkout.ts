@@ -1,0 +1,104 @@
+import { existsSync } from 'node:fs';
+import { copyFile, cp, mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { Repository } from './repository.ts';
+
+export interface GitDirectoryOptions {
+  readonly repository: Repository;
+  /** Where it is made; must not exist. */
+  readonly gitDir: string;
+  /** The branch that HEAD names, and where it stands. */
+  readonly branch: string;
+  readonly commit: string;
+  /** Where the target stands for whoever works there. */
+  readonly base: string;
+  /** More places to read objects from. */
+  readonly objects?: readonly string[];
+}
+
+/**
+ * Makes a git directory that borrows all objects of the user's repository and shares nothing else with it: no
+ * hooks, configuration, `info/exclude`, refs or remotes. What `git clone --shared` does, less what would have to be
+ * removed again, and without a process. A local branch with the target's name shows where the target stands.
+ * Crash: an incomplete directory; the caller makes it where nobody looks and renames it.
+ * Source: gitrepository-layout(5).
+ */
+export async function makeGitDirectory(options: GitDirectoryOptions): Promise<void> {
+  const { repository, gitDir, branch, commit } = options;
+  const file = (name: string) => path.join(gitDir, name);
+  await mkdir(file('objects/info'), { recursive: true });
+  await mkdir(file('objects/pack'), { recursive: true });
+  const objects = [path.join(repository.commonDir, 'objects'), ...(options.objects ?? [])];
+  await writeFile(file('objects/info/alternates'), `${objects.map(quoteAlternate).join('\n')}\n`);
+  await writeFile(file('config'), configText(repository, commit));
+  for (const [name, at] of [
+    [repository.target, options.base],
+    [branch, commit],
+  ] as const) {
+    await mkdir(path.dirname(file(`refs/heads/${name}`)), { recursive: true });
+    await writeFile(file(`refs/heads/${name}`), `${at}\n`);
+  }
+  await writeFile(file('HEAD'), `ref: refs/heads/${branch}\n`);
+  // A shallow repository lacks the parents of some commits; whoever borrows from it must know of which.
+  const shallow = path.join(repository.commonDir, 'shallow');
+  if (existsSync(shallow)) await copyFile(shallow, file('shallow'));
+}
+
+/** Fills an empty directory with the files of a commit, and the git directory's index with what is known of them. */
+export async function fillWorkTree(
+  repository: Repository,
+  place: { readonly gitDir: string; readonly workTree: string; readonly commit: string },
+  signal?: AbortSignal,
+): Promise<void> {
+  await repository.git.run(['read-tree', '--reset', '-u', place.commit], {
+    cwd: place.workTree,
+    gitDir: place.gitDir,
+    workTree: place.workTree,
+    // Making many files waits for the disk, not for the processor: more workers than cores help.
+    config: ['checkout.workers=8'],
+    timeoutMs: 600_000,
+    ...(signal === undefined ? {} : { signal }),
+  });
+}
+
+/** Copies a git directory that has no objects of its own yet. */
+export async function copyGitDirectory(from: string, to: string): Promise<void> {
+  await cp(from, to, { recursive: true, errorOnExist: true, force: false });
+}
+
+/** Where an agent's or a verification's git must stop looking for a repository when its own was removed. */
+export function ceilingEnvironment(directory: string): Record<string, string> {
+  return { GIT_CEILING_DIRECTORIES: path.dirname(directory) };
+}
+
+function configText(repository: Repository, commit: string): string {
+  const sha256 = commit.length === 64;
+  const { name, email } = repository.git.identity;
+  return [
+    '[core]',
+    `\trepositoryformatversion = ${sha256 ? 1 : 0}`,
+    '\tbare = false',
+    ...repository.contentSettings.map((setting) => {
+      const [key = '', ...value] = setting.split('=');
+      return `\t${key.slice('core.'.length)} = ${quoteConfig(value.join('='))}`;
+    }),
+    ...(sha256 ? ['[extensions]', '\tobjectformat = sha256'] : []),
+    '[user]',
+    `\tname = ${quoteConfig(name)}`,
+    `\temail = ${quoteConfig(email)}`,
+    '[gc]',
+    '\tauto = 0',
+    '',
+  ].join('\n');
+}
+
+function quoteConfig(value: string): string {
+  const escaped = value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n');
+  return `"${escaped}"`;
+}
+
+/** A line of `objects/info/alternates`; git unquotes one that begins with a quote. */
+function quoteAlternate(directory: string): string {
+  if (!/["\n\\]/.test(directory)) return directory;
+  return quoteConfig(directory);
+}

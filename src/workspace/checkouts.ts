@@ -1,0 +1,320 @@
+import { existsSync, lstatSync, readFileSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import { copyFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { splitNul } from './git.ts';
+import type { Repository } from './repository.ts';
+
+/** A working tree of the user's that has the target branch checked out. */
+export interface Checkout {
+  readonly directory: string;
+  /** Its own git directory (index, HEAD), not the shared one. */
+  readonly gitDir: string;
+}
+
+/** Every working tree on the target branch, also one whose rebase of the target is in progress. */
+export async function listTargetCheckouts(repository: Repository): Promise<Checkout[]> {
+  const output = await repository.text(['worktree', 'list', '--porcelain', '-z']);
+  const checkouts = new Map<string, Checkout>();
+  for (const entry of output.split('\0\0')) {
+    const lines = entry.split('\0');
+    const directory = lines[0]?.replace(/^worktree /, '') ?? '';
+    const onTarget = lines.includes(`branch ${repository.targetRef}`);
+    if (!onTarget && !lines.includes('detached')) continue;
+    // Of a submodule git lists the git directory; the opened working tree is the right one then.
+    const top = directory === repository.commonDir ? repository.root : directory;
+    if (!existsSync(top)) continue; // removed by hand, not pruned yet
+    const gitDir = await repository.git.text(['rev-parse', '--absolute-git-dir'], {
+      cwd: top,
+      userConfiguration: true,
+    });
+    if (onTarget || rebasedBranch(gitDir) === repository.targetRef) {
+      checkouts.set(top, { directory: top, gitDir });
+    }
+  }
+  return [...checkouts.values()];
+}
+
+/** What a user has begun in a working tree and not ended: `merge`, `rebase`, `cherry-pick`, `revert`. */
+export function operationInProgress(gitDir: string): string | undefined {
+  const marks = [
+    ['rebase-merge', 'rebase'],
+    ['rebase-apply', 'rebase'],
+    ['MERGE_HEAD', 'merge'],
+    ['CHERRY_PICK_HEAD', 'cherry-pick'],
+    ['REVERT_HEAD', 'revert'],
+  ] as const;
+  return marks.find(([file]) => existsSync(path.join(gitDir, file)))?.[1];
+}
+
+/**
+ * Why a checkout cannot go from one commit to another without touching what is the user's.
+ * @returns undefined when it is clean; else a sentence that names the place and says what to do
+ */
+export async function findObstacle(
+  repository: Repository,
+  checkout: Checkout,
+  from: string,
+  to: string,
+): Promise<string | undefined> {
+  const { directory, gitDir } = checkout;
+  const where = `The working tree ${directory}, which has ${repository.target} checked out,`;
+  const operation = operationInProgress(gitDir);
+  if (operation !== undefined) {
+    return `${where} is in the middle of a ${operation}. Finish it or call it off (git ${operation} --abort).`;
+  }
+  const { stdout } = await repository.runInCheckout(checkout, [
+    'status',
+    '--porcelain=v1',
+    '-z',
+    '--no-renames',
+    '--untracked-files=no',
+    // We change no submodule, and git would run in them with their configuration.
+    '--ignore-submodules=all',
+  ]);
+  const changed = splitNul(stdout.toString('utf8')).map((line) => line.slice(3));
+  if (changed.length > 0) {
+    return `${where} has uncommitted changes (${someOf(changed)}). Commit or stash them.`;
+  }
+  const changes = await listChanges(repository, from, to);
+  const deleted = new Set(changes.flatMap(({ path: name, inTo }) => (inTo ? [] : [name])));
+  const inTheWay: string[] = [];
+  for (const change of changes) {
+    if (change.inFrom) continue;
+    const blocking = await untrackedAt(repository, checkout, change.path, deleted);
+    if (blocking !== undefined) inTheWay.push(blocking);
+  }
+  if (inTheWay.length > 0) {
+    return `${where} has untracked files where merged ones belong (${someOf(inTheWay)}). Move them away.`;
+  }
+  return undefined;
+}
+
+/** Updates index and files of a clean checkout. Git refuses, changing nothing, if it is not clean any more. */
+export async function followCheckout(
+  repository: Repository,
+  checkout: Checkout,
+  from: string,
+  to: string,
+): Promise<void> {
+  await repository.runInCheckout(checkout, ['read-tree', '-m', '-u', from, to]);
+}
+
+/**
+ * Completes checkouts whose branch was moved while their files were not, or not all of them: the index holds
+ * exactly the tree of the commit the branch came from, and every file that the move changes is as it was before
+ * or as it is to be. Anything else is the user's and stays. For use inside `repository.exclusive`.
+ * @returns the directories that were brought up to date
+ * Crash: files first, index last; so it can be done again.
+ */
+export async function finishCheckouts(repository: Repository): Promise<string[]> {
+  const to = await repository.targetHead();
+  const finished: string[] = [];
+  for (const checkout of await listTargetCheckouts(repository)) {
+    if (operationInProgress(checkout.gitDir) !== undefined) continue;
+    if (await indexHolds(repository, checkout, to)) continue;
+    for (const from of await possibleOrigins(repository, to)) {
+      if (!(await indexHolds(repository, checkout, from))) continue;
+      if (await complete(repository, checkout, from, to)) finished.push(checkout.directory);
+      break;
+    }
+  }
+  return finished;
+}
+
+/** The commits from which we may have moved the target to where it stands. */
+async function possibleOrigins(repository: Repository, to: string): Promise<string[]> {
+  const restored = await repository.text([
+    'for-each-ref',
+    '--format=%(objectname)',
+    'refs/troupe/restore/',
+  ]);
+  const merged = await repository.text([
+    'log',
+    '-1',
+    '--format=%P%x00%(trailers:key=Troupe-Task,valueonly)',
+    '--end-of-options',
+    to,
+  ]);
+  const [parents = '', task = ''] = merged.split('\0');
+  const origins = restored.split('\n').filter((commit) => commit !== '');
+  if (task.trim() !== '' && parents !== '') origins.unshift(parents.split(' ')[0] ?? '');
+  return [...new Set(origins)];
+}
+
+async function indexHolds(
+  repository: Repository,
+  checkout: Checkout,
+  commit: string,
+): Promise<boolean> {
+  const { exitCode } = await repository.runInCheckout(
+    checkout,
+    ['diff-index', '--cached', '--quiet', '--ignore-submodules=none', '--end-of-options', commit],
+    { allowExitCodes: [0, 1] },
+  );
+  return exitCode === 0;
+}
+
+async function complete(
+  repository: Repository,
+  checkout: Checkout,
+  from: string,
+  to: string,
+): Promise<boolean> {
+  const changes = await listChanges(repository, from, to);
+  const differsFrom = await differencesTo(repository, checkout, from);
+  const differsTo = await differencesTo(repository, checkout, to);
+  const exists = (name: string) => entryAt(checkout.directory, name) !== undefined;
+  const ours = changes.every(({ path: name, inFrom, inTo }) => {
+    const asBefore = inFrom ? !differsFrom.has(name) : !exists(name);
+    const asWanted = inTo ? !differsTo.has(name) : !exists(name);
+    return asBefore || asWanted;
+  });
+  if (!ours) return false;
+  for (const { path: name, inTo } of changes) {
+    if (!inTo && exists(name)) removeFile(checkout.directory, name);
+  }
+  const written = changes.flatMap(({ path: name, inTo }) => (inTo ? [`${name}\0`] : []));
+  await withIndexOf(repository, checkout, to, async (indexFile) => {
+    await repository.runInCheckout(checkout, ['checkout-index', '-f', '-z', '--stdin'], {
+      indexFile,
+      stdin: written.join(''),
+    });
+  });
+  await repository.runInCheckout(checkout, ['read-tree', '-i', '-m', from, to]);
+  // Exit code 1: some file is modified. That is the user's, in a place the move does not touch.
+  await repository.runInCheckout(checkout, ['update-index', '-q', '--refresh'], {
+    allowExitCodes: [0, 1],
+  });
+  return true;
+}
+
+/** Paths whose working file is not what `commit` says. */
+async function differencesTo(
+  repository: Repository,
+  checkout: Checkout,
+  commit: string,
+): Promise<ReadonlySet<string>> {
+  return await withIndexOf(repository, checkout, commit, async (indexFile) => {
+    await repository.runInCheckout(checkout, ['update-index', '-q', '--refresh'], {
+      indexFile,
+      allowExitCodes: [0, 1],
+    });
+    const { stdout } = await repository.runInCheckout(
+      checkout,
+      ['diff-files', '--name-only', '-z', '--ignore-submodules=all'],
+      { indexFile },
+    );
+    return new Set(splitNul(stdout.toString('utf8')));
+  });
+}
+
+/** Gives a temporary index that holds the tree of `commit`, as warm as the checkout's own. */
+async function withIndexOf<T>(
+  repository: Repository,
+  checkout: Checkout,
+  commit: string,
+  work: (indexFile: string) => Promise<T>,
+): Promise<T> {
+  const indexFile = path.join(checkout.gitDir, 'troupe-index');
+  await copyFile(path.join(checkout.gitDir, 'index'), indexFile);
+  try {
+    await repository.runInCheckout(checkout, ['read-tree', '--reset', commit], { indexFile });
+    return await work(indexFile);
+  } finally {
+    await rm(indexFile, { force: true });
+    await rm(`${indexFile}.lock`, { force: true });
+  }
+}
+
+interface PathChange {
+  readonly path: string;
+  readonly inFrom: boolean;
+  readonly inTo: boolean;
+}
+
+async function listChanges(
+  repository: Repository,
+  from: string,
+  to: string,
+): Promise<PathChange[]> {
+  const parts = await repository.list([
+    'diff-tree',
+    '-r',
+    '-z',
+    '--name-status',
+    '--no-renames',
+    '--end-of-options',
+    from,
+    to,
+  ]);
+  const changes: PathChange[] = [];
+  for (let i = 0; i + 1 < parts.length; i += 2) {
+    const [status, name = ''] = [parts[i], parts[i + 1]];
+    changes.push({ path: name, inFrom: status !== 'A', inTo: status !== 'D' });
+  }
+  return changes;
+}
+
+/** What untracked thing lies where a new file belongs, on the way to it or below it. Ignored files count. */
+async function untrackedAt(
+  repository: Repository,
+  checkout: Checkout,
+  name: string,
+  deleted: ReadonlySet<string>,
+): Promise<string | undefined> {
+  const parts = name.split('/');
+  for (let length = 1; length <= parts.length; length++) {
+    const prefix = parts.slice(0, length).join('/');
+    const entry = entryAt(checkout.directory, prefix);
+    if (entry === undefined) return undefined;
+    // A file that the move deletes makes way for a directory or file of the same name.
+    if (entry === 'other') return deleted.has(prefix) ? undefined : prefix;
+  }
+  // A directory where a file is to be: it goes if all that is in it is tracked (and so deleted by the move).
+  const { stdout } = await repository.runInCheckout(checkout, [
+    '--literal-pathspecs',
+    'ls-files',
+    '--others',
+    '-z',
+    '--',
+    `${name}/`,
+  ]);
+  return splitNul(stdout.toString('utf8'))[0];
+}
+
+function entryAt(directory: string, name: string): 'directory' | 'other' | undefined {
+  try {
+    const entry = lstatSync(path.join(directory, name), { throwIfNoEntry: false });
+    if (entry === undefined) return undefined;
+    return entry.isDirectory() ? 'directory' : 'other';
+  } catch (error) {
+    // A file on the way: so there is nothing at that path.
+    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
+    throw error;
+  }
+}
+
+function removeFile(top: string, name: string): void {
+  unlinkSync(path.join(top, name));
+  for (let parent = path.dirname(name); parent !== '.'; parent = path.dirname(parent)) {
+    try {
+      rmdirSync(path.join(top, parent));
+    } catch {
+      return; // not empty: other files live there
+    }
+  }
+}
+
+function rebasedBranch(gitDir: string): string | undefined {
+  for (const state of ['rebase-merge', 'rebase-apply']) {
+    const file = path.join(gitDir, state, 'head-name');
+    if (statSync(file, { throwIfNoEntry: false })?.isFile())
+      return readFileSync(file, 'utf8').trim();
+  }
+  return undefined;
+}
+
+function someOf(names: readonly string[]): string {
+  const shown = names.slice(0, 5).map((name) => JSON.stringify(name));
+  return names.length > 5 ? `${shown.join(', ')} and ${names.length - 5} more` : shown.join(', ');
+}

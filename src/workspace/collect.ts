@@ -1,0 +1,340 @@
+import { existsSync, lstatSync } from 'node:fs';
+import path from 'node:path';
+import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
+import { taskPath } from './branch-name.ts';
+import { findConflictMarkers, fingerprintChange, listChangedFiles, type RunGit } from './change.ts';
+import { GitError, splitNul } from './git.ts';
+import type { Repository } from './repository.ts';
+import { nestedRepositoryIn, stageWork } from './stage-work.ts';
+import { runInWorkspace, type Workspace } from './workspace.ts';
+
+export interface CollectOptions {
+  readonly workspace: Workspace;
+  /** Subject and body of the commit. */
+  readonly message: string;
+  /** Added below the message: `{ 'Troupe-Attempt': '2' }`. */
+  readonly trailers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+  readonly faultPoint?: FaultPoint;
+}
+
+/** What came of an agent's work. */
+export type Collected =
+  | {
+      readonly kind: 'submitted';
+      readonly commit: string;
+      readonly tree: string;
+      readonly base: string;
+      /** Changed paths. */
+      readonly files: readonly string[];
+      readonly changeFingerprint: string;
+    }
+  /** Nothing differs from the base. */
+  | { readonly kind: 'empty' }
+  /** It cannot be submitted as it is; the reason is for the next attempt. */
+  | { readonly kind: 'refused'; readonly reason: string; readonly files: readonly string[] };
+
+/**
+ * Makes one submission of whatever an agent has left in its workspace, committed or not, and brings it into the
+ * user's repository as the branch `troupe/<run>/<task>` and as `refs/troupe/attempts/<run>/<task>/<attempt>`.
+ * Done again after a crash it gives the same commit.
+ */
+export async function collectWork(
+  repository: Repository,
+  options: CollectOptions,
+): Promise<Collected> {
+  const { workspace, signal } = options;
+  const faultPoint = options.faultPoint ?? noFaults;
+  const git = workspaceGit(repository, workspace, signal);
+  let snapshot: Snapshot;
+  try {
+    snapshot = await takeSnapshot(repository, workspace, signal);
+  } catch (error) {
+    const nested = nestedRepositoryIn(error);
+    if (nested === undefined) throw error;
+    return nestedRefusal([nested]);
+  }
+  const files = await listChangedFiles(git, workspace.base, snapshot.tree);
+  if (files.length === 0) return { kind: 'empty' };
+  const nested = files.filter(({ mode }) => mode === '160000').map((file) => file.path);
+  if (nested.length > 0) return nestedRefusal(nested);
+  const unresolved = [
+    ...new Set([
+      ...snapshot.unmerged,
+      ...(await findConflictMarkers(git, workspace.base, snapshot.tree, files)),
+    ]),
+  ];
+  if (unresolved.length > 0) {
+    return {
+      kind: 'refused',
+      reason: `Conflicts are not resolved in ${quoted(unresolved)}: remove the <<<<<<<, =======, >>>>>>> marks.`,
+      files: unresolved,
+    };
+  }
+  const message = messageWithTrailers(options.message, options.trailers ?? {});
+  const refs = [
+    `refs/heads/${workspace.branch}`,
+    `refs/troupe/attempts/${taskPath(workspace)}/${workspace.attempt}`,
+  ];
+  await faultPoint('workspace.before-commit');
+  let commit = await commitSnapshot(repository, workspace, snapshot, message);
+  await faultPoint('workspace.after-commit');
+  try {
+    await importCommit(repository, workspace, commit, refs);
+  } catch (error) {
+    if (!isRefusedByGit(error) || snapshot.parent === workspace.base) throw error;
+    // Something in the agent's own commits is malformed. What counts is the result: without its history, then.
+    const squashed = { ...snapshot, parent: workspace.base };
+    commit = await commitSnapshot(repository, workspace, squashed, message);
+    await importCommit(repository, workspace, commit, refs);
+  }
+  await faultPoint('workspace.after-import');
+  return {
+    kind: 'submitted',
+    commit,
+    tree: snapshot.tree,
+    base: workspace.base,
+    files: files.map((file) => file.path),
+    changeFingerprint: await fingerprintChange(git, workspace.base, commit),
+  };
+}
+
+/**
+ * Keeps what a dead attempt has left, its commits and its uncommitted work, as the next
+ * `refs/troupe/salvage/<run>/<task>/<n>`.
+ * @returns the ref; undefined when there is nothing that is not kept already
+ */
+export async function salvageWork(
+  repository: Repository,
+  workspace: Workspace,
+): Promise<string | undefined> {
+  const snapshot = await takeSnapshot(repository, workspace);
+  const git = workspaceGit(repository, workspace);
+  const files = await listChangedFiles(git, workspace.base, snapshot.tree);
+  if (files.length === 0 && snapshot.parent === workspace.base) return undefined;
+  if (files.some(({ mode, previousMode }) => mode === '160000' && previousMode !== mode)) {
+    throw new Error(`a nested repository in ${workspace.directory} cannot be kept as a ref`);
+  }
+  const name = taskPath(workspace);
+  const kept = await repository.text([
+    'for-each-ref',
+    '--format=%(tree)',
+    `refs/heads/${workspace.branch}`,
+    `refs/troupe/attempts/${name}/`,
+    `refs/troupe/salvage/${name}/`,
+  ]);
+  if (kept.split('\n').includes(snapshot.tree)) return undefined;
+  const commit = await commitSnapshot(
+    repository,
+    workspace,
+    snapshot,
+    messageWithTrailers(`Salvaged work of ${workspace.run}/${workspace.task}`, {
+      'Troupe-Attempt': String(workspace.attempt),
+    }),
+  );
+  const namespace = `refs/troupe/salvage/${name}`;
+  const ref = `${namespace}/${await repository.nextNumber(namespace)}`;
+  await importCommit(repository, workspace, commit, [ref]);
+  return ref;
+}
+
+/** A message with trailers below. Line breaks in values become spaces: a value must not make a trailer of its own. */
+export function messageWithTrailers(
+  message: string,
+  trailers: Readonly<Record<string, string>>,
+): string {
+  const lines = Object.entries(trailers).map(
+    ([key, value]) => `${key}: ${value.replace(/\s+/g, ' ').trim()}`,
+  );
+  const text = message.replaceAll('\0', '').trim() || 'Change';
+  return lines.length === 0 ? `${text}\n` : `${text}\n\n${lines.join('\n')}\n`;
+}
+
+interface Snapshot {
+  readonly tree: string;
+  /** The agent's last commit if it builds on the base, else the base. */
+  readonly parent: string;
+  /** Paths that the agent's own index calls unmerged. */
+  readonly unmerged: readonly string[];
+}
+
+/** Reads all files of the workspace into our index. What the agent tracks counts even where `.gitignore` hides it. */
+async function takeSnapshot(
+  repository: Repository,
+  workspace: Workspace,
+  signal?: AbortSignal,
+): Promise<Snapshot> {
+  const git = workspaceGit(repository, workspace, signal);
+  const parent = await readAgentHead(repository, workspace, signal);
+  const agentIndex = await readAgentIndex(workspace, git);
+  await stageWork(workspace, git);
+  const committed = await git(['ls-tree', '-r', '-z', '--name-only', '--end-of-options', parent]);
+  const known = new Set(splitNul((await git(['ls-files', '-z'])).stdout.toString('utf8')));
+  const hidden = [...splitNul(committed.stdout.toString('utf8')), ...agentIndex.tracked].filter(
+    (name) => !known.has(name) && isFileOrLink(workspace.directory, name),
+  );
+  if (hidden.length > 0) {
+    await git(['update-index', '--add', '-z', '--stdin'], {
+      stdin: hidden.map((name) => `${name}\0`).join(''),
+    });
+  }
+  const tree = (await git(['write-tree'])).stdout.toString('utf8').trim();
+  return { tree, parent, unmerged: agentIndex.unmerged };
+}
+
+async function commitSnapshot(
+  repository: Repository,
+  workspace: Workspace,
+  snapshot: Snapshot,
+  message: string,
+): Promise<string> {
+  const git = workspaceGit(repository, workspace);
+  const ref = `refs/heads/${workspace.branch}`;
+  const describe = async (commit: string) =>
+    (await git(['log', '-1', '--format=%T %P%n%B', '--end-of-options', commit])).stdout.toString();
+  // A crash may have come between this commit and its import: then it is here already.
+  const wanted = `${snapshot.tree} ${snapshot.parent}\n${message}`;
+  if ((await describe(ref)).trimEnd() === wanted.trimEnd()) {
+    return (await git(['rev-parse', '--verify', ref])).stdout.toString().trim();
+  }
+  const { stdout } = await git(['commit-tree', snapshot.tree, '-p', snapshot.parent, '-F', '-'], {
+    stdin: message,
+  });
+  const commit = stdout.toString('utf8').trim();
+  await git(['update-ref', ref, commit]);
+  return commit;
+}
+
+/**
+ * Copies a commit and what it needs into the user's repository, and only then points the refs at it, all at once.
+ * Objects are checked on the way (`transfer.fsckObjects`).
+ */
+async function importCommit(
+  repository: Repository,
+  workspace: Workspace,
+  commit: string,
+  refs: readonly string[],
+): Promise<void> {
+  await runInWorkspace(repository, workspace, ['update-ref', IMPORT_REF, commit]);
+  await repository.exclusive(async () => {
+    await repository.run([
+      'fetch',
+      '--quiet',
+      '--no-tags',
+      '--no-write-fetch-head',
+      '--no-auto-maintenance',
+      '--no-recurse-submodules',
+      '--end-of-options',
+      workspace.gitDir,
+      `+${IMPORT_REF}:${IMPORT_REF}`,
+    ]);
+    const updates = refs.map((ref) => `update ${ref} ${commit}\n`);
+    await repository.run(['update-ref', '-m', 'troupe: import', '--stdin'], {
+      stdin: `start\n${updates.join('')}delete ${IMPORT_REF}\nprepare\ncommit\n`,
+    });
+  });
+}
+
+/** Holds what is being imported, in both repositories, so that no clean-up can take it away meanwhile. */
+const IMPORT_REF = 'refs/troupe/import';
+
+/**
+ * The agent's last commit, if it descends from the base. Read with the agent's git directory, since only that knows
+ * it; `rev-parse` runs nothing that a configuration could name.
+ */
+async function readAgentHead(
+  repository: Repository,
+  workspace: Workspace,
+  signal?: AbortSignal,
+): Promise<string> {
+  const agentGitDir = path.join(workspace.directory, '.git');
+  // A `.git` file or link leads to some other repository.
+  if (!isDirectory(agentGitDir)) return workspace.base;
+  const git = workspaceGit(repository, workspace, signal);
+  try {
+    const head = await runInWorkspace(
+      repository,
+      { directory: workspace.directory, gitDir: agentGitDir },
+      ['rev-parse', '--verify', '--quiet', 'HEAD^{commit}'],
+      {
+        timeoutMs: 10_000,
+        allowExitCodes: [0, 1, 128],
+        ...(signal === undefined ? {} : { signal }),
+      },
+    );
+    const commit = head.stdout.toString('utf8').trim();
+    if (head.exitCode !== 0 || !/^[0-9a-f]{40,64}$/.test(commit)) return workspace.base;
+    const descends = await git(['merge-base', '--is-ancestor', workspace.base, commit], {
+      allowExitCodes: [0, 1, 128],
+    });
+    return descends.exitCode === 0 ? commit : workspace.base;
+  } catch (error) {
+    // A configuration made to hang or to confuse: the files themselves still count.
+    if (error instanceof GitError && error.kind !== 'missing') return workspace.base;
+    throw error;
+  }
+}
+
+async function readAgentIndex(
+  workspace: Workspace,
+  git: RunGit,
+): Promise<{ readonly tracked: readonly string[]; readonly unmerged: readonly string[] }> {
+  const indexFile = path.join(workspace.directory, '.git', 'index');
+  if (!isDirectory(path.dirname(indexFile)) || !existsSync(indexFile)) {
+    return { tracked: [], unmerged: [] };
+  }
+  // Our git directory with the agent's index: the index is data, the agent's configuration is not read.
+  const { stdout, exitCode } = await git(['ls-files', '-z', '--stage'], {
+    indexFile,
+    allowExitCodes: [0, 128],
+  });
+  if (exitCode !== 0) return { tracked: [], unmerged: [] }; // corrupt: the files themselves still count
+  const entries = splitNul(stdout.toString('utf8')).flatMap((line) => {
+    const entry = /^(\d+) \w+ (\d)\t(.*)$/s.exec(line);
+    return entry === null ? [] : [{ mode: entry[1], stage: entry[2], name: entry[3] ?? '' }];
+  });
+  return {
+    tracked: entries.filter(({ mode }) => mode !== '160000').map(({ name }) => name),
+    unmerged: [...new Set(entries.filter(({ stage }) => stage !== '0').map(({ name }) => name))],
+  };
+}
+
+function workspaceGit(repository: Repository, workspace: Workspace, signal?: AbortSignal): RunGit {
+  return (args, options = {}) =>
+    runInWorkspace(repository, workspace, args, {
+      ...(signal === undefined ? {} : { signal }),
+      ...options,
+    });
+}
+
+function isRefusedByGit(error: unknown): boolean {
+  return error instanceof GitError && error.kind === 'failed';
+}
+
+function nestedRefusal(files: readonly string[]): Collected {
+  return {
+    kind: 'refused',
+    reason:
+      `${quoted(files)} is a git repository inside the workspace; git would keep only its name and lose its files. ` +
+      'Remove its .git directory, or the whole of it.',
+    files,
+  };
+}
+
+function quoted(names: readonly string[]): string {
+  return names.map((name) => JSON.stringify(name)).join(', ');
+}
+
+function isDirectory(file: string): boolean {
+  return lstatSync(file, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+/** Whether there is a file or link at that path, not seen through a link on the way. */
+function isFileOrLink(top: string, name: string): boolean {
+  const parts = name.split('/');
+  for (let length = 1; length < parts.length; length++) {
+    if (!isDirectory(path.join(top, ...parts.slice(0, length)))) return false;
+  }
+  const entry = lstatSync(path.join(top, name), { throwIfNoEntry: false });
+  return entry !== undefined && (entry.isFile() || entry.isSymbolicLink());
+}

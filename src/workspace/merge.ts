@@ -1,0 +1,416 @@
+import path from 'node:path';
+import { CancelledError, ConfigurationError, TroupeError } from '../protocol/errors.ts';
+import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
+import type { CommandEvidence, Evidence, RejectionStage, Verdict } from '../protocol/verdict.ts';
+import type { TaskName } from './branch-name.ts';
+import {
+  type ChangedFile,
+  type ChangePolicy,
+  findViolations,
+  fingerprintChange,
+  listChangedFiles,
+} from './change.ts';
+import { messageWithTrailers } from './collect.ts';
+import {
+  artifactDirectory,
+  findAcceptance,
+  type GateArtifact,
+  newArtifactPath,
+  writeArtifact,
+} from './gate-artifact.ts';
+import { GitError } from './git.ts';
+import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import { mergeInMemory } from './merge-in-memory.ts';
+import type { Repository } from './repository.ts';
+import { moveTarget } from './target-branch.ts';
+import { checkVerifyCommands, type VerifyCommand, verifyCommit } from './verification.ts';
+import { VerifiedTrees } from './verified-trees.ts';
+import type { Workspaces } from './workspaces.ts';
+
+/** What an agent has submitted. */
+export interface Submission extends TaskName {
+  readonly attempt: number;
+  /** Becomes the subject of the commit on the target. */
+  readonly title: string;
+  readonly commit: string;
+  readonly base: string;
+}
+
+/** Which changes a person has to agree to, and to which one did. */
+export interface Approvals {
+  /** Why this change needs a person; none if it does not. */
+  readonly reasonsFor: (files: readonly ChangedFile[]) => readonly string[];
+  /** The submitted commit that was approved: an approval counts for what was seen, not for what came later. */
+  readonly approvedCommit?: string;
+}
+
+export interface VerifyAndMergeOptions {
+  readonly submission: Submission;
+  /** From the target's configuration. */
+  readonly verify: readonly VerifyCommand[];
+  readonly workspaces: Workspaces;
+  /** Removes from a failure's text what varies, and hashes the rest. */
+  readonly fingerprint: (text: string) => string;
+  readonly policy?: ChangePolicy;
+  readonly approvals?: Approvals;
+  /** For the commands; see `VerificationOptions.env`. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly redact?: (text: string) => string;
+  readonly onProgress?: (progress: GateProgress) => void;
+  readonly signal?: AbortSignal;
+  readonly faultPoint?: FaultPoint;
+  /** Milliseconds since 1970. Default `Date.now`. */
+  readonly now?: () => number;
+}
+
+export type GateProgress =
+  | { readonly phase: 'merging' }
+  | { readonly phase: 'running'; readonly command: string }
+  | { readonly phase: 'moving' };
+
+/** How often a target that moves under our hands is followed before we leave it to a later try. */
+const MAX_ROUNDS = 5;
+
+/**
+ * Verifies the target with a change on top, and moves the target to exactly the tree that was verified.
+ *
+ * ```
+ * already merged? ── merge in memory ── policy, approval ── fresh checkout, commands ── artifact ── swap ── checkouts
+ *                          │ conflict         │                    │ red                             │ lost
+ *                       rejected    rejected / asked            rejected                     from the start (5 times)
+ * ```
+ * Whatever the machine, not the change, is to blame for gives `infrastructure`. Every round leaves an artifact.
+ * Crash: before the swap nothing has happened to the target, and what was verified is remembered by its tree; after
+ * it the merged commit is recognised by its trailers and its artifact, and is not merged again.
+ * @throws {CancelledError} `signal` was aborted before the swap
+ */
+export async function verifyAndMerge(options: VerifyAndMergeOptions): Promise<Verdict> {
+  for (let round = 1; round <= MAX_ROUNDS; round++) {
+    const verdict = await new GateRound(options).run();
+    if (verdict !== 'target_moved') return verdict;
+  }
+  return await new GateRound(options).giveUp(
+    `${options.workspaces.repository.target} moved during each of ${MAX_ROUNDS} rounds of verification.`,
+  );
+}
+
+/** One pass from the target's head to a verdict. Collects what the artifact will say. */
+class GateRound {
+  readonly #options: VerifyAndMergeOptions;
+  readonly #repository: Repository;
+  readonly #faultPoint: FaultPoint;
+  readonly #now: () => number;
+  readonly #startedAtMs: number;
+  /** Without extension. */
+  readonly #artifactPath: string;
+  #facts: Partial<GateArtifact> = {};
+
+  constructor(options: VerifyAndMergeOptions) {
+    this.#options = options;
+    this.#repository = options.workspaces.repository;
+    this.#faultPoint = options.faultPoint ?? noFaults;
+    this.#now = options.now ?? Date.now;
+    this.#startedAtMs = this.#now();
+    this.#artifactPath = newArtifactPath(
+      artifactDirectory(options.workspaces.stateDirectory, options.submission),
+      this.#startedAtMs,
+      options.submission.attempt,
+    );
+  }
+
+  async run(): Promise<Verdict | 'target_moved'> {
+    try {
+      await ensureIgnoredDirectory(path.join(this.#options.workspaces.stateDirectory, 'tasks'));
+      checkVerifyCommands(this.#options.verify);
+      this.#options.signal?.throwIfAborted();
+      return await this.#decide();
+    } catch (error) {
+      if (this.#options.signal?.aborted === true) {
+        await this.#writeArtifact('cancelled', 'The verification was called off.');
+        throw new CancelledError('The verification was called off.', { cause: error });
+      }
+      const reason = infrastructureReason(error);
+      if (reason === undefined) throw error;
+      return await this.giveUp(reason);
+    }
+  }
+
+  /** An infrastructure verdict, with an artifact if the disk takes one. */
+  async giveUp(reason: string): Promise<Verdict> {
+    try {
+      await this.#writeArtifact('infrastructure', reason);
+      return { verdict: 'infrastructure', reason, evidence: this.#evidence() };
+    } catch (error) {
+      const why = infrastructureReason(error);
+      if (why === undefined) throw error;
+      const { artifact: _, ...evidence } = this.#evidence();
+      return { verdict: 'infrastructure', reason: `${reason} No artifact: ${why}`, evidence };
+    }
+  }
+
+  async #decide(): Promise<Verdict | 'target_moved'> {
+    const { submission, approvals, policy } = this.#options;
+    const repository = this.#repository;
+    const git = repository.run.bind(repository);
+    const head = await repository.targetHead();
+    this.#note({ targetHead: head });
+    const merged = await this.#findMerged(head);
+    if (merged !== undefined) return await this.#acceptMerged(merged);
+
+    this.#options.onProgress?.({ phase: 'merging' });
+    const merge = await mergeInMemory(this.#options.workspaces, head, submission.commit);
+    if (merge.kind === 'conflict') {
+      const files = merge.files.join(', ');
+      this.#note({
+        changeFingerprint: await fingerprintChange(git, submission.base, submission.commit),
+        errorFingerprint: this.#options.fingerprint(`merge conflict: ${files}`),
+      });
+      return await this.#reject(
+        'merge',
+        `The change conflicts with ${repository.target} in ${files}.`,
+        merge.files.map((file) => `Resolve the conflict with ${repository.target} in ${file}.`),
+      );
+    }
+    const { tree } = merge;
+    this.#note({ tree });
+    if (tree === (await repository.treeOf(head))) {
+      const reason = `The change is empty: ${repository.target} has it already.`;
+      return await this.#reject('apply', reason, [reason]);
+    }
+    const files = await listChangedFiles(git, head, tree);
+    this.#note({
+      files: files.map((file) => file.path),
+      changeFingerprint: await fingerprintChange(git, head, tree),
+    });
+    const violations = await findViolations(git, files, policy);
+    if (violations.length > 0) {
+      this.#note({ errorFingerprint: this.#options.fingerprint(violations.join('\n')) });
+      return await this.#reject('policy', violations.join(' '), violations);
+    }
+    const reasons = approvals?.reasonsFor(files) ?? [];
+    if (reasons.length > 0 && approvals?.approvedCommit !== submission.commit) {
+      await this.#writeArtifact('approval_required', reasons.join(' '));
+      return { verdict: 'approval_required', reasons, evidence: this.#evidence() };
+    }
+    const commit = await this.#commitOnTop(head, tree);
+    this.#note({ mergeCommit: commit });
+    await this.#faultPoint('gate.merged-in-memory');
+    const refused = await this.#verify(commit, tree);
+    return refused ?? (await this.#merge(head, commit));
+  }
+
+  /** @returns undefined when the tree has passed */
+  async #verify(commit: string, tree: string): Promise<Verdict | undefined> {
+    const { workspaces, verify, env, redact, onProgress, signal } = this.#options;
+    const verified = new VerifiedTrees(
+      path.join(workspaces.stateDirectory, 'verified-trees'),
+      verify,
+    );
+    const before = await verified.find(tree);
+    if (before !== undefined) {
+      this.#note({ commands: before.commands, verifiedBefore: before.artifact });
+      return undefined;
+    }
+    const outcome = await verifyCommit({
+      workspaces,
+      commit,
+      commands: verify,
+      logPrefix: this.#artifactPath,
+      onCommand: ({ name }) => onProgress?.({ phase: 'running', command: name }),
+      ...(env === undefined ? {} : { env }),
+      ...(redact === undefined ? {} : { redact }),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    this.#note({ commands: outcome.commands });
+    switch (outcome.kind) {
+      case 'infrastructure':
+        return await this.giveUp(outcome.reason);
+      case 'failed':
+        this.#note({
+          errorFingerprint: this.#options.fingerprint(`${outcome.reason}\n${outcome.output}`),
+        });
+        return await this.#reject(outcome.stage, outcome.reason, [outcome.reason]);
+      case 'passed':
+        await verified.remember(tree, {
+          commands: outcome.commands,
+          artifact: this.#relativeArtifact(),
+        });
+        return undefined;
+    }
+  }
+
+  async #merge(head: string, commit: string): Promise<Verdict | 'target_moved'> {
+    const { submission, onProgress, signal } = this.#options;
+    await this.#faultPoint('gate.verified-before-artifact');
+    const summary = `Verified and merged as ${commit}.`;
+    await this.#writeArtifact('accepted', summary);
+    await this.#faultPoint('gate.artifact-before-ref');
+    // From here on it is done or not done, whatever the signal says.
+    signal?.throwIfAborted();
+    onProgress?.({ phase: 'moving' });
+    const outcome = await moveTarget(this.#repository, {
+      from: head,
+      to: commit,
+      message: `troupe: merge ${trailerValue(submission)}`,
+      faultPoint: this.#faultPoint,
+    });
+    switch (outcome.kind) {
+      case 'moved':
+        return { verdict: 'accepted', evidence: this.#evidence() };
+      case 'moved_meanwhile':
+        await this.#writeArtifact('superseded', `${this.#repository.target} moved meanwhile.`);
+        return 'target_moved';
+      case 'obstructed':
+        return await this.giveUp(outcome.reason);
+    }
+  }
+
+  /** The commit on the target that an earlier, interrupted call has made of this very submission. */
+  async #findMerged(head: string): Promise<{ commit: string; tree: string } | undefined> {
+    const { submission } = this.#options;
+    const trailer = (key: string) => `%(trailers:key=${key},valueonly,separator=%x2C)`;
+    const log = await this.#repository.text([
+      'log',
+      '--first-parent',
+      `--format=%H%x09%T%x09${trailer(SUBMISSION_TRAILER)}%x09${trailer(TASK_TRAILER)}`,
+      '--end-of-options',
+      head,
+      `^${submission.base}`,
+    ]);
+    for (const line of log.split('\n')) {
+      const [commit, tree, submitted, ...task] = line.split('\t');
+      if (submitted !== submission.commit || task.join('\t') !== trailerValue(submission)) continue;
+      if (commit !== undefined && tree !== undefined) return { commit, tree };
+    }
+    return undefined;
+  }
+
+  async #acceptMerged({ commit, tree }: { commit: string; tree: string }): Promise<Verdict> {
+    this.#note({ tree, mergeCommit: commit });
+    const { workspaces, submission } = this.#options;
+    const acceptance = await findAcceptance(
+      artifactDirectory(workspaces.stateDirectory, submission),
+      commit,
+    );
+    if (acceptance !== undefined) {
+      this.#note({ commands: acceptance.artifact.commands });
+      const artifact = this.#relative(acceptance.file);
+      return { verdict: 'accepted', evidence: { ...this.#evidence(), artifact } };
+    }
+    // It is there, and what proved it is lost: no evidence, no acceptance. So it is proved again.
+    const refused = await this.#verify(commit, tree);
+    if (refused !== undefined) return refused;
+    await this.#writeArtifact('accepted', `Merged before as ${commit}; verified again.`);
+    return { verdict: 'accepted', evidence: this.#evidence() };
+  }
+
+  async #commitOnTop(head: string, tree: string): Promise<string> {
+    const { submission } = this.#options;
+    const subject = submission.title.replace(/\s+/g, ' ').trim() || 'Change';
+    const message = messageWithTrailers(subject, {
+      [TASK_TRAILER]: trailerValue(submission),
+      [SUBMISSION_TRAILER]: submission.commit,
+      'Troupe-Attempt': String(submission.attempt),
+    });
+    return await this.#repository.text(['commit-tree', tree, '-p', head, '-F', '-'], {
+      stdin: message,
+    });
+  }
+
+  async #reject(
+    stage: RejectionStage,
+    reason: string,
+    feedback: readonly string[],
+  ): Promise<Verdict> {
+    this.#note({ stage });
+    await this.#writeArtifact('rejected', reason);
+    const { errorFingerprint, changeFingerprint } = this.#facts;
+    return {
+      verdict: 'rejected',
+      stage,
+      reason,
+      feedback,
+      ...(errorFingerprint === undefined ? {} : { errorFingerprint }),
+      ...(changeFingerprint === undefined ? {} : { changeFingerprint }),
+      evidence: this.#evidence(),
+    };
+  }
+
+  #note(facts: Partial<GateArtifact>): void {
+    this.#facts = { ...this.#facts, ...facts };
+  }
+
+  async #writeArtifact(verdict: GateArtifact['verdict'], reason: string): Promise<void> {
+    const { run, task, attempt, title, commit, base } = this.#options.submission;
+    this.#note({ verdict });
+    await writeArtifact(`${this.#artifactPath}.json`, {
+      commands: [],
+      ...this.#facts,
+      version: 1,
+      run,
+      task,
+      attempt,
+      title,
+      verdict,
+      reason,
+      target: this.#repository.target,
+      submission: commit,
+      base,
+      startedAt: new Date(this.#startedAtMs).toISOString(),
+      durationMs: this.#now() - this.#startedAtMs,
+    });
+  }
+
+  #evidence(): Evidence {
+    const { commands = [], verdict, mergeCommit, tree, verifiedBefore } = this.#facts;
+    const merged = verdict === undefined || verdict === 'accepted';
+    return {
+      artifact: this.#relativeArtifact(),
+      commands: commands as readonly CommandEvidence[],
+      ...(merged && mergeCommit !== undefined ? { commit: mergeCommit } : {}),
+      ...(merged && tree !== undefined ? { tree } : {}),
+      ...(verifiedBefore === undefined ? {} : { details: { verifiedBefore } }),
+    };
+  }
+
+  #relativeArtifact(): string {
+    return this.#relative(`${this.#artifactPath}.json`);
+  }
+
+  #relative(file: string): string {
+    return path.relative(path.dirname(this.#options.workspaces.stateDirectory), file);
+  }
+}
+
+const TASK_TRAILER = 'Troupe-Task';
+const SUBMISSION_TRAILER = 'Troupe-Submission';
+
+function trailerValue({ run, task }: TaskName): string {
+  return `${run}/${task}`.replace(/\s+/g, ' ').trim();
+}
+
+/** The system's codes for a machine in trouble, not a program with a mistake. */
+const MACHINE_CODES = new Set([
+  'ENOSPC',
+  'EDQUOT',
+  'EIO',
+  'EROFS',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
+  'EAGAIN',
+  'EBUSY',
+  'EACCES',
+  'EPERM',
+]);
+
+/** @returns undefined for what is a mistake in the program */
+function infrastructureReason(error: unknown): string | undefined {
+  if (error instanceof GitError || error instanceof ConfigurationError) return error.message;
+  if (error instanceof TroupeError) return error.retryable ? error.message : undefined;
+  const code = (error as NodeJS.ErrnoException | null)?.code;
+  if (error instanceof Error && typeof code === 'string' && MACHINE_CODES.has(code)) {
+    return error.message;
+  }
+  return undefined;
+}

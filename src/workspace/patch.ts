@@ -1,0 +1,125 @@
+import { copyFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { type ChangePolicy, findViolations, listChangedFiles, type RunGit } from './change.ts';
+import { excerptOf } from './excerpt.ts';
+import { GitError } from './git.ts';
+import { extractPatch } from './patch-text.ts';
+import type { Repository } from './repository.ts';
+import { nestedRepositoryIn, stageWork } from './stage-work.ts';
+import { runInWorkspace, type Workspace } from './workspace.ts';
+
+export interface ApplyPatchOptions {
+  readonly repository: Repository;
+  readonly workspace: Workspace;
+  /** A unified diff, perhaps with prose and code fences around it. */
+  readonly patch: string;
+  /** What no patch may do; see `findViolations`. */
+  readonly policy?: ChangePolicy;
+  readonly signal?: AbortSignal;
+}
+
+export type PatchOutcome =
+  | { readonly kind: 'applied'; readonly files: readonly string[] }
+  | {
+      readonly kind: 'refused';
+      /** One sentence for whoever wrote the patch. */
+      readonly reason: string;
+      /** What git said, at most 4 000 characters. */
+      readonly output: string;
+    };
+
+/** A patch is a text that somebody wrote; what is longer is something else. */
+const MAX_PATCH_CHARACTERS = 10_000_000;
+
+/**
+ * How to try, strictest first: as it is; with hunk lengths counted anew, since models miscount; by a three-way
+ * merge with the blobs that its `index` lines name, for a file that has changed meanwhile.
+ */
+const WAYS = [[], ['--recount'], ['--3way']] as const;
+
+/**
+ * Applies a patch to a workspace, all of it or nothing. It is first applied to a copy of our index, so that what it
+ * would do is known and checked before any file is touched; git itself refuses paths that leave the directory, name
+ * `.git` or go through a symlink.
+ * Crash: files may be half written; the attempt is made again in a fresh workspace.
+ */
+export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutcome> {
+  const { repository, workspace, signal } = options;
+  if (options.patch.length > MAX_PATCH_CHARACTERS) {
+    const reason = `The patch has ${options.patch.length} characters; at most ${MAX_PATCH_CHARACTERS} are allowed.`;
+    return { kind: 'refused', reason, output: '' };
+  }
+  const extracted = extractPatch(options.patch);
+  if (extracted.kind === 'refused') return { ...extracted, output: '' };
+  const git: RunGit = (args, more = {}) =>
+    runInWorkspace(repository, workspace, args, {
+      ...(signal === undefined ? {} : { signal }),
+      ...more,
+    });
+  try {
+    await stageWork(workspace, git);
+  } catch (error) {
+    const nested = nestedRepositoryIn(error);
+    if (nested === undefined) throw error;
+    const reason = `${JSON.stringify(nested)} is a git repository inside the workspace; remove it first.`;
+    return { kind: 'refused', reason, output: '' };
+  }
+  const before = await writeTree(git);
+  const trial = path.join(workspace.gitDir, 'index-of-patch');
+  try {
+    const tried = await applyToIndex(git, trial, workspace, extracted);
+    if (tried.kind === 'refused') return tried;
+    const after = await writeTree(git, trial);
+    const files = await listChangedFiles(git, before, after);
+    const violations = await findViolations(git, files, options.policy);
+    if (violations.length > 0) {
+      return { kind: 'refused', reason: violations.join(' '), output: '' };
+    }
+    if (files.length === 0) {
+      return {
+        kind: 'refused',
+        reason: 'The patch changes nothing: its lines are there already.',
+        output: '',
+      };
+    }
+    await git(['read-tree', '-m', '-u', before, after]);
+    return { kind: 'applied', files: files.map((file) => file.path) };
+  } finally {
+    await rm(trial, { force: true });
+    await rm(`${trial}.lock`, { force: true });
+  }
+}
+
+async function applyToIndex(
+  git: RunGit,
+  indexFile: string,
+  workspace: Workspace,
+  patch: { readonly text: string; readonly strip: 0 | 1 },
+): Promise<{ readonly kind: 'applied' } | Extract<PatchOutcome, { kind: 'refused' }>> {
+  let firstRefusal = '';
+  // Line endings of the transport (a Windows editor, a mail) only when it does not fit as it is.
+  const unix = patch.text.replaceAll('\r\n', '\n');
+  for (const stdin of unix === patch.text ? [unix] : [patch.text, unix]) {
+    for (const way of WAYS) {
+      await copyFile(path.join(workspace.gitDir, 'index'), indexFile);
+      try {
+        await git(['apply', '--cached', '--whitespace=nowarn', `-p${patch.strip}`, ...way, '-'], {
+          indexFile,
+          stdin,
+        });
+        return { kind: 'applied' };
+      } catch (error) {
+        if (!(error instanceof GitError) || error.infrastructure) throw error;
+        firstRefusal ||= error.stderr;
+      }
+    }
+  }
+  const output = excerptOf(firstRefusal);
+  const why = output.split('\n')[0]?.replace(/^error: /, '') ?? '';
+  return { kind: 'refused', reason: `The patch does not apply: ${why}.`, output };
+}
+
+async function writeTree(git: RunGit, indexFile?: string): Promise<string> {
+  const { stdout } = await git(['write-tree'], indexFile === undefined ? {} : { indexFile });
+  return stdout.toString('utf8').trim();
+}

@@ -1,0 +1,45 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
+import type { RunGit } from './change.ts';
+import { GitError, splitNul } from './git.ts';
+import type { Workspace } from './workspace.ts';
+
+/**
+ * Puts the state of all files of a workspace into our index: new, changed and deleted ones. Files whose stat data
+ * did not change are not read again.
+ * @throws {GitError} with `nestedRepositoryIn(error)` when there is a repository without a commit
+ */
+export async function stageWork(workspace: Workspace, git: RunGit): Promise<void> {
+  const excluded = await guardSubmodules(workspace, git);
+  await git(['add', '--all', '--', '.', ...excluded]);
+}
+
+/** A nested repository without a commit stops `git add` where one with commits is only warned about. */
+export function nestedRepositoryIn(error: unknown): string | undefined {
+  if (!(error instanceof GitError)) return undefined;
+  return /'(.+?)\/?' does not have a commit checked out/.exec(error.stderr)?.[1];
+}
+
+/**
+ * Keeps git out of repositories inside the workspace: for one that the index knows, `git add` would run
+ * `git status` in there, with whatever filters its configuration names. Submodules of the project stay as the base
+ * has them; what the agent made itself is looked at afresh, from outside.
+ * @returns pathspecs to leave out
+ */
+async function guardSubmodules(workspace: Workspace, git: RunGit): Promise<string[]> {
+  const repositoriesIn = async (...listing: string[]) =>
+    splitNul((await git(listing)).stdout.toString('utf8')).flatMap((line) =>
+      line.startsWith('160000 ') ? [line.slice(line.indexOf('\t') + 1)] : [],
+    );
+  const inBase = await repositoriesIn('ls-tree', '-r', '-z', '--end-of-options', workspace.base);
+  const inIndex = await repositoriesIn('ls-files', '-z', '--stage');
+  const made = inIndex.filter((name) => !inBase.includes(name));
+  if (made.length > 0) {
+    await git(['update-index', '--force-remove', '-z', '--stdin'], {
+      stdin: made.map((name) => `${name}\0`).join(''),
+    });
+  }
+  return inBase
+    .filter((name) => existsSync(path.join(workspace.directory, name, '.git')))
+    .map((name) => `:(exclude,literal,top)${name}`);
+}

@@ -1,0 +1,100 @@
+import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
+import {
+  type Checkout,
+  findObstacle,
+  finishCheckouts,
+  followCheckout,
+  listTargetCheckouts,
+} from './checkouts.ts';
+import { GitError } from './git.ts';
+import type { Repository } from './repository.ts';
+
+export interface TargetMove {
+  /** Where the target must stand. */
+  readonly from: string;
+  readonly to: string;
+  /** For the reflog. */
+  readonly message: string;
+  readonly faultPoint?: FaultPoint;
+}
+
+export type TargetMoveOutcome =
+  | { readonly kind: 'moved' }
+  /** Somebody else moved it; nothing was changed. */
+  | { readonly kind: 'moved_meanwhile' }
+  /** A checkout of the target is not clean; nothing was changed. Says which and what to do. */
+  | { readonly kind: 'obstructed'; readonly reason: string };
+
+/**
+ * Moves the target branch by compare-and-swap and lets the working trees that have it checked out follow, all of
+ * them clean or none of it.
+ * Crash: before the swap nothing has changed; after it `finishCheckouts` brings the files up to date.
+ */
+export async function moveTarget(
+  repository: Repository,
+  move: TargetMove,
+): Promise<TargetMoveOutcome> {
+  const faultPoint = move.faultPoint ?? noFaults;
+  return await repository.exclusive(async () => {
+    if ((await repository.targetHead()) !== move.from) return { kind: 'moved_meanwhile' };
+    const checkouts = await listTargetCheckouts(repository);
+    const obstacle = await firstObstacle(repository, checkouts, move);
+    if (obstacle !== undefined) return { kind: 'obstructed', reason: obstacle };
+    if (!(await swap(repository, move.from, move.to, move.message))) {
+      return { kind: 'moved_meanwhile' };
+    }
+    await faultPoint('gate.ref-before-checkout');
+    const followed: Checkout[] = [];
+    for (const checkout of checkouts) {
+      try {
+        await followCheckout(repository, checkout, move.from, move.to);
+        followed.push(checkout);
+      } catch (error) {
+        if (!(error instanceof GitError)) throw error;
+        const undone =
+          followed.length === 0 && (await swap(repository, move.to, move.from, 'troupe: undo'));
+        // It was clean a moment ago: somebody edits there right now.
+        const reason = `${checkout.directory} could not follow ${repository.target}: ${error.message}`;
+        if (undone) return { kind: 'obstructed', reason };
+        throw error;
+      }
+    }
+    await faultPoint('gate.after-checkout');
+    return { kind: 'moved' };
+  });
+}
+
+async function firstObstacle(
+  repository: Repository,
+  checkouts: readonly Checkout[],
+  move: TargetMove,
+): Promise<string | undefined> {
+  const find = async (): Promise<string | undefined> => {
+    for (const checkout of checkouts) {
+      const reason = await findObstacle(repository, checkout, move.from, move.to);
+      if (reason !== undefined) return reason;
+    }
+    return undefined;
+  };
+  const obstacle = await find();
+  if (obstacle === undefined) return undefined;
+  // What looks dirty may be our own unfinished update of an earlier move.
+  return (await finishCheckouts(repository)).length === 0 ? obstacle : await find();
+}
+
+/** @returns false when the branch does not stand at `from` */
+async function swap(
+  repository: Repository,
+  from: string,
+  to: string,
+  message: string,
+): Promise<boolean> {
+  try {
+    await repository.run(['update-ref', '-m', message, repository.targetRef, to, from]);
+    return true;
+  } catch (error) {
+    // The exit code (128) is the same for every failure; the branch itself tells which it was.
+    if ((await repository.targetHead()) !== from) return false;
+    throw error;
+  }
+}

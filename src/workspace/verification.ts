@@ -1,0 +1,196 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { ConfigurationError } from '../protocol/errors.ts';
+import type { CommandEvidence } from '../protocol/verdict.ts';
+import { ceilingEnvironment, fillWorkTree, makeGitDirectory } from './borrowed-checkout.ts';
+import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
+import { buildEnvironment } from './environment.ts';
+import { excerptOf } from './excerpt.ts';
+import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import type { Workspaces } from './workspaces.ts';
+
+/** One command that decides whether a change is good. It comes from the target's configuration, never from the change. */
+export interface VerifyCommand {
+  /** What it is for: `setup`, `test`, `lint`, … Unique. */
+  readonly name: string;
+  /** An array is program and arguments; a string is the user's own shell command. */
+  readonly command: readonly string[] | string;
+  /** Default 600 000. */
+  readonly timeoutMs?: number;
+  /** Its failure is noted and does not count. Not possible for `test`. Default false. */
+  readonly allowFail?: boolean;
+}
+
+export interface VerificationOptions {
+  readonly workspaces: Workspaces;
+  /** Exactly this is checked out, in a fresh place. */
+  readonly commit: string;
+  readonly commands: readonly VerifyCommand[];
+  /** The complete environment; TMPDIR is set to a directory that is removed afterwards. Default `buildEnvironment()`. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Path and begin of the name for the commands' log files. */
+  readonly logPrefix: string;
+  /** Takes secrets out of what is kept as evidence. */
+  readonly redact?: (text: string) => string;
+  readonly onCommand?: (command: VerifyCommand) => void;
+  readonly signal?: AbortSignal;
+}
+
+export type VerificationOutcome =
+  | { readonly kind: 'passed'; readonly commands: readonly CommandEvidence[] }
+  | {
+      readonly kind: 'failed';
+      readonly stage: 'setup' | 'verify' | 'verify_timeout';
+      readonly reason: string;
+      /** The failed command's output, for the fingerprint. */
+      readonly output: string;
+      readonly commands: readonly CommandEvidence[];
+    }
+  | {
+      readonly kind: 'infrastructure';
+      readonly reason: string;
+      readonly commands: readonly CommandEvidence[];
+    };
+
+const DEFAULT_TIMEOUT_MS = 600_000;
+/** With less than this left a failure says nothing about the change. */
+const DISK_FULL_BYTES = 8 * 1024 * 1024;
+
+/**
+ * Refuses a list of commands that could let something pass unproved.
+ * @throws {ConfigurationError} expected and got, by command
+ */
+export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
+  const refuse = (expected: string, got: string): never => {
+    throw new ConfigurationError(`Verification: expected ${expected}, got ${got}.`);
+  };
+  if (commands.length === 0) refuse('at least one command', 'none; nothing would be proved');
+  const names = new Set<string>();
+  for (const { name, command, timeoutMs, allowFail } of commands) {
+    if (name === '' || names.has(name))
+      refuse('a unique name for each command', JSON.stringify(name));
+    names.add(name);
+    const program = typeof command === 'string' ? command.trim() : (command[0] ?? '');
+    if (program === '') refuse(`a command for ${name}`, 'an empty one');
+    if (timeoutMs !== undefined && !(Number.isSafeInteger(timeoutMs) && timeoutMs > 0)) {
+      refuse(`a positive number of milliseconds as timeoutMs of ${name}`, String(timeoutMs));
+    }
+    if (name === 'test' && allowFail === true) refuse('that test must pass', 'allowFail: true');
+  }
+  if (commands.every(({ name, allowFail }) => allowFail === true || name === 'setup')) {
+    refuse('a command besides setup that must pass', 'none');
+  }
+}
+
+/**
+ * Checks a commit out into a fresh place and runs the commands there in order, up to the first failure that counts.
+ * Nothing of that place is used afterwards: what may be merged is the commit's tree.
+ * @throws {GitError} the place cannot be made
+ * Crash: `Workspaces.reap` removes the place.
+ */
+export async function verifyCommit(options: VerificationOptions): Promise<VerificationOutcome> {
+  const { workspaces, commit, signal } = options;
+  const { repository } = workspaces;
+  const root = path.join(workspaces.stateDirectory, 'verify');
+  await ensureIgnoredDirectory(root);
+  // A short name: sockets in TMPDIR have about a hundred characters for their whole path.
+  const place = path.join(root, randomUUID().slice(0, 8));
+  const workTree = path.join(place, 'work');
+  const temporary = path.join(place, 'tmp');
+  try {
+    await mkdir(workTree, { recursive: true });
+    await mkdir(temporary);
+    const gitDir = path.join(workTree, '.git');
+    await makeGitDirectory({ repository, gitDir, branch: 'troupe/verify', commit, base: commit });
+    await fillWorkTree(repository, { gitDir, workTree, commit }, signal);
+    const env = {
+      ...(options.env ?? buildEnvironment()),
+      ...ceilingEnvironment(workTree),
+      TMPDIR: temporary,
+    };
+    return await runCommands(options, workTree, env);
+  } finally {
+    await workspaces.cleanup.removeOrQueue(place);
+  }
+}
+
+async function runCommands(
+  options: VerificationOptions,
+  cwd: string,
+  env: Readonly<Record<string, string>>,
+): Promise<VerificationOutcome> {
+  const { signal } = options;
+  const redact = options.redact ?? ((text) => text);
+  const commands: CommandEvidence[] = [];
+  for (const [index, step] of options.commands.entries()) {
+    signal?.throwIfAborted();
+    options.onCommand?.(step);
+    const slug = step.name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+    const result = await runCommand({
+      command: step.command,
+      cwd,
+      env,
+      timeoutMs: step.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+      processes: options.workspaces.repository.processes,
+      logFile: `${options.logPrefix}.${index + 1}-${slug}.log`,
+      ...(signal === undefined ? {} : { signal }),
+    });
+    signal?.throwIfAborted();
+    const output = redact(result.output);
+    const green = result.exitCode === 0 && !result.timedOut;
+    const allowed = !green && step.allowFail === true;
+    commands.push({
+      name: step.name,
+      command: redact(result.command),
+      exitCode: result.exitCode,
+      signal: result.signal,
+      durationMs: result.durationMs,
+      excerpt: excerptOf(output),
+      ...(result.timedOut ? { timedOut: true } : {}),
+      ...(allowed ? { allowedToFail: true } : {}),
+    });
+    if (green || allowed) continue;
+    const trouble = await infrastructureTrouble(step, result, cwd);
+    if (trouble !== undefined) return { kind: 'infrastructure', reason: trouble, commands };
+    return {
+      kind: 'failed',
+      stage: result.timedOut ? 'verify_timeout' : step.name === 'setup' ? 'setup' : 'verify',
+      reason: redact(describeFailure(step, result)),
+      output,
+      commands,
+    };
+  }
+  return { kind: 'passed', commands };
+}
+
+/** Why a failure is not the change's: a tool that is not there, a machine that cannot start it, a full disk. */
+async function infrastructureTrouble(
+  step: VerifyCommand,
+  result: CommandResult,
+  cwd: string,
+): Promise<string | undefined> {
+  const shown = `${step.name} (${describeCommand(step.command)})`;
+  if (result.missingTool) {
+    const code = result.spawnError ?? `exit code ${result.exitCode}`;
+    return `${shown} needs a tool that is not there (${code}). Install it, or mend the command or PATH.`;
+  }
+  if (result.spawnError !== undefined) {
+    return `${shown} could not be started (${result.spawnError}).`;
+  }
+  const disk = await statfs(cwd);
+  const free = disk.bavail * disk.bsize;
+  // Some file systems have no fixed number of inodes and report 0 of 0.
+  const noInodes = disk.files > 0 && disk.ffree === 0;
+  if (free >= DISK_FULL_BYTES && !noInodes) return undefined;
+  return `${shown} failed while the disk is full (${free} bytes${noInodes ? ', no inodes' : ''} left at ${cwd}).`;
+}
+
+function describeFailure(step: VerifyCommand, result: CommandResult): string {
+  const shown = `${step.name} (${describeCommand(step.command)})`;
+  if (result.timedOut) {
+    return `${shown} did not end within ${step.timeoutMs ?? DEFAULT_TIMEOUT_MS} ms.`;
+  }
+  if (result.signal !== null) return `${shown} was ended by ${result.signal}.`;
+  return `${shown} failed with exit code ${result.exitCode}.`;
+}

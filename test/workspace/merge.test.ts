@@ -1,0 +1,589 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import path from 'node:path';
+import { expect, test } from 'vitest';
+import type { Verdict } from '../../src/protocol/verdict.ts';
+import type { GateArtifact } from '../../src/workspace/gate-artifact.ts';
+import {
+  type Submission,
+  type VerifyAndMergeOptions,
+  verifyAndMerge,
+} from '../../src/workspace/merge.ts';
+import type { VerifyCommand } from '../../src/workspace/verification.ts';
+import {
+  commit,
+  git,
+  openProject,
+  PIPELINE_CHANGE,
+  type Project,
+  reopenProject,
+  sha256,
+  submit,
+  write,
+} from './git-fixture.ts';
+
+const GREEN: readonly VerifyCommand[] = [{ name: 'test', command: 'test -f readme.md' }];
+
+function gate(
+  project: Project,
+  submission: Submission,
+  options: Partial<VerifyAndMergeOptions> = {},
+): Promise<Verdict> {
+  const { workspaces } = project;
+  return verifyAndMerge({ submission, verify: GREEN, workspaces, fingerprint: sha256, ...options });
+}
+
+function artifactsOf({ directory }: Project, task = 'task', run = 'run'): GateArtifact[] {
+  const place = path.join(directory, '.troupe/tasks', run, task, 'gatekeeper');
+  return readdirSync(place)
+    .filter((name) => name.endsWith('.json'))
+    .sort()
+    .map((name) => JSON.parse(readFileSync(path.join(place, name), 'utf8')) as GateArtifact);
+}
+
+const mainLog = (directory: string) => git(directory, 'log', '--format=%s', 'refs/heads/main');
+
+/** The user's repository is whole, its working tree is what main says, and nothing of ours lies about. */
+function expectClean(project: Project): void {
+  const { directory } = project;
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  expect(git(directory, 'fsck', '--full', '--no-dangling')).toBe('');
+  expect(
+    readdirSync(path.join(directory, '.troupe/verify')).filter((n) => n !== '.gitignore'),
+  ).toEqual([]);
+  expect(readdirSync(path.join(directory, '.troupe/processes'))).toEqual(['.gitignore']);
+}
+
+test('a green change is merged: main, checkout and artifact say so', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'new.txt': 'new\n', 'readme.md': 'changed\n' });
+  const verdict = await gate(project, submission);
+  expect(verdict).toMatchObject({
+    verdict: 'accepted',
+    evidence: { commands: [{ name: 'test', exitCode: 0, signal: null }] },
+  });
+  const { directory } = project;
+  const head = git(directory, 'rev-parse', 'refs/heads/main');
+  expect(verdict.evidence).toMatchObject({
+    commit: head,
+    tree: git(directory, 'rev-parse', 'refs/heads/main^{tree}'),
+  });
+  expect(git(directory, 'rev-parse', `${head}^`)).toBe(submission.base);
+  expect(git(directory, 'log', '-1', '--format=%B', head)).toBe(
+    `Do task\n\nTroupe-Task: run/task\nTroupe-Submission: ${submission.commit}\nTroupe-Attempt: 1`,
+  );
+  expect(readFileSync(path.join(directory, 'new.txt'), 'utf8')).toBe('new\n');
+  const [artifact] = artifactsOf(project);
+  expect(artifact).toMatchObject({
+    verdict: 'accepted',
+    mergeCommit: head,
+    files: ['new.txt', 'readme.md'],
+    submission: submission.commit,
+  });
+  expect(existsSync(path.join(directory, verdict.evidence.artifact ?? 'none'))).toBe(true);
+  expectClean(project);
+});
+
+test('verification sees exactly the merged tree, and what it does to files is not merged', async () => {
+  const project = await openProject({ 'readme.md': 'hello\n', '.gitignore': 'built\n' });
+  write(project.directory, { 'built/x': 'user\n' });
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  commit(project.directory, { 'b.txt': 'from main\n' });
+  const verdict = await gate(project, submission, {
+    verify: [
+      {
+        name: 'test',
+        command:
+          'cat a.txt b.txt && test ! -e built && git status --porcelain && echo x > a.txt && mkdir built && touch built/y junk && rm b.txt',
+      },
+    ],
+  });
+  expect(verdict.evidence.commands[0]?.excerpt).toBe('a\nfrom main');
+  expect(verdict.verdict).toBe('accepted');
+  expect(git(project.directory, 'show', 'main:a.txt')).toBe('a');
+  expect(git(project.directory, 'ls-tree', '--name-only', 'main').split('\n')).toEqual([
+    '.gitignore',
+    'a.txt',
+    'b.txt',
+    'readme.md',
+  ]);
+  expectClean(project);
+});
+
+test.each([
+  {
+    name: 'a failing command',
+    verify: [{ name: 'test', command: 'echo broken >&2; exit 2' }],
+    expected: {
+      verdict: 'rejected',
+      stage: 'verify',
+      reason: 'test (echo broken >&2; exit 2) failed with exit code 2.',
+    },
+  },
+  {
+    name: 'a failing setup',
+    verify: [{ name: 'setup', command: 'exit 1' }, ...GREEN],
+    expected: { verdict: 'rejected', stage: 'setup' },
+  },
+  {
+    name: 'a command that kills itself',
+    verify: [{ name: 'test', command: 'kill -KILL $$' }],
+    expected: {
+      verdict: 'rejected',
+      stage: 'verify',
+      reason: 'test (kill -KILL $$) was ended by SIGKILL.',
+    },
+  },
+  {
+    name: 'a command that does not end',
+    verify: [{ name: 'test', command: 'sleep 94001', timeoutMs: 200 }],
+    expected: { verdict: 'rejected', stage: 'verify_timeout' },
+  },
+  {
+    name: 'a missing tool in a shell command',
+    verify: [{ name: 'test', command: 'no-such-tool --run' }],
+    expected: { verdict: 'infrastructure' },
+  },
+  {
+    name: 'a missing program',
+    verify: [{ name: 'test', command: ['no-such-tool'] }],
+    expected: { verdict: 'infrastructure' },
+  },
+  {
+    name: 'no commands at all',
+    verify: [],
+    expected: {
+      verdict: 'infrastructure',
+      reason: expect.stringContaining('at least one command'),
+    },
+  },
+  {
+    name: 'a test that may fail',
+    verify: [{ name: 'test', command: 'false', allowFail: true }],
+    expected: { verdict: 'infrastructure', reason: expect.stringContaining('test must pass') },
+  },
+  {
+    name: 'nothing that must pass',
+    verify: [
+      { name: 'setup', command: 'true' },
+      { name: 'lint', command: 'true', allowFail: true },
+    ],
+    expected: { verdict: 'infrastructure' },
+  },
+])('$name is not accepted', async ({ verify, expected }) => {
+  const project = await openProject();
+  const before = git(project.directory, 'rev-parse', 'main');
+  const verdict = await gate(project, await submit(project, { 'a.txt': 'a\n' }), { verify });
+  expect(verdict).toMatchObject(expected);
+  expect(git(project.directory, 'rev-parse', 'main')).toBe(before);
+  expect(artifactsOf(project)).toMatchObject([
+    { verdict: expected.verdict, reason: expect.any(String) },
+  ]);
+  expect(git(project.directory, 'status', '--porcelain')).toBe('');
+});
+
+test('the first failure that counts ends the verification; one that may fail is noted', async () => {
+  const project = await openProject();
+  const verdict = await gate(project, await submit(project, { 'a.txt': 'a\n' }), {
+    verify: [
+      { name: 'lint', command: 'exit 3', allowFail: true },
+      { name: 'test', command: 'exit 4' },
+      { name: 'build', command: 'true' },
+    ],
+  });
+  expect(verdict.evidence.commands).toMatchObject([
+    { name: 'lint', exitCode: 3, allowedToFail: true },
+    { name: 'test', exitCode: 4 },
+  ]);
+});
+
+test('a failure has a fingerprint of its output, and the change one of its diff', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  const texts: string[] = [];
+  const verdict = await gate(project, submission, {
+    verify: [{ name: 'test', command: 'echo AssertionError; exit 1' }],
+    fingerprint: (text) => {
+      texts.push(text);
+      return 'fp';
+    },
+  });
+  expect(verdict).toMatchObject({ errorFingerprint: 'fp', changeFingerprint: /^[0-9a-f]{64}$/ });
+  expect(texts[0]).toContain('AssertionError');
+});
+
+test('secrets are taken out of evidence and artifact', async () => {
+  const project = await openProject();
+  const verdict = await gate(project, await submit(project, { 'a.txt': 'a\n' }), {
+    verify: [{ name: 'test', command: 'echo sk-123; exit 1' }],
+    redact: (text) => text.replaceAll('sk-123', '***'),
+  });
+  expect(JSON.stringify([verdict, artifactsOf(project)])).not.toContain('sk-123');
+});
+
+test('a conflict is a verdict with the names of the files, and main stays', async () => {
+  const project = await openProject({ 'readme.md': 'hello\n', 'a.txt': 'one\n' });
+  const submission = await submit(project, { 'a.txt': 'agent\n', 'b.txt': 'b\n' });
+  const head = commit(project.directory, { 'a.txt': 'user\n' });
+  const verdict = await gate(project, submission);
+  expect(verdict).toMatchObject({
+    verdict: 'rejected',
+    stage: 'merge',
+    reason: 'The change conflicts with main in a.txt.',
+    errorFingerprint: expect.any(String),
+    changeFingerprint: expect.any(String),
+  });
+  expect(git(project.directory, 'rev-parse', 'main')).toBe(head);
+});
+
+test('a change that main has already is empty', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'same\n' });
+  commit(project.directory, { 'a.txt': 'same\n' });
+  expect(await gate(project, submission)).toMatchObject({ verdict: 'rejected', stage: 'apply' });
+});
+
+test('green apart, red together: the second is refused on the merged tree', async () => {
+  const project = await openProject({
+    '.gitattributes': '*.list merge=union\n',
+    'readme.md': 'x\n',
+    'all.list': 'start\n',
+  });
+  const verify = [{ name: 'test', command: 'test "$(wc -l < all.list)" -le 2' }];
+  const first = await submit(project, { 'all.list': 'start\none\n' }, { task: 'one' });
+  const second = await submit(project, { 'all.list': 'start\ntwo\n' }, { task: 'two' });
+  expect((await gate(project, first, { verify })).verdict).toBe('accepted');
+  expect(await gate(project, second, { verify })).toMatchObject({
+    verdict: 'rejected',
+    stage: 'verify',
+  });
+});
+
+test('main that moves during the verification is verified again, on its new state', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  let moves = 0;
+  const verdict = await gate(project, submission, {
+    verify: [{ name: 'test', command: 'ls' }],
+    onProgress: ({ phase }) => {
+      if (phase === 'running' && moves++ === 0)
+        commit(project.directory, { 'moved.txt': 'x\n' }, 'moved');
+    },
+  });
+  expect(verdict.verdict).toBe('accepted');
+  expect(verdict.evidence.commands[0]?.excerpt).toBe('a.txt\nmoved.txt\nreadme.md');
+  expect(artifactsOf(project).map((artifact) => artifact.verdict)).toEqual([
+    'superseded',
+    'accepted',
+  ]);
+  expect(mainLog(project.directory)).toBe('Do task\nmoved\nfirst');
+  expectClean(project);
+});
+
+test('main that moves in every round is left to a later try', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  let moves = 0;
+  const verdict = await gate(project, submission, {
+    onProgress: ({ phase }) => {
+      if (phase === 'running') commit(project.directory, { 'moved.txt': `${moves++}\n` }, 'moved');
+    },
+  });
+  expect(verdict).toMatchObject({
+    verdict: 'infrastructure',
+    reason: 'main moved during each of 5 rounds of verification.',
+  });
+  expect(moves).toBe(5);
+});
+
+test.each([
+  {
+    name: 'a changed file',
+    files: { 'readme.md': 'mine\n' },
+    says: 'uncommitted changes ("readme.md")',
+  },
+  {
+    name: 'an untracked file in the way',
+    files: { 'a.txt': 'mine\n' },
+    says: 'untracked files where merged ones belong ("a.txt")',
+  },
+  { name: 'an ignored file in the way', files: { 'secret.env': 'mine\n' }, says: '("secret.env")' },
+  { name: 'a file where a directory belongs', files: { dir: 'mine\n' }, says: '("dir")' },
+  {
+    name: 'a directory where a file belongs',
+    files: { 'file/mine': 'mine\n' },
+    says: '("file/mine")',
+  },
+])(
+  '$name in the checkout of main: nothing moves, and the verdict says what to do',
+  async ({ files, says }) => {
+    const project = await openProject({ 'readme.md': 'hello\n', '.gitignore': '*.env\n' });
+    const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+    write(workspace.directory, {
+      'a.txt': 'a\n',
+      'dir/x': 'x\n',
+      file: 'f\n',
+      'secret.env': 'theirs\n',
+    });
+    git(workspace.directory, 'add', '-f', 'secret.env');
+    git(workspace.directory, 'commit', '-qm', 'agent');
+    const collected = await project.workspaces.collect({ workspace, message: 'x' });
+    if (collected.kind !== 'submitted') throw new Error(collected.kind);
+    const submission = { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+    const { directory } = project;
+    write(directory, files);
+    const before = git(directory, 'rev-parse', 'main');
+    const verdict = await gate(project, submission);
+    expect(verdict).toMatchObject({
+      verdict: 'infrastructure',
+      reason: expect.stringContaining(says),
+    });
+    expect(verdict).toMatchObject({ reason: expect.stringContaining(directory) });
+    expect(git(directory, 'rev-parse', 'main')).toBe(before);
+    for (const [name, text] of Object.entries(files)) {
+      expect(readFileSync(path.join(directory, name), 'utf8')).toBe(text);
+    }
+    expect(artifactsOf(project)).toMatchObject([{ verdict: 'infrastructure' }]);
+
+    // Cleaned up by the user, it goes through, and what is proved is not proved again.
+    rmSync(path.join(directory, Object.keys(files)[0]?.split('/')[0] ?? ''), { recursive: true });
+    git(directory, 'checkout', '-q', '--', '.');
+    const again = await gate(project, submission, {
+      onProgress: ({ phase }) => expect(phase).not.toBe('running'),
+    });
+    expect(again).toMatchObject({
+      verdict: 'accepted',
+      evidence: {
+        commands: [{ name: 'test' }],
+        details: { verifiedBefore: verdict.evidence.artifact },
+      },
+    });
+    expectClean(project);
+  },
+);
+
+test('work that the user has in other places is no obstacle', async () => {
+  const project = await openProject();
+  write(project.directory, { 'notes.txt': 'untracked, elsewhere\n' });
+  const verdict = await gate(project, await submit(project, { 'a.txt': 'a\n' }));
+  expect(verdict.verdict).toBe('accepted');
+  expect(readFileSync(path.join(project.directory, 'notes.txt'), 'utf8')).toContain('untracked');
+});
+
+test('a merge in progress on main is an obstacle, also with clean files', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  write(path.join(project.directory, '.git'), { MERGE_HEAD: `${submission.base}\n` });
+  expect(await gate(project, submission)).toMatchObject({
+    verdict: 'infrastructure',
+    reason: expect.stringContaining('in the middle of a merge'),
+  });
+});
+
+test('main that is checked out nowhere, or in a linked worktree, is moved as well', async () => {
+  const project = await openProject();
+  const { directory } = project;
+  git(directory, 'checkout', '-q', '-b', 'elsewhere');
+  expect(
+    (await gate(project, await submit(project, { 'a.txt': 'a\n' }, { task: 'one' }))).verdict,
+  ).toBe('accepted');
+  const linked = path.join(directory, '..', 'linked');
+  git(directory, 'worktree', 'add', '-q', linked, 'main');
+  expect(
+    (await gate(project, await submit(project, { 'b.txt': 'b\n' }, { task: 'two' }))).verdict,
+  ).toBe('accepted');
+  expect(readFileSync(path.join(linked, 'b.txt'), 'utf8')).toBe('b\n');
+  expect(git(linked, 'status', '--porcelain')).toBe('');
+  expect(existsSync(path.join(directory, 'a.txt'))).toBe(false);
+});
+
+test('a change to a protected path, a symlink to outside and a huge file are refused by policy', async () => {
+  const project = await openProject({ 'readme.md': 'x\n', 'ci/test.sh': 'true\n' });
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  write(workspace.directory, { 'ci/test.sh': 'exit 0\n', big: 'x'.repeat(2000) });
+  const { symlinkSync } = await import('node:fs');
+  symlinkSync('/etc/passwd', path.join(workspace.directory, 'absolute'));
+  symlinkSync('../outside', path.join(workspace.directory, 'relative'));
+  symlinkSync('ci/test.sh', path.join(workspace.directory, 'inside'));
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  const verdict = await gate(
+    project,
+    { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected },
+    { policy: { protectedPaths: ['ci/**'], maxFileBytes: 1000 } },
+  );
+  expect(verdict).toMatchObject({ verdict: 'rejected', stage: 'policy' });
+  expect(verdict).toMatchObject({
+    feedback: [
+      '"absolute" is a symlink to "/etc/passwd", outside the project.',
+      '"big" has 2000 bytes; at most 1000 are allowed.',
+      '"ci/test.sh" is protected (ci/**) and was modified.',
+      '"relative" is a symlink to "../outside", outside the project.',
+    ],
+  });
+});
+
+test('a risky change waits for a person, and the approval holds for that commit only', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'package.json': '{}\n' });
+  const reasonsFor = (files: readonly { path: string }[]) =>
+    files.filter((file) => file.path === 'package.json').map((file) => `${file.path} changes`);
+  expect(await gate(project, submission, { approvals: { reasonsFor } })).toMatchObject({
+    verdict: 'approval_required',
+    reasons: ['package.json changes'],
+  });
+  expect(
+    (await gate(project, submission, { approvals: { reasonsFor, approvedCommit: 'other' } }))
+      .verdict,
+  ).toBe('approval_required');
+  expect(
+    (
+      await gate(project, submission, {
+        approvals: { reasonsFor, approvedCommit: submission.commit },
+      })
+    ).verdict,
+  ).toBe('accepted');
+});
+
+test('a title cannot forge trailers', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  const title = 'Nice\n\nTroupe-Task: run/other\nTroupe-Submission: x';
+  expect((await gate(project, { ...submission, title })).verdict).toBe('accepted');
+  expect(
+    git(project.directory, 'log', '-1', '--format=%(trailers:key=Troupe-Task,valueonly)', 'main'),
+  ).toBe('run/task');
+});
+
+test('an abort ends the command, leaves an artifact and moves nothing', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  const controller = new AbortController();
+  const running = gate(project, submission, {
+    verify: [{ name: 'test', command: 'sleep 94002' }],
+    signal: controller.signal,
+    onProgress: ({ phase }) => {
+      if (phase === 'running') controller.abort();
+    },
+  });
+  await expect(running).rejects.toThrow('called off');
+  expect(artifactsOf(project)).toMatchObject([{ verdict: 'cancelled' }]);
+  expect(mainLog(project.directory)).toBe('first');
+  expectClean(project);
+});
+
+const POINTS = [
+  'workspace.before-clone',
+  'workspace.after-clone',
+  'workspace.before-commit',
+  'workspace.after-commit',
+  'workspace.after-import',
+  'gate.merged-in-memory',
+  'gate.verified-before-artifact',
+  'gate.artifact-before-ref',
+  'gate.ref-before-checkout',
+  'gate.after-checkout',
+];
+
+/** Stands for a crash: what the process would have done afterwards is not done. */
+class Crash extends Error {}
+
+const pipeline = new URL('./pipeline.child.ts', import.meta.url).pathname;
+
+test.each(POINTS)('SIGKILL at %s, then a restart: merged exactly once', async (point) => {
+  const { directory } = await openProject();
+  const child = spawn(process.execPath, [pipeline, directory, `${point}:kill`], {
+    stdio: 'ignore',
+  });
+  expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
+
+  const restarted = await reopenProject(directory);
+  await restarted.processes.killLeftovers();
+  await restarted.repository.finishCheckouts();
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  await restarted.workspaces.reap([{ run: 'run', task: 'task' }]);
+  // The submission that was on its way, if it got that far, is asked about again.
+  const submitted = await restarted.repository.resolve('refs/heads/troupe/run/task');
+  const verdict = await gate(
+    restarted,
+    submitted === undefined
+      ? await submit(restarted, PIPELINE_CHANGE)
+      : {
+          run: 'run',
+          task: 'task',
+          attempt: 1,
+          title: 'Do task',
+          commit: submitted,
+          base: git(directory, 'rev-parse', `${submitted}^`),
+        },
+  );
+  expect(verdict.verdict).toBe('accepted');
+  expect(mainLog(directory)).toBe('Do task\nfirst');
+  const accepted = artifactsOf(restarted).filter((artifact) => artifact.verdict === 'accepted');
+  expect(accepted.at(-1)?.tree).toBe(git(directory, 'rev-parse', 'main^{tree}'));
+  expect(readFileSync(path.join(directory, 'a.txt'), 'utf8')).toBe('a\n');
+  await restarted.workspaces.reap([]);
+  expectClean(restarted);
+});
+
+test('a merge whose artifact is lost is proved again before it counts', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  await gate(project, submission);
+  rmSync(path.join(project.directory, '.troupe/tasks'), { recursive: true });
+  rmSync(path.join(project.directory, '.troupe/verified-trees'), { recursive: true });
+  expect(
+    (await gate(project, submission, { verify: [{ name: 'test', command: 'false' }] })).verdict,
+  ).toBe('rejected');
+  const verdict = await gate(project, submission);
+  expect(verdict).toMatchObject({
+    verdict: 'accepted',
+    evidence: { commands: [{ name: 'test' }] },
+  });
+  expect(mainLog(project.directory)).toBe('Do task\nfirst');
+});
+
+test('a crash in the middle of the update of the files is completed, and the user’s edits stay', async () => {
+  const before = {
+    'readme.md': 'old\n',
+    'gone.txt': 'old\n',
+    'same.txt': 'same\n',
+    'mine.txt': 'x\n',
+  };
+  const project = await openProject(before);
+  const { directory } = project;
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  write(workspace.directory, { 'readme.md': 'new\n', 'dir/added.txt': 'new\n' });
+  rmSync(path.join(workspace.directory, 'gone.txt'));
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  const submission = { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  // One file is written already, the others not; the index is as it was.
+  write(directory, { 'dir/added.txt': 'new\n', 'mine.txt': 'edited by the user\n' });
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+  expect(git(directory, 'status', '--porcelain')).toBe('M mine.txt');
+  expect(existsSync(path.join(directory, 'gone.txt'))).toBe(false);
+  expect(readFileSync(path.join(directory, 'readme.md'), 'utf8')).toBe('new\n');
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+});
+
+test('an unfinished update is left alone when the user has edited what it would write', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'readme.md': 'new\n' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  write(project.directory, { 'readme.md': 'edited by the user\n' });
+  const restarted = await reopenProject(project.directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(readFileSync(path.join(project.directory, 'readme.md'), 'utf8')).toBe(
+    'edited by the user\n',
+  );
+});
