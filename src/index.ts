@@ -14,6 +14,7 @@ export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';
+export type { Compensation, Compensations } from './actors/compensation.ts';
 export type { CommandEngineOptions } from './actors/command-engine.ts';
 export type {
   EvidenceItem,
@@ -31,7 +32,8 @@ export type { VerifyCommand } from './workspace/verification.ts';
 // machines
 export type { TaskLimits } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
-export { type BlockersSummary, summariseBlockers } from './machines/policies/blockers.ts';
+export type { BlockersSummary } from './machines/policies/blockers.ts';
+export { phaseOf } from './machines/policies/task-phase.ts';
 export type { RunState } from './machines/projections.ts';
 
 // runtime

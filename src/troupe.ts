@@ -6,6 +6,7 @@ import { fromEvent, map, type Observable } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
+import type { Compensations } from './actors/compensation.ts';
 import type { Engine } from './actors/engine.ts';
 import {
   gatekeeperActor,
@@ -20,6 +21,11 @@ import { Registry } from './actors/registry.ts';
 import { runActor } from './actors/run.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { breakerMachine } from './machines/breaker-machine.ts';
+import {
+  type BlockersSummary,
+  staggerMs,
+  summariseBlockers,
+} from './machines/policies/blockers.ts';
 import { checkDependencies } from './machines/policies/dependency-graph.ts';
 import { didYouMean } from './machines/policies/did-you-mean.ts';
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
@@ -52,7 +58,7 @@ import {
   ValidationError,
 } from './protocol/errors.ts';
 import { type FaultPoint, noFaults } from './protocol/fault-point.ts';
-import { deepHash } from './protocol/hash.ts';
+import { deepHash, unitHash } from './protocol/hash.ts';
 import { findNonJson, type JsonValue } from './protocol/json.ts';
 import type { Message } from './protocol/message.ts';
 import { type Priority, type PriorityName, parsePriority } from './protocol/priority.ts';
@@ -94,6 +100,8 @@ export interface AgentOptions {
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
   readonly timeoutMs?: number;
+  /** By step name: takes a finished step back when its task is cancelled; newest first. */
+  readonly compensate?: Compensations;
 }
 
 export interface TaskInput {
@@ -133,6 +141,8 @@ export interface TaskStatus {
   readonly attempts: number;
   /** Why it waits, is blocked or will be retried. */
   readonly reason: string | null;
+  /** Whose fault it was that it stopped. */
+  readonly cause: 'work' | 'infrastructure' | null;
   readonly dependsOn: readonly string[];
   /** What an agent asked, while the task awaits the answer. */
   readonly question: JsonValue;
@@ -249,7 +259,7 @@ export class Troupe {
     this.#host.register('run', runActor(store), {
       project: (actor) => projectRun(actor as never),
     });
-    this.#host.register('task', taskActor(project), {
+    this.#host.register('task', taskActor(store, this.#agents, project), {
       project: (actor) => projectTask(actor as never),
     });
     this.#host.register('agent', agentActor(this.#agents, project, this.#clock), {
@@ -298,12 +308,21 @@ export class Troupe {
    * @throws {ConfigurationError} the name is taken or an option is out of range
    */
   agent(name: string, engine: Engine, options: AgentOptions = {}): void {
+    this.#addAgent(name, engine, options, false);
+  }
+
+  #addAgent(name: string, engine: Engine, options: AgentOptions, freshOnRestart: boolean): void {
     parseId(name, 'the name of an agent');
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
     requirePositive(`concurrency of agent "${name}"`, concurrency);
     requirePositive(`timeoutMs of agent "${name}"`, timeoutMs);
-    this.#agents.add(name, { engine, timeoutMs });
+    this.#agents.add(name, {
+      engine,
+      timeoutMs,
+      freshOnRestart,
+      compensations: options.compensate ?? {},
+    });
     this.#concurrency.set(name, concurrency);
     this.#spawnSoon(
       [
@@ -321,12 +340,13 @@ export class Troupe {
 
   /** Registers an agent that is a command run in the task's workspace. Needs a project. */
   commandAgent(name: string, command: CommandEngineOptions, options: AgentOptions = {}): void {
-    this.agent(name, commandEngine(this.#requireProject(`agent "${name}"`), command), options);
+    const project = this.#requireProject(`agent "${name}"`);
+    this.#addAgent(name, commandEngine(project, command), options, true);
   }
 
   /** Registers an agent that applies the patches named in a task's input. Needs a project. */
   patchAgent(name: string, options: AgentOptions = {}): void {
-    this.agent(name, patchEngine(this.#requireProject(`agent "${name}"`)), options);
+    this.#addAgent(name, patchEngine(this.#requireProject(`agent "${name}"`)), options, true);
   }
 
   /** Registers a gatekeeper for tasks that are not code. */
@@ -644,6 +664,44 @@ export class Run {
     await this.#troupe.send(runAddress(this.id), { type: 'run.resume', by });
   }
 
+  /** What stands still, sorted by what would help, and what to do about it. */
+  async blockers(): Promise<BlockersSummary> {
+    return summariseBlockers(
+      (await this.tasks()).map((task) => ({
+        id: task.id,
+        state: task.state,
+        dependsOn: task.dependsOn,
+        ...(task.cause === null ? {} : { cause: task.cause }),
+        ...(task.reason === null ? {} : { reason: task.reason }),
+      })),
+    );
+  }
+
+  /**
+   * Unblocks every blocked or escalated task, or only those that infrastructure has stopped: six at once, the rest
+   * 15 s apart, so that what just recovered is not overrun.
+   * @returns the ids of the tasks that were unblocked
+   */
+  async unblockAll(
+    options: { readonly transientOnly?: boolean; readonly by?: string } = {},
+  ): Promise<readonly string[]> {
+    const { by = 'app', transientOnly = false } = options;
+    const stopped = (await this.tasks()).filter(
+      (task) =>
+        (task.state === 'blocked' || task.state === 'escalated') &&
+        (!transientOnly || task.cause === 'infrastructure'),
+    );
+    await Promise.all(
+      stopped.map((task, index) =>
+        this.task(task.id).unblock({
+          by,
+          delayMs: Math.round(staggerMs(index, unitHash(`${this.id}/${task.id}`))),
+        }),
+      ),
+    );
+    return stopped.map((task) => task.id);
+  }
+
   /** Cancels every task that has not ended. */
   async cancel(reason: string, by = 'app'): Promise<void> {
     await this.#troupe.send(runAddress(this.id), { type: 'run.cancel', by, reason });
@@ -753,6 +811,7 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
 function taskStatus(row: TaskRow): TaskStatus {
   const details = JSON.parse(row.detailsJson) as {
     dependsOn: readonly string[];
+    cause: 'work' | 'infrastructure' | null;
     question: JsonValue;
     artifact: string | null;
     commit: string | null;
@@ -765,6 +824,7 @@ function taskStatus(row: TaskRow): TaskStatus {
     agent: row.agent,
     attempts: row.attempts,
     reason: row.reason,
+    cause: details.cause,
     dependsOn: details.dependsOn,
     question: details.question,
     artifact: details.artifact,

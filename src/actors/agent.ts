@@ -8,6 +8,7 @@ import { MAX_TIMER_MS } from '../runtime/clock.ts';
 import { effect } from '../runtime/effect.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
 import type { Workspace } from '../workspace/workspace.ts';
+import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import type { Registry } from './registry.ts';
@@ -16,6 +17,13 @@ export interface RegisteredAgent {
   readonly engine: Engine;
   /** For one attempt; then it is aborted and counts as failed. */
   readonly timeoutMs: number;
+  /**
+   * After a crash in the middle of an attempt it gets a fresh workspace: what it had half done would be in the way of
+   * doing it again. An engine with steps keeps its workspace, for its steps are kept too.
+   */
+  readonly freshOnRestart: boolean;
+  /** Step name → what takes it back when the task is cancelled. */
+  readonly compensations: Compensations;
 }
 
 interface WorkInput {
@@ -56,7 +64,11 @@ async function doTask(
   project: GitProject | undefined,
   clock: Clock,
 ): Promise<WorkOutcome> {
-  const workspace = work.workspace as unknown as Workspace | null;
+  const given = work.workspace as unknown as Workspace | null;
+  const workspace =
+    given !== null && context.attempt > 1 && agent.freshOnRestart && project !== undefined
+      ? await project.prepare(work, context.signal)
+      : given;
   const limit = new AbortController();
   const cancelLimit = clock.setTimer(Math.min(agent.timeoutMs, MAX_TIMER_MS), () =>
     limit.abort(
@@ -65,7 +77,7 @@ async function doTask(
   );
   const signal = AbortSignal.any([context.signal, limit.signal]);
   // Steps belong to the attempt, not to this effect: they outlive a question and a restart.
-  const step = context.stepsOf(`${work.task}@${work.attempt}`);
+  const step = context.stepsOf(stepScope(work.task, work.attempt));
   const engineContext: EngineContext = {
     task: {
       run: work.run,

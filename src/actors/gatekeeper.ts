@@ -97,14 +97,12 @@ export function genericVerifier(
       );
     }
     const feedback = judgement.feedback ?? [judgement.reason];
-    const errorFingerprint = fingerprint([judgement.reason, ...feedback].join('\n'));
     const changeFingerprint = fingerprint(JSON.stringify(context.submission.result));
     return {
       verdict: 'rejected',
       stage: 'verify',
       reason: judgement.reason,
       feedback,
-      ...(errorFingerprint === undefined ? {} : { errorFingerprint }),
       ...(changeFingerprint === undefined ? {} : { changeFingerprint }),
       evidence,
     };

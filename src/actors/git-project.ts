@@ -112,7 +112,10 @@ export class GitProject {
     return buildEnvironment(this.#options.environment ?? [], extra);
   }
 
-  async prepare(input: WorkspaceInput, signal: AbortSignal): Promise<Workspace> {
+  async prepare(
+    input: Pick<WorkspaceInput, 'run' | 'id' | 'attempt'>,
+    signal: AbortSignal,
+  ): Promise<Workspace> {
     await this.repository.ensureBackupRef(input.run);
     return await this.#workspaces.prepare({
       run: input.run,

@@ -129,7 +129,8 @@ export interface WorkspaceInput {
   readonly cancelled: boolean;
 }
 
-const MAX_NOTES = 10;
+/** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
+const MAX_NOTES = 5;
 /** Agents and gatekeepers always answer, for their own work is limited in time; this ends a wait that nothing else ends. */
 const REPLY_WITHIN_MS = 24 * 3_600_000;
 
@@ -396,7 +397,9 @@ const base = durable.extend({
           feedback: verdict.feedback,
           errorFingerprint: verdict.errorFingerprint,
           changeFingerprint: verdict.changeFingerprint,
-          countFeedback: true,
+          // A verdict that names an error is judged by it. Its feedback is only the output, for the next attempt to
+          // read, and would end every task after two attempts where three are meant.
+          countFeedback: verdict.errorFingerprint === undefined,
           retryAfterMs: undefined,
         });
       }
@@ -444,6 +447,18 @@ const base = durable.extend({
           : context.last,
     })),
 
+    noteCompensations: assign(({ context, event }) => {
+      const report = ('output' in event ? event.output : null) as {
+        readonly compensated?: readonly string[];
+        readonly failed?: readonly { readonly step: string; readonly reason: string }[];
+      } | null;
+      const notes = [context.reason ?? 'Cancelled.'];
+      if (report?.compensated?.length) notes.push(`Taken back: ${report.compensated.join(', ')}.`);
+      for (const { step, reason } of report?.failed ?? []) {
+        notes.push(`Not taken back: ${step} (${reason}).`);
+      }
+      return { reason: notes.join(' ') };
+    }),
     /** A person or a policy gives it another chance: budgets and streaks start again. */
     startAgain: assign(({ context, event }) => {
       const decision = decisionOf(event);
@@ -630,6 +645,21 @@ const pausableLater = {
   'task.resume': {
     actions: ['clearPause', { type: 'answer', params: { state: 'working' } }],
   },
+} as const;
+
+/** Another chance without a word: at once, or, when many are unblocked together, a little later. */
+const unblockable = {
+  'task.unblock': [
+    {
+      guard: 'unblocksLater',
+      target: '#task.retrying',
+      actions: ['startAgain', { type: 'answer', params: { state: 'retrying' } }],
+    },
+    {
+      target: '#task.admitting',
+      actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
+    },
+  ],
 } as const;
 
 const refuseIn = (state: TaskState) => {
@@ -838,17 +868,7 @@ export const taskMachine = base.createMachine({
       on: {
         ...refuseIn('blocked'),
         ...cancellable,
-        'task.unblock': [
-          {
-            guard: 'unblocksLater',
-            target: 'retrying',
-            actions: ['startAgain', { type: 'answer', params: { state: 'retrying' } }],
-          },
-          {
-            target: 'admitting',
-            actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
-          },
-        ],
+        ...unblockable,
         'task.decide': [
           ...decide.people,
           { actions: { type: 'refuse', params: { state: 'blocked' } } },
@@ -862,10 +882,7 @@ export const taskMachine = base.createMachine({
       on: {
         ...refuseIn('escalated'),
         ...cancellable,
-        'task.unblock': {
-          target: 'admitting',
-          actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
-        },
+        ...unblockable,
         'task.decide': [
           ...decide.people,
           { actions: { type: 'refuse', params: { state: 'escalated' } } },
@@ -902,7 +919,7 @@ export const taskMachine = base.createMachine({
         id: 'release',
         src: 'release',
         input: ({ context }) => workspaceInput(context, true),
-        onDone: 'cancelled',
+        onDone: { target: 'cancelled', actions: 'noteCompensations' },
         // What could not be put away is queued by the effect itself; it does not hold up the end.
         onError: 'cancelled',
       },
@@ -1012,7 +1029,7 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
       outcome:
         failed.kind === 'infrastructure'
           ? ('infrastructure' as const)
-          : failed.countFeedback
+          : failed.stage !== null
             ? ('rejected' as const)
             : ('failed' as const),
       stage: failed.stage,

@@ -24,7 +24,7 @@ export function extractPatch(text: string): PatchText {
   };
 }
 
-const HUNK = /^@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@/;
+const HUNK = /^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@(.*)$/s;
 /** Lines that git writes between `diff --git` and the first hunk. */
 const EXTENDED_HEADER =
   /^(?:index [0-9a-f]+\.\.|(?:old|new) mode |(?:new|deleted) file mode |(?:dis)?similarity index |(?:rename|copy) (?:from|to) |Binary files |GIT binary patch)/;
@@ -76,31 +76,41 @@ class DiffScanner {
     this.#take();
   }
 
-  /** By its counts first, then by what still looks like part of it: models miscount. */
+  /** By its counts first, then by what still looks like part of it: models miscount. Leaves the right counts. */
   #takeHunk(): void {
-    const [, before, after] = HUNK.exec(this.#line()) ?? [];
-    let old = Number(before ?? 1);
-    let fresh = Number(after ?? 1);
+    const headerAt = this.#kept.length;
+    const [, start, before, freshStart, after, rest] = HUNK.exec(this.#line()) ?? [];
+    const wanted = { old: Number(before ?? 1), fresh: Number(after ?? 1) };
+    const got = { old: 0, fresh: 0 };
+    let blankAtEnd = 0;
     this.#hasChange = true;
     this.#take();
     while (this.#at < this.#lines.length) {
       const line = this.#line();
-      const mark = line[0];
-      if (line.startsWith('\\ ')) {
+      // Editors and models strip the space of an empty context line.
+      const blank = line === '' || line === '\r';
+      const mark = blank ? ' ' : line[0];
+      if (mark === '\\') {
         this.#take();
         continue;
       }
-      if (old > 0 || fresh > 0) {
-        // Editors and models strip the space of an empty context line.
-        const context = mark === ' ' || line === '' || line === '\r';
-        if (!context && mark !== '+' && mark !== '-') return;
-        if (mark !== '+') old--;
-        if (mark !== '-') fresh--;
-      } else if (line === '-- ' || (mark !== '+' && mark !== '-') || this.#isNames()) {
-        return; // `-- ` begins the signature of a mail
-      }
+      if (mark !== ' ' && mark !== '+' && mark !== '-') break;
+      const full = got.old >= wanted.old && got.fresh >= wanted.fresh;
+      const tooLong = got.old > wanted.old || got.fresh > wanted.fresh;
+      // Beyond the counts only a change shows that they are wrong, and then the context after it belongs here too.
+      if (full && (blank || (mark === ' ' && !tooLong))) break;
+      // `-- ` begins the signature of a mail.
+      if (full && (line === '-- ' || this.#isNames())) break;
+      if (mark !== '+') got.old++;
+      if (mark !== '-') got.fresh++;
+      blankAtEnd = blank ? blankAtEnd + 1 : 0;
       this.#take();
     }
+    if (got.old === wanted.old && got.fresh === wanted.fresh) return;
+    // Empty lines at the end of a hunk that should have been longer are the text's, not the file's.
+    this.#kept.length -= blankAtEnd;
+    const [old, fresh] = [got.old - blankAtEnd, got.fresh - blankAtEnd];
+    this.#kept[headerAt] = `@@ -${start},${old} +${freshStart},${fresh} @@${rest}`;
   }
 
   #takeBinary(): void {

@@ -32,10 +32,10 @@ export type PatchOutcome =
 const MAX_PATCH_CHARACTERS = 10_000_000;
 
 /**
- * How to try, strictest first: as it is; with hunk lengths counted anew, since models miscount; by a three-way
- * merge with the blobs that its `index` lines name, for a file that has changed meanwhile.
+ * How to try, strictest first: as it is; by a three-way merge with the blobs that its `index` lines name, for a file
+ * that has changed meanwhile.
  */
-const WAYS = [[], ['--recount'], ['--3way']] as const;
+const WAYS = [[], ['--3way']] as const;
 
 /**
  * Applies a patch to a workspace, all of it or nothing. It is first applied to a copy of our index, so that what it

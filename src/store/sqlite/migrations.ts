@@ -5,6 +5,9 @@ import { ConfigurationError } from '../../protocol/errors.ts';
 /** Written into every store's header, so that a stranger's database is not taken for ours: "TRUP" in ASCII. */
 export const APPLICATION_ID = 0x54_52_55_50;
 
+/** In every transaction that writes, so that every log says whose it is: log-check.ts. */
+export const COUNT_COMMIT = 'UPDATE store SET commits = commits + 1';
+
 /** One step of the schema. Forward only; a released one is never edited. */
 export interface Migration {
   readonly version: number;
@@ -52,6 +55,7 @@ export function migrate(db: Database, migrations: readonly Migration[]): void {
     if (version <= schemaVersion(db)) continue;
     db.transaction(() => {
       db.exec(sql);
+      db.exec(COUNT_COMMIT);
       db.pragma(`application_id = ${APPLICATION_ID}`);
       db.pragma(`user_version = ${version}`);
     }).immediate();

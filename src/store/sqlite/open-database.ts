@@ -1,17 +1,9 @@
-import {
-  closeSync,
-  fsyncSync,
-  openSync,
-  readSync,
-  renameSync,
-  rmSync,
-  statfsSync,
-  statSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import { ConfigurationError, TroupeError } from '../../protocol/errors.ts';
 import { BUSY_TIMEOUT_MS, retryWhileBusy } from './busy.ts';
+import { refuseStrangeLog } from './log-check.ts';
 import { APPLICATION_ID, type Migration, migrate, schemaVersion } from './migrations.ts';
 import { explain } from './sqlite-errors.ts';
 
@@ -150,7 +142,7 @@ async function inspect(path: string, files: Files, options: OpenDatabaseOptions)
       `The store ${path} is an empty file, which Troupe never leaves behind: its content was lost. Restore a backup, or delete the file to begin with an empty store.`,
     );
   }
-  const bytes = files.walSize > 0 && options.mayReadBytes ? readIdentityFromBytes(path) : undefined;
+  if (files.walSize > 0 && options.mayReadBytes) refuseStrangeLog(path);
   const newest = options.migrations.length;
   // A journal means a crash in the middle of a write, which only a writing connection can undo.
   const readonly = files.journalSize === 0;
@@ -162,7 +154,7 @@ async function inspect(path: string, files: Files, options: OpenDatabaseOptions)
       onWarning: options.onWarning,
     };
     await retryWhileBusy(() => {
-      refuseStrangers(db, path, newest, bytes);
+      refuseStrangers(db, path, newest);
       const size = (files.size ?? 0) + files.walSize;
       if (size <= ALWAYS_CHECK_BYTES || !options.closedCleanly) refuseDamaged(db, path);
     }, retry);
@@ -172,16 +164,9 @@ async function inspect(path: string, files: Files, options: OpenDatabaseOptions)
 }
 
 /** What a reader must know before it believes a file: that it is a store, and of a version it can read. */
-export function refuseStrangers(
-  db: Database.Database,
-  path: string,
-  newest: number,
-  bytes?: IdentityFromBytes,
-): string {
+export function refuseStrangers(db: Database.Database, path: string, newest: number): string {
   const applicationId = db.pragma('application_id', { simple: true });
-  const ours = applicationId === APPLICATION_ID;
-  if (bytes?.applicationId === APPLICATION_ID && !ours) throw strangeLog(path);
-  if (!ours) {
+  if (applicationId !== APPLICATION_ID) {
     throw new ConfigurationError(
       `${path} is a database, but not a store of Troupe (its application id is ${String(applicationId)}, expected ${APPLICATION_ID}). It was left as it is: name another file.`,
     );
@@ -193,16 +178,7 @@ export function refuseStrangers(
       { context: { version, newest } },
     );
   }
-  const id = readStoreId(db);
-  if (bytes?.id !== undefined && bytes.id !== id) throw strangeLog(path);
-  return id;
-}
-
-function strangeLog(path: string): TroupeError {
-  return new TroupeError(
-    'internal',
-    `The log ${path}-wal belongs to another database than ${path}. Nothing was changed. Move the log away, or put back the database it belongs to.`,
-  );
+  return readStoreId(db);
 }
 
 function refuseDamaged(db: Database.Database, path: string): void {
@@ -216,33 +192,6 @@ function refuseDamaged(db: Database.Database, path: string): void {
 
 function readStoreId(db: Database.Database): string {
   return db.prepare(STORE_ID).pluck().get() as string;
-}
-
-export interface IdentityFromBytes {
-  readonly applicationId: number;
-  readonly id: string | undefined;
-}
-
-/**
- * Who the database file says it is, without its write-ahead log: SQLite replays any log with the right
- * name, also another database's, and then *is* that database.
- * Never to be called while SQLite has the file open in this process: closing a file descriptor drops all of
- * the process's POSIX locks on the file, SQLite's among them. https://sqlite.org/howtocorrupt.html §2.2
- */
-function readIdentityFromBytes(path: string): IdentityFromBytes {
-  const file = openSync(path, 'r');
-  try {
-    const header = Buffer.alloc(100);
-    readSync(file, header, 0, 100, 0);
-    // Offsets: https://sqlite.org/fileformat2.html#the_database_header. 1 stands for 65 536.
-    const pageSize = header.readUInt16BE(16) === 1 ? 65_536 : header.readUInt16BE(16);
-    const secondPage = Buffer.alloc(pageSize);
-    readSync(file, secondPage, 0, pageSize, pageSize);
-    const id = /store-[0-9a-f]{32}/.exec(secondPage.toString('latin1'))?.[0];
-    return { applicationId: header.readUInt32BE(68), id };
-  } finally {
-    closeSync(file);
-  }
 }
 
 function openForWriting(options: OpenDatabaseOptions): OpenedDatabase {

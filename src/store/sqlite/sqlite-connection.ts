@@ -2,6 +2,7 @@ import type { Database, Statement } from 'better-sqlite3';
 import { TroupeError } from '../../protocol/errors.ts';
 import type { Claim } from '../store.ts';
 import { BatchWriter, type FlatBatch } from './batch-rows.ts';
+import { COUNT_COMMIT } from './migrations.ts';
 import { RowReader } from './row-reader.ts';
 import { explain, leavesOutcomeUnknown } from './sqlite-errors.ts';
 import { compareFile, type WatchedFile, watchFile } from './watched-file.ts';
@@ -49,7 +50,9 @@ export class SqliteConnection {
   readonly #writer: BatchWriter;
   readonly #tasksOfToken: Statement<[string, string], string>;
   readonly #claimTasks: Statement<[Claim], string>;
-  readonly #control: Readonly<Record<'begin' | 'commit' | 'savepoint' | 'release', Statement>>;
+  readonly #control: Readonly<
+    Record<'begin' | 'count' | 'commit' | 'savepoint' | 'release', Statement>
+  >;
   readonly #file: WatchedFile | undefined;
   readonly #lock: WatchedFile | undefined;
   #filesCheckedAt = performance.now();
@@ -71,6 +74,7 @@ export class SqliteConnection {
     this.#claimTasks = db.prepare<[Claim], string>(CLAIM_TASKS).pluck();
     this.#control = {
       begin: db.prepare(BEGIN),
+      count: db.prepare(COUNT_COMMIT),
       commit: db.prepare(COMMIT),
       savepoint: db.prepare(SAVEPOINT),
       release: db.prepare(RELEASE),
@@ -84,6 +88,7 @@ export class SqliteConnection {
       throw new TroupeError('unavailable', this.#broken, { retryable: false });
     }
     this.#control.begin.run();
+    this.#control.count.run();
   }
 
   /**

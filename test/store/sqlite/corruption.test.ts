@@ -1,10 +1,12 @@
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   truncateSync,
@@ -47,11 +49,23 @@ function strangeDatabase(path: string, applicationId: number): void {
   db.close();
 }
 
+/** Two commits by a process that is then killed and leaves them in the log. */
+function crash(path: string): void {
+  const child = spawnSync(process.execPath, [childFile('crash'), path, 'store.before-begin', '3']);
+  expect(child.signal).toBe('SIGKILL');
+}
+
+/** Whatever is in the log is in the file afterwards. */
+function closeProperly(path: string): void {
+  const db = new Database(path);
+  db.prepare("DELETE FROM checkpoints WHERE address = 'inbox/ada'").run();
+  db.close();
+}
+
 /** The -wal that a killed owner of another store leaves. */
 function strangeLog(path: string): void {
   const other = join(temporaryDirectory(), 'other.db');
-  const child = spawnSync(process.execPath, [childFile('crash'), other, 'store.before-begin', '3']);
-  expect(child.signal).toBe('SIGKILL');
+  crash(other);
   copyFileSync(`${other}-wal`, path);
 }
 
@@ -66,16 +80,16 @@ function foreignLog(path: string): void {
   db.close();
 }
 
-const files = (path: string): Readonly<Record<string, string>> => {
-  const directory = dirname(path);
-  const names = readdirSync(directory).filter((name) => !name.endsWith('-shm'));
-  return Object.fromEntries(
-    names.map((name) => {
-      const file = join(directory, name);
-      return [name, statSync(file).isDirectory() ? 'directory' : readFileSync(file, 'latin1')];
-    }),
-  );
-};
+/** The files beside the database and what is in them, but for the traces of looking: shared memory, an empty log. */
+const files = (path: string): readonly string[] =>
+  readdirSync(dirname(path))
+    .map((name) => join(dirname(path), name))
+    .filter((file) => !file.endsWith('-shm'))
+    .filter((file) => !file.endsWith('-wal') || statSync(file).size > 0)
+    .map((file) => {
+      const content = statSync(file).isDirectory() ? 'directory' : readFileSync(file);
+      return `${file} ${createHash('sha256').update(content).digest('hex')}`;
+    });
 
 describe('a file that is no healthy store is refused and left as it is', () => {
   test.each<{ what: string; make: (path: string) => void; code: string; says: RegExp }>([
@@ -168,6 +182,23 @@ describe('a file that is no healthy store is refused and left as it is', () => {
       },
       code: 'internal',
       says: /log .*-wal belongs to another database/,
+    },
+    {
+      what: 'a backup with the log of what came after it',
+      make: (path) => {
+        crash(path);
+        copyFileSync(path, `${path}.backup`);
+        rmSync(`${path}-wal`);
+        // Two more lives; the log of the last does not begin where the backup ends.
+        for (let life = 0; life < 2; life++) {
+          closeProperly(path);
+          crash(path);
+        }
+        renameSync(`${path}.backup`, path);
+        rmSync(`${path}.lock`);
+      },
+      code: 'internal',
+      says: /-wal does not continue .*: the file is at commit 1, the log holds commits \d+ to \d+. Was a backup put back/,
     },
     {
       what: 'a store with the log of another program',

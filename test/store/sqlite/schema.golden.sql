@@ -89,7 +89,8 @@ CREATE TABLE steps (
 
 CREATE TABLE store (
   only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-  id       TEXT NOT NULL CHECK (id GLOB 'store-[0-9a-f]*' AND length(id) = 38)
+  id       TEXT    NOT NULL CHECK (id GLOB 'store-[0-9a-f]*' AND length(id) = 38),
+  commits  INTEGER NOT NULL CHECK (commits >= 0)
 ) STRICT;
 
 CREATE TABLE tasks (

@@ -1,12 +1,14 @@
 -- 0001 core: actors and their checkpoints, what waits to be done, and the rows to query a run by.
 
--- One row, the first table, never written again: whoever opens the file finds its id on page 2, also
--- without reading the write-ahead log.
+-- One row, in the first table, so that it lies on page 2. Every transaction that writes counts itself here:
+-- thereby page 2 is in every write-ahead log, and a log says whose it is and where it goes on from
+-- (log-check.ts reads it, and knows that only_row, id and commits are all the columns, in this order).
 CREATE TABLE store (
   only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-  id       TEXT NOT NULL CHECK (id GLOB 'store-[0-9a-f]*' AND length(id) = 38)
+  id       TEXT    NOT NULL CHECK (id GLOB 'store-[0-9a-f]*' AND length(id) = 38),
+  commits  INTEGER NOT NULL CHECK (commits >= 0)
 ) STRICT;
-INSERT INTO store (only_row, id) VALUES (1, 'store-' || lower(hex(randomblob(16))));
+INSERT INTO store (only_row, id, commits) VALUES (1, 'store-' || lower(hex(randomblob(16))), 0);
 
 CREATE TABLE actors (
   address    TEXT    NOT NULL PRIMARY KEY CHECK (address GLOB '?*/?*'),

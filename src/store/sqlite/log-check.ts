@@ -1,0 +1,117 @@
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { TroupeError } from '../../protocol/errors.ts';
+
+/**
+ * Does the write-ahead log beside a database belong to it?
+ *
+ * SQLite replays any log that has the right name: another database's, or one that was left when an older
+ * backup was put back. It then opens without complaint and is a mixture. Every transaction of ours counts
+ * itself in the row of the table `store`, on page 2. So the log must carry our id, must not begin later than
+ * right after what the file holds, and must not end before it.
+ *
+ * Formats: https://sqlite.org/fileformat2.html, §1.3 (header), §1.6 (b-tree leaf), §2.1 (record), §4 (log).
+ */
+
+interface StoreRow {
+  readonly id: string;
+  readonly commits: number;
+}
+
+const STORE_PAGE = 2;
+const DATABASE_HEADER = 100;
+const LOG_HEADER = 32;
+const FRAME_HEADER = 24;
+
+/**
+ * Never to be called while SQLite has the file open in this process: closing a descriptor drops all of the
+ * process's POSIX locks on the file, SQLite's among them. https://sqlite.org/howtocorrupt.html §2.2
+ * @throws {TroupeError} the log is not this file's
+ */
+export function refuseStrangeLog(path: string): void {
+  const row = readFrom(path, readStoreRow);
+  // Not one of ours, or damaged: the next who looks will say so.
+  if (row === undefined) return;
+  const log = `${path}-wal`;
+  const rows = readFrom(log, readLoggedRows);
+  if (rows === undefined) return;
+  const { first, last } = rows;
+  if (first?.id !== row.id || last?.id !== row.id) {
+    throw new TroupeError(
+      'internal',
+      `The log ${log} belongs to another database than ${path}. Nothing was changed. Move the log away, or put back the database it belongs to.`,
+    );
+  }
+  if (first.commits > row.commits + 1 || last.commits < row.commits) {
+    throw new TroupeError(
+      'internal',
+      `The log ${log} does not continue ${path}: the file is at commit ${row.commits}, the log holds commits ${first.commits} to ${last.commits}. Was a backup put back? Nothing was changed. To go on from the backup, move the log away.`,
+    );
+  }
+}
+
+type Read = (position: number, length: number) => Buffer;
+
+function readFrom<T>(path: string, parse: (read: Read, size: number) => T): T {
+  const file = openSync(path, 'r');
+  try {
+    const read = (position: number, length: number): Buffer => {
+      const bytes = Buffer.alloc(length);
+      readSync(file, bytes, 0, length, position);
+      return bytes;
+    };
+    return parse(read, fstatSync(file).size);
+  } finally {
+    closeSync(file);
+  }
+}
+
+function readStoreRow(read: Read): StoreRow | undefined {
+  const header = read(0, DATABASE_HEADER);
+  if (header.toString('latin1', 0, 16) !== 'SQLite format 3\0') return undefined;
+  // 1 stands for 65 536, which does not fit.
+  const pageSize = header.readUInt16BE(16) === 1 ? 65_536 : header.readUInt16BE(16);
+  return parseStorePage(read((STORE_PAGE - 1) * pageSize, pageSize));
+}
+
+/** @returns the first and the last row in the log; undefined: it holds no store page, or SQLite will not read it */
+function readLoggedRows(
+  read: Read,
+  size: number,
+): { readonly first: StoreRow | undefined; readonly last: StoreRow | undefined } | undefined {
+  if (size < LOG_HEADER) return undefined;
+  const header = read(0, LOG_HEADER);
+  const pageSize = header.readUInt32BE(8);
+  if (pageSize < 512 || pageSize > 65_536) return undefined;
+  const salts = header.subarray(16, 24);
+  const positions: number[] = [];
+  for (let at = LOG_HEADER; at + FRAME_HEADER + pageSize <= size; at += FRAME_HEADER + pageSize) {
+    const frame = read(at, FRAME_HEADER);
+    // Frames behind the end of the log are left from its earlier life and have other salts.
+    if (!frame.subarray(8, 16).equals(salts)) break;
+    if (frame.readUInt32BE(0) === STORE_PAGE) positions.push(at + FRAME_HEADER);
+  }
+  const [first] = positions;
+  const last = positions.at(-1);
+  if (first === undefined || last === undefined) return undefined;
+  return {
+    first: parseStorePage(read(first, pageSize)),
+    last: parseStorePage(read(last, pageSize)),
+  };
+}
+
+/** How many bytes an integer of each serial type has; types 8 and 9 are the numbers 0 and 1 themselves. */
+const INTEGER_BYTES = [undefined, 1, 2, 3, 4, 6];
+
+function parseStorePage(page: Buffer): StoreRow | undefined {
+  const isLeafWithOneRow = page[0] === 0x0d && page.readUInt16BE(3) === 1;
+  const cell = page.readUInt16BE(8);
+  // Payload size and rowid take a byte each; then the record: its header's size, a type per column, values.
+  const record = cell + 2;
+  const values = record + (page[record] ?? 0);
+  const id = page.toString('latin1', values, values + 38);
+  if (!isLeafWithOneRow || !/^store-[0-9a-f]{32}$/.test(id)) return undefined;
+  const type = page[values - 1] ?? 0;
+  if (type === 8 || type === 9) return { id, commits: type - 8 };
+  const bytes = INTEGER_BYTES[type];
+  return bytes === undefined ? undefined : { id, commits: page.readIntBE(values + 38, bytes) };
+}
