@@ -6,12 +6,12 @@ import { TroupeError } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { slugOf } from '../workspace/branch-name.ts';
-import { finishCheckouts } from '../workspace/checkouts.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { verifyAndMerge } from '../workspace/merge.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { Repository } from '../workspace/repository.ts';
+import { removeStaleLocks } from '../workspace/stale-locks.ts';
 import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { type Reaped, Workspaces } from '../workspace/workspaces.ts';
@@ -94,7 +94,9 @@ export class GitProject {
     readonly checkouts: readonly string[];
   }> {
     const processes = await this.processes.killLeftovers();
-    const checkouts = await finishCheckouts(this.repository);
+    // A git that was killed leaves its locks; whose they are is known from the processes that have just gone.
+    await removeStaleLocks(this.repository, processes);
+    const checkouts = await this.repository.finishCheckouts();
     return { processes, checkouts };
   }
 

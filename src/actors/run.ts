@@ -25,17 +25,17 @@ const OPEN_STATES = [
 export function runActor(store: Store) {
   return runMachine.provide({
     actors: {
-      claim: effect<JsonValue, ClaimInput>(async ({ input, key }) => {
+      claim: effect<JsonValue, ClaimInput>(async ({ input }) => {
         const claimed: { task: string; agent: string }[] = [];
         for (const [agent, free] of Object.entries(input.slots)) {
           const limit = Math.min(free, input.total - claimed.length);
           if (limit <= 0) continue;
-          // The token is the effect's own: a claim repeated after a crash finds what it had claimed.
+          // The token is the claim's own: one repeated after a crash or a pause finds what it had claimed.
           const tasks = await store.claimTasks({
             run: input.run,
             agent,
             limit,
-            token: `${key}/${agent}`,
+            token: `${input.run}#${input.claim}/${agent}`,
           });
           for (const task of tasks) claimed.push({ task, agent });
         }

@@ -80,13 +80,11 @@ export async function collectWork(
   let commit = await commitSnapshot(repository, workspace, snapshot, message);
   await faultPoint('workspace.after-commit');
   try {
-    await importCommit(repository, workspace, commit, refs);
+    commit = await importWork(repository, workspace, snapshot, commit, message, refs);
   } catch (error) {
-    if (!isRefusedByGit(error) || snapshot.parent === workspace.base) throw error;
-    // Something in the agent's own commits is malformed. What counts is the result: without its history, then.
-    const squashed = { ...snapshot, parent: workspace.base };
-    commit = await commitSnapshot(repository, workspace, squashed, message);
-    await importCommit(repository, workspace, commit, refs);
+    if (!isMalformed(error)) throw error;
+    const reason = `Git refuses what is in the change: ${error.stderr.split('\n')[0]}`;
+    return { kind: 'refused', reason, files: files.map((file) => file.path) };
   }
   await faultPoint('workspace.after-import');
   return {
@@ -307,8 +305,30 @@ function workspaceGit(repository: Repository, workspace: Workspace, signal?: Abo
     });
 }
 
-function isRefusedByGit(error: unknown): boolean {
-  return error instanceof GitError && error.kind === 'failed';
+/** Imports a commit; if something in the agent's own commits is malformed, the result without their history. */
+async function importWork(
+  repository: Repository,
+  workspace: Workspace,
+  snapshot: Snapshot,
+  commit: string,
+  message: string,
+  refs: readonly string[],
+): Promise<string> {
+  try {
+    await importCommit(repository, workspace, commit, refs);
+    return commit;
+  } catch (error) {
+    if (!isMalformed(error) || snapshot.parent === workspace.base) throw error;
+    const squashed = { ...snapshot, parent: workspace.base };
+    const result = await commitSnapshot(repository, workspace, squashed, message);
+    await importCommit(repository, workspace, result, refs);
+    return result;
+  }
+}
+
+/** Whether git's check of the objects that it was to take in has failed (`transfer.fsckObjects`). */
+function isMalformed(error: unknown): error is GitError {
+  return error instanceof GitError && error.kind === 'failed' && /fsck error/.test(error.stderr);
 }
 
 function nestedRefusal(files: readonly string[]): Collected {

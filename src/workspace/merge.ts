@@ -37,7 +37,7 @@ export interface Submission extends TaskName {
 }
 
 /** Which changes a person has to agree to, and to which one did. */
-export interface Approvals {
+interface Approvals {
   /** Why this change needs a person; none if it does not. */
   readonly reasonsFor: (files: readonly ChangedFile[]) => readonly string[];
   /** The submitted commit that was approved: an approval counts for what was seen, not for what came later. */
@@ -63,7 +63,7 @@ export interface VerifyAndMergeOptions {
   readonly now?: () => number;
 }
 
-export type GateProgress =
+type GateProgress =
   | { readonly phase: 'merging' }
   | { readonly phase: 'running'; readonly command: string }
   | { readonly phase: 'moving' };

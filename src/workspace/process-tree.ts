@@ -99,7 +99,7 @@ export async function runProcessTree(options: ProcessTreeOptions): Promise<Proce
   if (stoppedFor !== undefined) survived = !(await terminateGroup(pid, graceMs));
   const end = stoppedFor === undefined ? await exited : await within(exited, UNKILLABLE_MS);
 
-  await closed;
+  await within(closed, DRAIN_MS);
   if (stoppedFor === undefined && (await isGroupAlive(pid))) {
     survived = !(await terminateGroup(pid, Math.min(graceMs, LEFTOVER_GRACE_MS)));
   }

@@ -262,7 +262,7 @@ export interface Restored {
 }
 
 /** As an old value: the ref must not exist yet. */
-export const NO_COMMIT = '';
+const NO_COMMIT = '';
 
 const backupRef = (run: string) => `refs/troupe/backup/${slugOf(run)}`;
 const restoreNamespace = (run: string) => `refs/troupe/restore/${slugOf(run)}`;

@@ -35,9 +35,9 @@ function commandLines(): string[] {
     });
 }
 
-let duration = 97_000;
-/** A `sleep` that no other test starts, so that survivors can be told. */
-const uniqueSleep = () => `sleep ${duration++}`;
+let sleeps = 0;
+/** A `sleep` that no other test and no other run starts, so that survivors can be told. */
+const uniqueSleep = () => `sleep ${97_000 + sleeps++}.${process.pid}`;
 
 test('gives exit code and both streams', async () => {
   const result = await run('echo out; echo err >&2; exit 3');
@@ -68,6 +68,8 @@ test('writes stdin, also to a program that does not read it', async () => {
 test.each([
   { name: 'a pipeline', command: (sleep: string) => `${sleep} | cat` },
   { name: 'children in the background', command: (sleep: string) => `${sleep} & wait` },
+  // Without the marker only the group tells that they are ours.
+  { name: 'children without environment', command: (sleep: string) => `env -i ${sleep} | cat` },
   { name: 'SIGTERM ignored', command: (sleep: string) => `trap '' TERM; ${sleep}; ${sleep}` },
   { name: 'a stopped child', command: (sleep: string) => `${sleep} & kill -STOP $!; wait` },
   { name: 'a stopped leader', command: (sleep: string) => `${sleep} & kill -STOP $$` },

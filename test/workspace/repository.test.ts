@@ -1,7 +1,8 @@
 import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { ConfigurationError } from '../../src/protocol/errors.ts';
+import { Mutex } from '../../src/workspace/mutex.ts';
 import { Repository } from '../../src/workspace/repository.ts';
 import { removeStaleLocks } from '../../src/workspace/stale-locks.ts';
 import { moveTarget } from '../../src/workspace/target-branch.ts';
@@ -222,11 +223,34 @@ test('a restore refuses a dirty checkout, an unknown run and a foreign ref', asy
   expect(readFileSync(path.join(directory, 'b.txt'), 'utf8')).toBe('mine\n');
 });
 
-test('writers of the repository take turns', async () => {
+test('a move that comes between our look and our swap wins', async () => {
   const { directory, repository } = await openProject();
-  const runs = Array.from({ length: 8 }, (_, n) => `run-${n}`);
-  await Promise.all(runs.map((run) => repository.ensureBackupRef(run)));
-  expect(git(directory, 'for-each-ref', 'refs/troupe/backup').split('\n')).toHaveLength(8);
+  const from = await repository.targetHead();
+  const to = git(directory, 'commit-tree', `${from}^{tree}`, '-p', from, '-m', 'next');
+  git(directory, 'checkout', '-q', '--detach');
+  const meanwhile = commit(directory, { b: 'b\n' });
+  git(directory, 'update-ref', 'refs/heads/main', meanwhile);
+  vi.spyOn(repository, 'targetHead').mockResolvedValueOnce(from);
+  expect(await moveTarget(repository, { from, to, message: 'x' })).toEqual({
+    kind: 'moved_meanwhile',
+  });
+  expect(git(directory, 'rev-parse', 'main')).toBe(meanwhile);
+});
+
+test('writers take turns, in the order of asking, also after one has failed', async () => {
+  const mutex = new Mutex();
+  const log: string[] = [];
+  const work = (name: string, fails = false) =>
+    mutex.run(async () => {
+      log.push(`${name} in`);
+      await Promise.resolve();
+      log.push(`${name} out`);
+      if (fails) throw new Error(name);
+      return name;
+    });
+  const outcomes = await Promise.allSettled([work('a', true), work('b'), work('c')]);
+  expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled']);
+  expect(log).toEqual(['a in', 'a out', 'b in', 'b out', 'c in', 'c out']);
 });
 
 test('locks that a killed git of ours has left are removed, others stay', async () => {

@@ -343,7 +343,8 @@ test('what is planted in a submodule or a nested repository does not run either'
   git(library, 'clone', '-q', library, nested);
   for (const inner of [populated, nested]) {
     plant(inner, canary);
-    write(inner, { '.gitattributes': EVIL_ATTRIBUTES, 'lib.txt': 'changed\n' });
+    // Of the same length: git has to look into it, and so to filter it.
+    write(inner, { '.gitattributes': EVIL_ATTRIBUTES, 'lib.txt': 'y\n' });
   }
   write(workspace.directory, { 'a.txt': 'changed\n' });
   for (let time = 0; time < 2; time++) {
@@ -412,6 +413,30 @@ test('history that does not build on the base counts by its files only', async (
   commit(workspace.directory, { 'a.txt': 'a\n' }, 'orphan');
   const result = submitted(await collect(project, workspace));
   expect(git(project.directory, 'rev-parse', `${result.commit}^`)).toBe(workspace.base);
+});
+
+test('a malformed commit of the agent is left out; malformed content is refused', async () => {
+  const project = await openProject();
+  const workspace = await prepare(project);
+  const { directory } = workspace;
+  write(directory, { 'a.txt': 'a\n' });
+  git(directory, 'add', '-A');
+  const tree = git(directory, 'write-tree');
+  write(directory, {
+    '.git/commit': `tree ${tree}\nparent ${workspace.base}\nauthor nobody 0 +0000\ncommitter nobody 0 +0000\n\nx\n`,
+  });
+  const bad = git(directory, 'hash-object', '-t', 'commit', '--literally', '-w', '.git/commit');
+  write(directory, { '.git/refs/heads/troupe/run/task': `${bad}\n` });
+  const result = submitted(await collect(project, workspace));
+  expect(git(project.directory, 'rev-parse', `${result.commit}^`)).toBe(workspace.base);
+  expect(git(project.directory, 'fsck', '--full', '--no-dangling')).toBe('');
+
+  const modules = '[submodule "x"]\n\tpath = x\n\turl = --upload-pack=touch\n';
+  write(directory, { '.gitmodules': modules });
+  expect(await collect(project, workspace)).toMatchObject({
+    kind: 'refused',
+    reason: expect.stringContaining('gitmodulesUrl'),
+  });
 });
 
 test('a dead attempt is salvaged, commits and uncommitted work, and replaced', async () => {
