@@ -30,7 +30,7 @@ export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overse
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines
-export type { TaskLimits } from './machines/policies/limits.ts';
+export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';

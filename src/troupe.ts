@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { type Logger, pino } from 'pino';
-import { fromEvent, map, type Observable } from 'rxjs';
+import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
@@ -19,6 +19,7 @@ import { type OverseerPolicy, overseerActor } from './actors/overseer.ts';
 import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
 import { runActor } from './actors/run.ts';
+import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { breakerMachine } from './machines/breaker-machine.ts';
 import {
@@ -26,23 +27,17 @@ import {
   staggerMs,
   summariseBlockers,
 } from './machines/policies/blockers.ts';
-import { checkDependencies } from './machines/policies/dependency-graph.ts';
-import { didYouMean } from './machines/policies/did-you-mean.ts';
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
-import {
-  DEFAULT_TASK_LIMITS,
-  parseTaskLimits,
-  type TaskLimits,
-} from './machines/policies/limits.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
-import { startState, type TaskSpec } from './machines/task-machine.ts';
+import { startState } from './machines/task-machine.ts';
 import {
   type Address,
   agentAddress,
   breakerAddress,
   gatekeeperAddress,
+  kindOf,
   overseerAddress,
   parseId,
   runAddress,
@@ -55,13 +50,11 @@ import {
   ConflictError,
   NotFoundError,
   StoppedError,
-  ValidationError,
 } from './protocol/errors.ts';
 import { type FaultPoint, noFaults } from './protocol/fault-point.ts';
 import { deepHash, unitHash } from './protocol/hash.ts';
-import { findNonJson, type JsonValue } from './protocol/json.ts';
+import type { JsonValue } from './protocol/json.ts';
 import type { Message } from './protocol/message.ts';
-import { type Priority, type PriorityName, parsePriority } from './protocol/priority.ts';
 import { type Clock, systemClock } from './runtime/clock.ts';
 import {
   DurableHost,
@@ -73,6 +66,8 @@ import type { HostEvents, Turn } from './runtime/host-events.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { AttemptRow, Store, TaskRow } from './store/store.ts';
+
+export type { RunSpec, TaskInput } from './actors/run-spec.ts';
 
 export interface TroupeOptions {
   /** Path of the SQLite file (made if need be), `:memory:`, or a store of your own. */
@@ -102,33 +97,6 @@ export interface AgentOptions {
   readonly timeoutMs?: number;
   /** By step name: takes a finished step back when its task is cancelled; newest first. */
   readonly compensate?: Compensations;
-}
-
-export interface TaskInput {
-  readonly id: string;
-  /** Default: the id. */
-  readonly title?: string;
-  readonly agent: string;
-  /** Default: `git` if a project is open. */
-  readonly gatekeeper?: string;
-  /** Tasks of the same run that must be done first; at most 20. */
-  readonly dependsOn?: readonly string[];
-  /** Default `normal`. */
-  readonly priority?: PriorityName | Priority;
-  readonly input?: JsonValue;
-  readonly limits?: Partial<TaskLimits>;
-  /** Not started until it is enabled. */
-  readonly staged?: boolean;
-}
-
-export interface RunSpec {
-  /** Starting a run that exists, with the same tasks, is harmless. Default: a new id. */
-  readonly id?: string;
-  readonly title?: string;
-  readonly tasks: readonly TaskInput[];
-  readonly limits?: Partial<TaskLimits>;
-  /** Tasks in flight at once, being worked on or verified. Default: twice what the agents can do together. */
-  readonly concurrency?: number;
 }
 
 /** A task as it stands. */
@@ -171,7 +139,12 @@ export interface RunResult extends RunStatus {
 const DEFAULT_CONCURRENCY = 1;
 const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
 const OVERSEER = 'main';
-const MAX_TASKS = 1_000_000;
+/** As far as a run's tasks can get ahead of it: it is not refused what they report, or it would never end. */
+const RUN_MAILBOX_LIMIT = 10_000_000;
+/** Kinds of actors and names of machines that are Troupe's own. */
+const ROLES: ReadonlySet<string> = new Set([
+  ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'app'] as const),
+]);
 
 /**
  * Opens a store and goes on with whatever waits in it. Register agents and gatekeepers right after; work of agents
@@ -214,7 +187,7 @@ async function openStore(
 }
 
 export class Troupe {
-  /** Turns of all actors, told after they are stored. */
+  /** Turns of all actors, told after they are stored. Completes when the runtime stops or fails (see `on('failed')`). */
   readonly turns$: Observable<Turn>;
   readonly #host: DurableHost;
   readonly #store: Store;
@@ -227,6 +200,8 @@ export class Troupe {
   readonly #verifiers: Registry<Verifier>;
   #policy: OverseerPolicy | undefined;
   readonly #setup: Promise<unknown>[] = [];
+  readonly #starting = new Map<string, Promise<unknown>>();
+  readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
   #keepAlive: NodeJS.Timeout | undefined;
 
@@ -245,8 +220,8 @@ export class Troupe {
     this.#logger = logger;
     const onMissing = (what: string, name: string): void =>
       logger.warn({ name }, `work waits for the ${what} "${name}", which is not registered`);
-    this.#agents = new Registry<RegisteredAgent>('agent', onMissing);
-    this.#verifiers = new Registry<Verifier>('gatekeeper', onMissing);
+    this.#agents = new Registry<RegisteredAgent>('agent', onMissing, this.#clock);
+    this.#verifiers = new Registry<Verifier>('gatekeeper', onMissing, this.#clock);
     this.#host = new DurableHost({
       store,
       clock: this.#clock,
@@ -258,6 +233,7 @@ export class Troupe {
     });
     this.#host.register('run', runActor(store), {
       project: (actor) => projectRun(actor as never),
+      mailboxLimit: RUN_MAILBOX_LIMIT,
     });
     this.#host.register('task', taskActor(store, this.#agents, project), {
       project: (actor) => projectTask(actor as never),
@@ -268,10 +244,16 @@ export class Troupe {
     this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
     this.#host.register(
       'overseer',
-      overseerActor(() => this.#policy),
+      overseerActor(
+        () => this.#policy,
+        () => this.#agents.names(),
+      ),
     );
     this.#host.register('breaker', breakerMachine);
-    this.turns$ = fromEvent(this.#host.events as never, 'turn').pipe(map((turn) => turn as Turn));
+    this.turns$ = new Observable<Turn>((subscriber) =>
+      this.on('turn', (turn) => subscriber.next(turn)),
+    ).pipe(takeUntil(this.#over));
+    this.on('failed', () => this.#over.next());
   }
 
   /** @internal Called by `createTroupe`. */
@@ -376,46 +358,62 @@ export class Troupe {
    * @throws {ConflictError} a run of this id exists with other tasks
    */
   async start(spec: RunSpec): Promise<Run> {
-    const id = parseId(spec.id ?? this.#newId(), 'the run id');
-    const specs = this.#taskSpecs(id, spec);
+    const checked = checkRunSpec(spec, this.#newId, {
+      agents: this.#agents.names(),
+      gatekeepers: this.#verifiers.names(),
+      gatekeeper: this.#project === undefined ? undefined : GIT_GATEKEEPER,
+      overseer: OVERSEER,
+    });
     await this.#ready();
-    const specHash = deepHash(specs as unknown as JsonValue);
+    // Two starts of one run at once: the second finds what the first has made.
+    const before = this.#starting.get(checked.id);
+    const started = (before ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => this.#start(checked));
+    this.#starting.set(checked.id, started);
+    try {
+      await started;
+    } finally {
+      if (this.#starting.get(checked.id) === started) this.#starting.delete(checked.id);
+    }
+    return new Run(this, checked.id);
+  }
+
+  async #start({ id, title, concurrency, tasks }: CheckedRun): Promise<void> {
+    const specHash = deepHash(tasks as unknown as JsonValue);
     const known = await this.#host.inspect(runAddress(id));
     if (known !== undefined) {
-      if ((known.snapshot.context as unknown as RunContext).specHash !== specHash) {
-        throw new ConflictError(
-          `A run "${id}" exists already, with other tasks. Choose another id, or go on with it: troupe.run("${id}").`,
-        );
-      }
-      return new Run(this, id);
+      if ((known.snapshot.context as unknown as RunContext).specHash === specHash) return;
+      throw new ConflictError(
+        `A run "${id}" exists already, with other tasks. Choose another id, or go on with it: troupe.run("${id}").`,
+      );
     }
     const counts: Partial<Record<TaskPhase, number>> = {};
-    const slots: Record<string, number> = {};
-    for (const task of specs) {
+    const slots = new Map<string, number>();
+    for (const task of tasks) {
       const phase = phaseOf(startState(task));
       counts[phase] = (counts[phase] ?? 0) + 1;
-      slots[task.agent] ??= this.#concurrency.get(task.agent) ?? DEFAULT_CONCURRENCY;
+      slots.set(task.agent, this.#concurrency.get(task.agent) ?? DEFAULT_CONCURRENCY);
     }
-    const together = Object.values(slots).reduce((sum, n) => sum + n, 0);
+    const together = [...slots.values()].reduce((sum, n) => sum + n, 0);
     const input: RunInput = {
       run: id,
-      title: spec.title ?? id,
+      title,
       createdAt: this.#clock.now(),
       specHash,
       counts,
-      slots,
+      slots: Object.fromEntries(slots),
       // While one submission of an agent is verified, the agent may do its next task.
-      concurrency: spec.concurrency ?? together * 2,
+      concurrency: concurrency ?? together * 2,
     };
     await this.#host.spawn([
-      ...specs.map((task) => ({
+      ...tasks.map((task) => ({
         address: taskAddress(id, task.id),
         machine: 'task',
         input: task as unknown as JsonValue,
       })),
       { address: runAddress(id), machine: 'run', input: input as unknown as JsonValue },
     ]);
-    return new Run(this, id);
   }
 
   /** A run that was started before, here or in a process that is gone. */
@@ -435,12 +433,19 @@ export class Troupe {
   /**
    * Makes a machine of your own durable: its messages, state, timers and effects survive.
    * @param machine made by `setup({ … }).createMachine({ … })`; registered under its id on first use
+   * @throws {ConfigurationError} the machine has no id, or its id or the address is one of Troupe's own
    */
   async spawn(
     machine: AnyStateMachine,
     options: { readonly id: Address; readonly input?: JsonValue } & MachineOptions,
   ): Promise<Address> {
     const { id, input, ...machineOptions } = options;
+    if (ROLES.has(kindOf(id))) {
+      throw new ConfigurationError(
+        `The address "${id}" is of a kind that is Troupe's own. Choose another than ${[...ROLES].join(', ')}.`,
+      );
+    }
+    requireOwnId(machine);
     if (!this.#host.isRegistered(machine.id)) this.register(machine, machineOptions);
     await this.#host.spawn([
       { address: id, machine: machine.id, ...(input === undefined ? {} : { input }) },
@@ -450,6 +455,7 @@ export class Troupe {
 
   /** Makes a machine known without creating an actor: after a restart, its actors go on. */
   register(machine: AnyStateMachine, options: MachineOptions = {}): void {
+    requireOwnId(machine);
     this.#host.register(machine.id, machine, options);
   }
 
@@ -467,16 +473,28 @@ export class Troupe {
     return this.#host.request(to, message as Message, options);
   }
 
+  /**
+   * Calls a function for each event of a kind, after it is stored. One that throws is logged and harms nobody else.
+   * @returns a function that ends it
+   */
   on<E extends keyof HostEvents>(event: E, listener: HostEvents[E]): () => void {
-    this.#host.events.on(event, listener as never);
-    return () => this.#host.events.off(event, listener as never);
+    const guarded = (...args: unknown[]): void => {
+      try {
+        (listener as (...args: unknown[]) => void)(...args);
+      } catch (error) {
+        this.#logger.error({ err: error, event }, 'a listener threw');
+      }
+    };
+    this.#host.events.on(event, guarded as never);
+    return () => this.#host.events.off(event, guarded as never);
   }
 
   /** Stops: see `DurableHost.stop`. Every promise of this object is settled when it resolves. */
   async stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
     await this.#host.stop(options);
+    this.#over.next();
     const error = new StoppedError();
-    for (const reject of this.#waiting) reject(error);
+    for (const reject of [...this.#waiting]) reject(error);
     this.#waiting.clear();
     clearInterval(this.#keepAlive);
     this.#keepAlive = undefined;
@@ -485,6 +503,14 @@ export class Troupe {
   /** @internal */
   get store(): Store {
     return this.#store;
+  }
+
+  /**
+   * @internal
+   * @throws {ValidationError} no agent of this name is registered
+   */
+  requireAgent(where: string, name: string): void {
+    requireKnown(where, 'agent', name, this.#agents.names());
   }
 
   /** @internal */
@@ -512,10 +538,8 @@ export class Troupe {
         release();
         reject(error);
       };
-      const settled = (state: JsonValue): boolean =>
-        state === 'done' || state === 'cancelled' || state === 'blocked';
       const off = this.on('turn', (turn) => {
-        if (turn.address !== address || !settled(turn.state)) return;
+        if (turn.address !== address || !isSettled(turn.state)) return;
         release();
         resolve();
       });
@@ -525,7 +549,7 @@ export class Troupe {
       this.#keepAlive ??= setInterval(() => undefined, 2 ** 30);
       this.#host.inspect(address).then((known) => {
         if (known === undefined) fail(new NotFoundError(`There is no run "${run}".`));
-        else if (settled(known.snapshot.value)) {
+        else if (isSettled(known.snapshot.value)) {
           release();
           resolve();
         }
@@ -554,56 +578,6 @@ export class Troupe {
     throw new ConfigurationError(
       `The ${what} works on files: open Troupe with a project, createTroupe({ store, project: { directory, verify } }).`,
     );
-  }
-
-  #taskSpecs(run: string, spec: RunSpec): readonly TaskSpec[] {
-    if (!Array.isArray(spec.tasks) || spec.tasks.length === 0 || spec.tasks.length > MAX_TASKS) {
-      throw new ValidationError(
-        `Expected run "${run}" to have 1 to ${MAX_TASKS} tasks, got ${Array.isArray(spec.tasks) ? spec.tasks.length : typeof spec.tasks}.`,
-      );
-    }
-    if (spec.concurrency !== undefined)
-      requirePositive(`concurrency of run "${run}"`, spec.concurrency);
-    const limits = parseTaskLimits(spec.limits, `limits of run "${run}"`, DEFAULT_TASK_LIMITS);
-    const { dependants } = checkDependencies(
-      spec.tasks.map((task) => ({
-        id: parseId(task.id, `the id of a task of run "${run}"`),
-        dependsOn: task.dependsOn ?? [],
-      })),
-    );
-    return spec.tasks.map((task, position) => {
-      const where = `task "${task.id}"`;
-      requireKnown(where, 'agent', task.agent, this.#agents.names());
-      const gatekeeper =
-        task.gatekeeper ?? (this.#project === undefined ? undefined : GIT_GATEKEEPER);
-      if (gatekeeper === undefined) {
-        throw new ValidationError(
-          `Expected ${where} to name a gatekeeper: without one nothing can be accepted. Register one: troupe.gatekeeper(name, verify).`,
-        );
-      }
-      requireKnown(where, 'gatekeeper', gatekeeper, this.#verifiers.names());
-      const problem = task.input === undefined ? undefined : findNonJson(task.input, 'input');
-      if (problem) {
-        throw new ValidationError(
-          `Expected the input of ${where} to be plain JSON, but ${problem.path} is ${problem.found}.`,
-        );
-      }
-      return {
-        run,
-        id: task.id,
-        title: task.title ?? task.id,
-        agent: task.agent,
-        gatekeeper,
-        overseer: OVERSEER,
-        priority: parsePriority(task.priority ?? 'normal'),
-        dependsOn: task.dependsOn ?? [],
-        dependants: dependants.get(task.id) ?? [],
-        input: task.input ?? null,
-        limits: parseTaskLimits(task.limits, `limits of ${where}`, limits),
-        staged: task.staged ?? false,
-        position,
-      };
-    });
   }
 }
 
@@ -636,22 +610,20 @@ export class Run {
    * @throws {StoppedError} the runtime was stopped first
    */
   async result(): Promise<RunResult> {
-    await this.#troupe.untilSettled(this.id);
-    return { ...(await this.status()), tasks: await this.tasks() };
+    for (;;) {
+      await this.#troupe.untilSettled(this.id);
+      const [status, tasks] = await Promise.all([this.status(), this.tasks()]);
+      // Somebody may have set it going again in the meantime.
+      if (isSettled(status.state)) return { ...status, tasks };
+    }
   }
 
-  /** The turns of this run and its tasks. */
+  /** The turns of this run and its tasks. Completes when the runtime stops or fails. */
   get events$(): Observable<Turn> {
-    const mine = `task/${this.id}/`;
     const own = runAddress(this.id);
-    return new (
-      this.#troupe.turns$.constructor as new (
-        subscribe: (subscriber: { next(turn: Turn): void }) => () => void,
-      ) => Observable<Turn>
-    )((subscriber) =>
-      this.#troupe.on('turn', (turn) => {
-        if (turn.address === own || turn.address.startsWith(mine)) subscriber.next(turn);
-      }),
+    const mine = taskAddress(this.id, '');
+    return this.#troupe.turns$.pipe(
+      filter(({ address }) => address === own || address.startsWith(mine)),
     );
   }
 
@@ -736,12 +708,21 @@ export class Task {
     return this.#troupe.store.listAttempts(this.run, this.id);
   }
 
-  decide(
+  /** @throws {ValidationError} `reassign` without an agent, or to one that is not registered */
+  async decide(
     decision: Decision,
     options: { readonly guidance?: string; readonly agent?: string; readonly by?: string } = {},
   ): Promise<TaskState> {
     const { by = 'app', ...rest } = options;
-    return this.#ask({ type: 'task.decide', decision, by, ...rest });
+    if (decision === 'reassign') {
+      this.#troupe.requireAgent(`the decision about task "${this.id}"`, rest.agent ?? '');
+    }
+    return await this.#ask({ type: 'task.decide', decision, by, ...rest });
+  }
+
+  /** Lets a staged task go on. Nothing happens if it is not staged. */
+  async enable(): Promise<void> {
+    await this.#troupe.send(taskAddress(this.run, this.id), { type: 'task.enable' });
   }
 
   answer(question: string, answer: JsonValue, by = 'app'): Promise<TaskState> {
@@ -771,6 +752,20 @@ export class Task {
   }
 }
 
+const isSettled = (state: JsonValue): boolean =>
+  state === 'done' || state === 'cancelled' || state === 'blocked';
+
+function requireOwnId(machine: AnyStateMachine): void {
+  const { id } = machine ?? {};
+  // What XState calls a machine without an id: the next one without would be taken for it.
+  if (id !== '(machine)' && !ROLES.has(id)) return;
+  throw new ConfigurationError(
+    id === '(machine)'
+      ? 'Expected the machine to have an id, under which its actors are found again: createMachine({ id: "inbox", … }).'
+      : `The machine id "${id}" is Troupe's own. Choose another than ${[...ROLES].join(', ')}.`,
+  );
+}
+
 function gatekeeperSpawn(name: string, concurrency: number) {
   return {
     address: gatekeeperAddress(name),
@@ -782,13 +777,6 @@ function gatekeeperSpawn(name: string, concurrency: number) {
 function requirePositive(what: string, value: number): void {
   if (Number.isSafeInteger(value) && value >= 1) return;
   throw new ConfigurationError(`Expected ${what} to be a positive integer, got ${String(value)}.`);
-}
-
-function requireKnown(where: string, what: string, name: string, known: readonly string[]): void {
-  if (known.includes(name)) return;
-  throw new ValidationError(
-    `Expected ${where} to name a registered ${what}, got ${JSON.stringify(name)}.${didYouMean(name, known)} Known: ${known.join(', ') || 'none'}.`,
-  );
 }
 
 function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStatus {

@@ -1,12 +1,13 @@
+import { z } from 'zod';
 import { agentMachine } from '../machines/agent-machine.ts';
 import type { Question, WorkOutcome } from '../protocol/catalogue.ts';
 import { TimeoutError, TroupeError, ValidationError } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
-import type { JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { MAX_TIMER_MS } from '../runtime/clock.ts';
 import { effect } from '../runtime/effect.ts';
-import type { EffectContext } from '../runtime/effect-runner.ts';
+import { ABORT_GRACE_MS, type EffectContext } from '../runtime/effect-runner.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
@@ -50,7 +51,7 @@ export function agentActor(
       engine: effect<JsonValue>(async (context) => {
         const work = context.input as unknown as WorkInput;
         const name = context.address.slice('agent/'.length);
-        const agent = await agents.whenReady(name, context.signal);
+        const agent = await agents.whenReady(name, context);
         return (await doTask(agent, work, context, project, clock)) as unknown as JsonValue;
       }),
     },
@@ -95,7 +96,14 @@ async function doTask(
     ask: (asked) => ask(asked, work.answers),
   };
   try {
-    const note = (await orAborted(agent.engine(engineContext), signal)) ?? null;
+    const note =
+      (await orAborted(agent.engine(engineContext), context.signal, limit.signal, clock)) ?? null;
+    const problem = findNonJson(note, 'what it returned');
+    if (problem) {
+      throw new ValidationError(
+        `Expected the agent to return plain JSON, but ${problem.path} is ${problem.found}.`,
+      );
+    }
     if (workspace === null) return { outcome: 'submitted', result: note };
     if (project === undefined) {
       throw new TroupeError('configuration', `Task "${work.id}" is code, but no project is open.`);
@@ -109,21 +117,42 @@ async function doTask(
   }
 }
 
-/** An engine that does not heed its signal is not waited for longer than its limit. */
-function orAborted<T>(result: Promise<T> | T, signal: AbortSignal): Promise<T> {
+/**
+ * An engine that does not heed its limit is left behind after a grace, in which others put away what they hold. When
+ * the whole effect is aborted, its runner sees to that.
+ */
+function orAborted<T>(
+  result: Promise<T> | T,
+  aborted: AbortSignal,
+  limit: AbortSignal,
+  clock: Clock,
+): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    signal.addEventListener(
-      'abort',
-      () => {
-        // It may still put away what it holds; the runner waits for that, within its grace.
-        Promise.resolve(result).then(
-          () => reject(signal.reason as Error),
-          () => reject(signal.reason as Error),
-        );
+    let cancelGrace = (): void => undefined;
+    const leave = (): void => reject(limit.reason as Error);
+    const onLimit = (): void => {
+      cancelGrace = clock.setTimer(ABORT_GRACE_MS, leave);
+    };
+    const stopGrace = (): void => cancelGrace();
+    limit.addEventListener('abort', onLimit, { once: true });
+    aborted.addEventListener('abort', stopGrace, { once: true });
+    const done = (): void => {
+      cancelGrace();
+      limit.removeEventListener('abort', onLimit);
+      aborted.removeEventListener('abort', stopGrace);
+    };
+    Promise.resolve(result).then(
+      (value) => {
+        done();
+        // Work that was called off did not happen, whatever it says.
+        if (limit.aborted) leave();
+        else resolve(value);
       },
-      { once: true },
+      (error: unknown) => {
+        done();
+        reject(error as Error);
+      },
     );
-    Promise.resolve(result).then(resolve, reject);
   });
 }
 
@@ -131,12 +160,28 @@ function ask(
   asked: string | Question,
   answers: Readonly<Record<string, JsonValue>>,
 ): Promise<JsonValue> {
-  const question: Question =
-    typeof asked === 'string' ? { id: deepHash(asked).slice(0, 12), text: asked } : asked;
-  if (question.id === '' || question.text === '') {
-    throw new ValidationError('A question needs an id and a text.');
-  }
-  const answer = answers[question.id];
+  const question = checkQuestion(
+    typeof asked === 'string' ? { id: deepHash(asked).slice(0, 12), text: asked } : asked,
+  );
+  const answer = Object.hasOwn(answers, question.id) ? answers[question.id] : undefined;
   if (answer !== undefined) return Promise.resolve(answer);
   throw new QuestionAsked(question);
+}
+
+const question: z.ZodType<Question> = z.strictObject({
+  id: z.string().min(1).max(240),
+  text: z.string().min(1).max(100_000),
+  choices: z.array(z.string().min(1)).min(1).optional(),
+  timeoutMs: z.int().min(1).optional(),
+  default: z.custom<JsonValue>((value) => findNonJson(value) === undefined, 'not JSON').optional(),
+}) as never;
+
+/** @throws {ValidationError} a question that nobody could be asked */
+function checkQuestion(asked: Question): Question {
+  const parsed = question.safeParse(asked);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new ValidationError(
+    `Expected a question such as { id: "colour", text: "Which colour?", choices, timeoutMs, default }: ${issue?.path.join('.') || 'it'}: ${issue?.message ?? 'does not fit'}.`,
+  );
 }

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { gatekeeperMachine } from '../machines/gatekeeper-machine.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
@@ -54,8 +55,9 @@ export type Verifier = (context: VerifyContext) => Promise<Verdict>;
 export function gatekeeperActor(verifiers: Registry<Verifier>) {
   return gatekeeperMachine.provide({
     actors: {
-      verify: effect<JsonValue>(async ({ input, address, signal, step, progress }) => {
-        const verify = await verifiers.whenReady(address.slice('gatekeeper/'.length), signal);
+      verify: effect<JsonValue>(async (context) => {
+        const { input, address, signal, step, progress } = context;
+        const verify = await verifiers.whenReady(address.slice('gatekeeper/'.length), context);
         const submission = input as unknown as Submission;
         return (await verify({ submission, signal, step, progress })) as unknown as JsonValue;
       }),
@@ -70,31 +72,21 @@ export function genericVerifier(
   fingerprint: (text: string) => string | undefined,
 ): Verifier {
   return async (context) => {
-    const judgement: Judgement = await verify(context);
-    const problem = findNonJson(judgement, 'judgement');
-    if (typeof judgement !== 'object' || judgement === null || problem !== undefined) {
-      throw new ConfigurationError(
-        `The gatekeeper "${name}" must answer { accepted, evidence } in plain JSON${problem === undefined ? '' : `, but ${problem.path} is ${problem.found}`}.`,
-      );
-    }
+    const judgement = checkJudgement(name, await verify(context));
     const evidence = { commands: (judgement.evidence ?? []).map(checkOf) };
     if ('needsApproval' in judgement) {
-      return context.submission.approved
-        ? { verdict: 'accepted', evidence }
-        : { verdict: 'approval_required', reasons: judgement.needsApproval, evidence };
+      const reasons = judgement.needsApproval;
+      if (!context.submission.approved) return { verdict: 'approval_required', reasons, evidence };
+      const approval = checkOf({ name: 'approval', approved: reasons });
+      return { verdict: 'accepted', evidence: { commands: [...evidence.commands, approval] } };
     }
-    if (judgement.accepted === true) {
+    if (judgement.accepted) {
       if (evidence.commands.length === 0) {
         throw new ConfigurationError(
           `The gatekeeper "${name}" accepted task "${context.submission.id}" without evidence. Name at least one check that was made: { accepted: true, evidence: ["read by ada"] }.`,
         );
       }
       return { verdict: 'accepted', evidence };
-    }
-    if (judgement.accepted !== false || typeof judgement.reason !== 'string') {
-      throw new ConfigurationError(
-        `The gatekeeper "${name}" must answer { accepted: true, evidence } or { accepted: false, reason }.`,
-      );
     }
     const feedback = judgement.feedback ?? [judgement.reason];
     const changeFingerprint = fingerprint(JSON.stringify(context.submission.result));
@@ -108,6 +100,38 @@ export function genericVerifier(
     };
   };
 }
+
+const evidenceItem = z.union([
+  z.string().min(1),
+  z.looseObject({ name: z.string().min(1) }) as unknown as z.ZodType<Exclude<EvidenceItem, string>>,
+]);
+const evidence = z.array(evidenceItem);
+const text = z.string().min(1);
+
+const judgement: z.ZodType<Judgement> = z.union([
+  z.strictObject({ accepted: z.literal(true), evidence }),
+  z.strictObject({
+    accepted: z.literal(false),
+    reason: text,
+    feedback: z.array(text).optional(),
+    evidence: evidence.optional(),
+  }),
+  z.strictObject({ needsApproval: z.array(text).min(1), evidence: evidence.optional() }),
+]) as never;
+
+/** What a function of the app answered, as far as it can be believed. @throws {ConfigurationError} */
+function checkJudgement(name: string, answer: unknown): Judgement {
+  const problem = findNonJson(answer, 'it');
+  const parsed = problem === undefined ? judgement.safeParse(answer) : undefined;
+  if (parsed?.success) return parsed.data;
+  const got =
+    problem === undefined ? excerpt(JSON.stringify(answer)) : `${problem.path} is ${problem.found}`;
+  throw new ConfigurationError(
+    `Expected the gatekeeper "${name}" to answer { accepted: true, evidence: ["…"] }, { accepted: false, reason: "…" } or { needsApproval: ["…"] } in plain JSON, got ${got}.`,
+  );
+}
+
+const excerpt = (text: string): string => (text.length > 120 ? `${text.slice(0, 120)}…` : text);
 
 function checkOf(item: EvidenceItem): CommandEvidence {
   const text = typeof item === 'string' ? item : JSON.stringify(item);

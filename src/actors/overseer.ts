@@ -1,4 +1,5 @@
 import { overseerMachine } from '../machines/overseer-machine.ts';
+import { didYouMean } from '../machines/policies/did-you-mean.ts';
 import type { Decision, OverseerAnswer } from '../protocol/catalogue.ts';
 import { DECISIONS } from '../protocol/catalogue.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
@@ -31,22 +32,31 @@ export type OverseerPolicy = (
   escalation: Escalation,
 ) => Promise<PolicyDecision | undefined> | PolicyDecision | undefined;
 
-export function overseerActor(policy: () => OverseerPolicy | undefined) {
+/** @param agents the names of those there are, to reassign to */
+export function overseerActor(
+  policy: () => OverseerPolicy | undefined,
+  agents: () => readonly string[],
+) {
   return overseerMachine.provide({
     actors: {
       decide: effect<JsonValue>(async ({ input }) => {
         const decision = await Promise.resolve(policy()?.(input as unknown as Escalation));
-        return answerOf(decision) as unknown as JsonValue;
+        return answerOf(decision, agents()) as unknown as JsonValue;
       }),
     },
   });
 }
 
-function answerOf(decision: PolicyDecision | undefined): OverseerAnswer {
+function answerOf(decision: PolicyDecision | undefined, agents: readonly string[]): OverseerAnswer {
   if (decision === undefined) return { decision: 'none' };
   if (!(DECISIONS as readonly string[]).includes(decision.decide)) {
     throw new ConfigurationError(
       `Expected the overseer's policy to decide one of ${DECISIONS.join(', ')}, got ${JSON.stringify(decision.decide)}.`,
+    );
+  }
+  if (decision.decide === 'reassign' && !agents.includes(decision.agent ?? '')) {
+    throw new ConfigurationError(
+      `Expected the overseer's policy to reassign to a registered agent, got ${JSON.stringify(decision.agent)}.${didYouMean(decision.agent ?? '', agents)} Known: ${agents.join(', ') || 'none'}.`,
     );
   }
   return {

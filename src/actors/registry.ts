@@ -1,4 +1,9 @@
 import { ConfigurationError } from '../protocol/errors.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { EffectContext } from '../runtime/effect-runner.ts';
+
+/** Whoever waits to be registered is not silent: it says so, well within every heartbeat. */
+const SAY_EVERY_MS = 60_000;
 
 /**
  * Implementations by name: an agent's engine, a gatekeeper's function. A run that is resumed may need one before the
@@ -7,12 +12,14 @@ import { ConfigurationError } from '../protocol/errors.ts';
 export class Registry<T> {
   readonly #what: string;
   readonly #entries = new Map<string, T>();
-  readonly #waiting = new Map<string, ((entry: T) => void)[]>();
+  readonly #waiting = new Map<string, Set<(entry: T) => void>>();
   readonly #onMissing: (what: string, name: string) => void;
+  readonly #clock: Clock;
 
-  constructor(what: string, onMissing: (what: string, name: string) => void) {
+  constructor(what: string, onMissing: (what: string, name: string) => void, clock: Clock) {
     this.#what = what;
     this.#onMissing = onMissing;
+    this.#clock = clock;
   }
 
   /** @throws {ConfigurationError} the name is taken */
@@ -33,16 +40,39 @@ export class Registry<T> {
     return [...this.#entries.keys()];
   }
 
-  /** The entry, at once or when it is registered. Rejects when the signal is aborted. */
-  whenReady(name: string, signal: AbortSignal): Promise<T> {
+  /** The entry, at once or when it is registered. Rejects when the effect is aborted. */
+  whenReady(
+    name: string,
+    { signal, progress }: Pick<EffectContext, 'signal' | 'progress'>,
+  ): Promise<T> {
     const entry = this.#entries.get(name);
     if (entry !== undefined) return Promise.resolve(entry);
     this.#onMissing(this.#what, name);
     return new Promise<T>((resolve, reject) => {
-      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
-      const waiting = this.#waiting.get(name) ?? [];
-      waiting.push(resolve);
+      const waiting = this.#waiting.get(name) ?? new Set();
       this.#waiting.set(name, waiting);
+      let cancelNext = (): void => undefined;
+      const say = (): void => {
+        progress({ waitsFor: this.#what, name });
+        cancelNext = this.#clock.setTimer(SAY_EVERY_MS, say, true);
+      };
+      const onAbort = (): void => {
+        cancelNext();
+        waiting.delete(ready);
+        reject(signal.reason as Error);
+      };
+      const ready = (found: T): void => {
+        cancelNext();
+        signal.removeEventListener('abort', onAbort);
+        resolve(found);
+      };
+      waiting.add(ready);
+      if (signal.aborted) {
+        onAbort();
+        return;
+      }
+      signal.addEventListener('abort', onAbort, { once: true });
+      say();
     });
   }
 }

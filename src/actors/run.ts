@@ -25,11 +25,13 @@ const OPEN_STATES = [
 export function runActor(store: Store) {
   return runMachine.provide({
     actors: {
-      claim: effect<JsonValue, ClaimInput>(async ({ input }) => {
+      claim: effect<JsonValue, ClaimInput>(async ({ input, signal }) => {
         const claimed: { task: string; agent: string }[] = [];
         for (const [agent, free] of Object.entries(input.slots)) {
-          const limit = Math.min(free, input.total - claimed.length);
-          if (limit <= 0) continue;
+          // Even with no room left: a claim made again must find all that it had claimed the first time.
+          const limit = Math.max(0, Math.min(free, input.total - claimed.length));
+          // Called off, it must not claim behind the back of the one that takes its place.
+          signal.throwIfAborted();
           // The token is the claim's own: one repeated after a crash or a pause finds what it had claimed.
           const tasks = await store.claimTasks({
             run: input.run,

@@ -26,7 +26,7 @@ export function taskActor(
         const { input, signal, address } = context;
         let report: CompensationReport = { compensated: [], failed: [] };
         if (input.cancelled && (await hasSteps(store, address, input.attempt))) {
-          const agent = await agents.whenReady(input.agent, signal);
+          const agent = await agents.whenReady(input.agent, context);
           report = await compensate(store, agent.compensations, input, context);
         }
         if (project !== undefined && input.gatekeeper === GIT_GATEKEEPER) {

@@ -55,6 +55,12 @@ const durable = setup({
   actions: durableActions,
 });
 
+/** What its circuit breaker is told. */
+const record = (context: AgentContext, outcome: 'success' | 'failure') => ({
+  to: breakerAddress(`agent/${context.name}`),
+  message: { type: 'breaker.record' as const, outcome },
+});
+
 const base = durable.extend({
   actions: {
     takeWork: durable.enqueueActions(({ context, event, enqueue }) => {
@@ -77,9 +83,12 @@ const base = durable.extend({
               code: 'unavailable',
               message: `The agent "${context.name}" has ${context.pool.limit} tasks waiting already.`,
               retryable: true,
+              context: { agent: context.name },
             },
           },
         });
+        // A full mailbox is a failure: whoever is asked more than it can do is better left alone for a while.
+        enqueue({ type: 'send', params: record(context, 'failure') });
         return;
       }
       enqueue.assign({ pool });
@@ -111,6 +120,7 @@ const base = durable.extend({
               code: 'unavailable',
               message: `The agent "${context.name}" is not asked at present: its circuit breaker is open${context.lastError === null ? '' : ` (${context.lastError})`}.`,
               retryable: true,
+              context: { agent: context.name },
             },
           },
         });
@@ -127,13 +137,7 @@ const base = durable.extend({
         type: 'reply',
         params: { to: job.replyTo ?? undefined, type: 'agent.work', reply: event.output },
       });
-      enqueue({
-        type: 'send',
-        params: {
-          to: breakerAddress(`agent/${context.name}`),
-          message: { type: 'breaker.record', outcome: 'success' },
-        },
-      });
+      enqueue({ type: 'send', params: record(context, 'success') });
     }),
     answerFailed: durable.enqueueActions(({ context, event, enqueue }) => {
       if (!('error' in event)) return;
@@ -148,18 +152,20 @@ const base = durable.extend({
       enqueue.stopChild(job.id);
       enqueue({
         type: 'reply',
-        params: { to: job.replyTo ?? undefined, type: 'agent.work', failure: event.error },
-      });
-      // A task done badly is no reason to stop asking; an agent that cannot work is.
-      if (blame(event.error) === 'infrastructure') {
-        enqueue({
-          type: 'send',
-          params: {
-            to: breakerAddress(`agent/${context.name}`),
-            message: { type: 'breaker.record', outcome: 'failure' },
+        params: {
+          to: job.replyTo ?? undefined,
+          type: 'agent.work',
+          failure: {
+            ...event.error,
+            context: { ...event.error.context, agent: context.name },
           },
-        });
-      }
+        },
+      });
+      // A task done badly is no reason to stop asking; an agent that cannot work is. Time that has run out says
+      // nothing either way.
+      if (event.error.code === 'timeout') return;
+      const outcome = blame(event.error) === 'infrastructure' ? 'failure' : 'success';
+      enqueue({ type: 'send', params: record(context, outcome) });
     }),
     withdrawWork: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'agent.cancel') return;

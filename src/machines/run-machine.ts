@@ -27,7 +27,14 @@ export interface RunContext extends RunInput {
   readonly unheard: number;
   /** Tasks in flight: task → the agent whose place it holds, null while it is verified. At most `concurrency`. */
   readonly claimed: Readonly<Record<string, string | null>>;
-  /** Something became ready while a claim was under way. */
+  /** Claims made so far. */
+  readonly claims: number;
+  /**
+   * The claim under way. One that was interrupted (by a pause, by the store) is made again just as it was: in the
+   * store it may have been made already, and only the same claim finds what it has claimed.
+   */
+  readonly asking: ClaimInput | null;
+  /** Something changed while a claim was under way. */
   readonly again: boolean;
   readonly endedAt: number | null;
   readonly reason: string | null;
@@ -38,6 +45,8 @@ export interface RunContext extends RunInput {
 /** What `claim` is given, and what it returns. */
 export interface ClaimInput {
   readonly run: string;
+  /** Its number in the run. */
+  readonly claim: number;
   readonly slots: Readonly<Record<string, number>>;
   readonly total: number;
 }
@@ -105,25 +114,39 @@ const base = durable.extend({
   actions: {
     count: assign(({ context, event }) => {
       if (event.type !== 'run.taskChanged') return {};
-      const { from, to } = event;
+      const { from, to, agent } = event;
       const unheard = context.unheard + event.telling - event.heard;
-      if (from === to) return { unheard };
+      // An agent that none of the tasks had at first: one place, until a run knows better.
+      const slots =
+        agent === undefined || Object.hasOwn(context.slots, agent)
+          ? context.slots
+          : { ...context.slots, [agent]: 1 };
+      if (from === to) return { unheard, slots };
       const counts = {
         ...context.counts,
         [from]: context.counts[from] - 1,
         [to]: context.counts[to] + 1,
       };
-      return { counts, unheard };
+      return { counts, unheard, slots };
     }),
-    /** A claimed task that does not work (any more) gives its place back. */
-    giveBack: assign(({ context, event }) => {
+    /** A task that does not work (any more) gives its place back; one that goes on after a pause for thought has one. */
+    keepPlaces: assign(({ context, event }) => {
       if (event.type !== 'run.taskChanged') return {};
-      const { to } = event;
-      if (to === 'active' || to === 'ready') return {};
-      if (to === 'verifying' && event.task in context.claimed) {
-        return { claimed: { ...context.claimed, [event.task]: null } };
+      const { task, to, agent } = event;
+      switch (to) {
+        case 'ready':
+          // Perhaps it was claimed before this word of it came.
+          return {};
+        case 'active': {
+          const has = Object.hasOwn(context.claimed, task);
+          if (has || agent === undefined) return {};
+          return { claimed: { ...context.claimed, [task]: agent } };
+        }
+        case 'verifying':
+          return { claimed: { ...context.claimed, [task]: null } };
+        default:
+          return { claimed: without(context, task) };
       }
-      return { claimed: without(context, event.task) };
     }),
     claimRefused: assign(({ context, event }) => {
       if (event.type !== 'task.claim:err') return {};
@@ -131,6 +154,7 @@ const base = durable.extend({
     }),
     sendClaims: durable.enqueueActions(({ context, event, enqueue }) => {
       const output = ('output' in event ? event.output : []) as unknown as ClaimOutput;
+      enqueue.assign({ claims: context.claims + 1, asking: null });
       if (output.length === 0) return;
       const claimed = { ...context.claimed };
       for (const { task, agent } of output) {
@@ -147,6 +171,7 @@ const base = durable.extend({
       }
       enqueue.assign({ claimed });
     }),
+    ask: assign(({ context }) => ({ asking: context.asking ?? claimInput(context) })),
     lookAgain: assign({ again: true }),
     looked: assign({ again: false }),
     notePaused: assign(({ event }) =>
@@ -203,7 +228,7 @@ const base = durable.extend({
   delays: { storeRetry: STORE_RETRY_MS },
 });
 
-const changed = { actions: ['count', 'giveBack'] } as const;
+const changed = { actions: ['count', 'keepPlaces'] } as const;
 
 /**
  * A run: hands ready tasks to agents until every task has ended.
@@ -225,6 +250,8 @@ export const runMachine = base.createMachine({
       total: Object.values(counts).reduce((sum, count) => sum + count, 0),
       unheard: 0,
       claimed: {},
+      claims: 0,
+      asking: null,
       again: false,
       endedAt: null,
       reason: null,
@@ -253,18 +280,21 @@ export const runMachine = base.createMachine({
           ],
         },
         claiming: {
-          entry: 'looked',
+          entry: ['looked', 'ask'],
           invoke: {
             id: 'claim',
             src: 'claim',
-            input: ({ context }) => claimInput(context),
+            input: ({ context }) => context.asking ?? claimInput(context),
             onDone: [
               { guard: 'looksAgain', target: 'settling', actions: 'sendClaims' },
               { target: 'waiting', actions: 'sendClaims' },
             ],
             onError: 'holding',
           },
-          on: { 'run.taskChanged': { actions: ['count', 'giveBack', 'lookAgain'] } },
+          on: {
+            'run.taskChanged': { actions: ['count', 'keepPlaces', 'lookAgain'] },
+            'task.claim:err': { actions: ['claimRefused', 'lookAgain'] },
+          },
         },
         /** Something changed while it claimed: look once more. */
         settling: { always: 'idle' },
@@ -272,7 +302,7 @@ export const runMachine = base.createMachine({
         waiting: {
           always: { guard: 'hasEnded', target: '#run.done' },
           on: {
-            'run.taskChanged': { target: 'idle', actions: ['count', 'giveBack'] },
+            'run.taskChanged': { target: 'idle', actions: ['count', 'keepPlaces'] },
             'task.claim:err': { target: 'idle', actions: 'claimRefused' },
           },
         },
@@ -286,7 +316,7 @@ export const runMachine = base.createMachine({
         { guard: 'moves', target: 'running' },
       ],
       on: {
-        'run.taskChanged': { actions: ['count', 'giveBack', 'noteWhatItWaitsFor'] },
+        'run.taskChanged': { actions: ['count', 'keepPlaces', 'noteWhatItWaitsFor'] },
         'run.pause': { target: 'paused', actions: 'notePaused' },
         'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
       },
@@ -325,7 +355,7 @@ export const runMachine = base.createMachine({
 });
 
 function without(context: RunContext, task: string): Readonly<Record<string, string | null>> {
-  if (!(task in context.claimed)) return context.claimed;
+  if (!Object.hasOwn(context.claimed, task)) return context.claimed;
   const { [task]: _gone, ...rest } = context.claimed;
   return rest;
 }
@@ -337,13 +367,13 @@ const unansweredClaims = (context: RunContext): number =>
   Math.max(0, inFlight(context) - context.counts.active - context.counts.verifying);
 
 function freeSlots(context: RunContext): Record<string, number> {
-  const used: Record<string, number> = {};
+  const used = new Map<string, number>();
   for (const agent of Object.values(context.claimed)) {
-    if (agent !== null) used[agent] = (used[agent] ?? 0) + 1;
+    if (agent !== null) used.set(agent, (used.get(agent) ?? 0) + 1);
   }
   const free: Record<string, number> = {};
   for (const [agent, slots] of Object.entries(context.slots)) {
-    const left = slots - (used[agent] ?? 0);
+    const left = slots - (used.get(agent) ?? 0);
     if (left > 0) free[agent] = left;
   }
   return free;
@@ -355,6 +385,7 @@ const hasRoom = (context: RunContext): boolean =>
 function claimInput(context: RunContext): ClaimInput {
   return {
     run: context.run,
+    claim: context.claims,
     slots: freeSlots(context),
     total: context.concurrency - inFlight(context),
   };

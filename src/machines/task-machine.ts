@@ -86,6 +86,8 @@ export interface TaskContext {
   readonly question: Question | null;
   readonly workspace: JsonValue;
   readonly result: JsonValue;
+  /** The attempt has handed something in, be it null. */
+  readonly submitted: boolean;
   readonly approved: boolean;
   readonly last: AttemptSummary | null;
   /** Why it waits, and whose fault it was. */
@@ -94,6 +96,8 @@ export interface TaskContext {
   readonly next: 'retry' | 'blocked' | 'escalated';
   readonly retryInMs: number;
   readonly pauseAsked: boolean;
+  /** What the policy has decided since a person last did. */
+  readonly policyRounds: number;
   /** The last phase the run was told. */
   readonly told: TaskPhase;
   /** Ends of dependencies the run does not know it has heard of. */
@@ -101,6 +105,7 @@ export interface TaskContext {
 }
 
 type Reply = { readonly state: TaskState };
+type Told = { readonly phase: TaskPhase; readonly withAgent?: boolean };
 type EffectDone = {
   readonly type: `xstate.done.actor.${string}`;
   readonly output: JsonValue;
@@ -133,6 +138,8 @@ export interface WorkspaceInput {
 const MAX_NOTES = 5;
 /** Agents and gatekeepers always answer, for their own work is limited in time; this ends a wait that nothing else ends. */
 const REPLY_WITHIN_MS = 24 * 3_600_000;
+/** A policy that always says the same would otherwise try for ever; after so many decisions a person is asked. */
+const POLICY_ROUNDS = 3;
 
 const DECIDABLE: readonly TaskState[] = ['escalated', 'awaitingApproval', 'blocked'];
 
@@ -160,7 +167,7 @@ const command = commandsFor<TaskContext, TaskEvent>();
 const base = durable.extend({
   actions: {
     /** On entering a state: tells the run, if it makes a difference to it. */
-    tellRun: command(({ context, enqueue }, params: { readonly phase: TaskPhase }) => {
+    tellRun: command(({ context, enqueue }, params: Told) => {
       const { told, heard, spec } = context;
       if (told === params.phase && heard === 0) return;
       const ended = params.phase === 'done' || params.phase === 'cancelled';
@@ -175,6 +182,7 @@ const base = durable.extend({
             to: params.phase,
             telling: ended && told !== params.phase ? spec.dependants.length : 0,
             heard,
+            ...(params.withAgent === true ? { agent: context.agent } : {}),
           },
         },
       });
@@ -188,19 +196,25 @@ const base = durable.extend({
         params: { to: replyTo(event.meta), type: event.type, reply: { state: params.state } },
       });
     }),
-    /** Refuses a request that the state does not allow, and says what state that is. */
-    refuse: command(({ event, enqueue }, params: Reply) => {
+    /** Answers an order that leads to `admitting`: with the state that it leads on to. */
+    answerAdmitted: durable.enqueueActions(({ context, event, enqueue }) => {
       enqueue({
         type: 'reply',
         params: {
           to: replyTo(event.meta),
           type: event.type,
-          failure: {
-            code: 'conflict',
-            message: `The task is ${params.state}: "${event.type}" is not possible now.`,
-            retryable: false,
-            context: { state: params.state },
-          },
+          reply: { state: admittedState(context) },
+        },
+      });
+    }),
+    /** Refuses a request that the state does not allow, and says why. */
+    refuse: command(({ context, event, enqueue }, params: Reply) => {
+      enqueue({
+        type: 'reply',
+        params: {
+          to: replyTo(event.meta),
+          type: event.type,
+          failure: refusal(context, event, params.state),
         },
       });
     }),
@@ -208,6 +222,7 @@ const base = durable.extend({
     beginAttempt: assign(({ context, event }) => ({
       attempt: context.attempt + 1,
       approved: false,
+      submitted: false,
       result: null,
       workspace: null,
       reason: null,
@@ -342,6 +357,7 @@ const base = durable.extend({
       if (outcome?.outcome !== 'submitted') return {};
       return {
         result: outcome.result,
+        submitted: true,
         last: context.last && { ...context.last, summary: outcome.summary ?? null },
       };
     }),
@@ -366,9 +382,29 @@ const base = durable.extend({
       question: null,
       reason: null,
     })),
-    noteUnanswered: assign(({ context }) => ({
-      reason: `Nobody answered the question "${context.question?.text ?? ''}" in time.`,
-      cause: 'work' as const,
+    noteUnanswered: assign(({ context, event }) => {
+      const reason = `Nobody answered the question "${context.question?.text ?? ''}" in time.`;
+      return {
+        question: null,
+        reason,
+        cause: 'work' as const,
+        last: ended(context.last, event.meta.at, 'failed', reason),
+      };
+    }),
+    /** Trying again would find nobody again. */
+    noteUnknownAgent: assign(({ context, event }) => {
+      const reason = `There is no agent "${context.agent}". Reassign the task to one that is registered.`;
+      return {
+        reason,
+        cause: 'infrastructure' as const,
+        last: ended(context.last, event.meta.at, 'infrastructure', reason),
+      };
+    }),
+    notePolicyFailed: assign(({ context, event }) => ({
+      reason: `${context.reason ?? ''} (The overseer's policy could not decide: ${failureOf(event).message})`,
+    })),
+    notePolicyUsedUp: assign(({ context }) => ({
+      reason: `${context.reason ?? ''} (The overseer's policy has decided ${context.policyRounds} times; now a person has to.)`,
     })),
 
     /** The attempt failed before a gatekeeper saw it. */
@@ -416,7 +452,21 @@ const base = durable.extend({
           retryAfterMs: verdict.retryAfterMs,
         });
       }
-      return {};
+      // Fail closed: neither accepted nor judged, so nobody knows what the work is worth.
+      return assessed(context, event.meta.at, {
+        kind: 'infrastructure',
+        reason:
+          verdict?.verdict === 'accepted'
+            ? `The gatekeeper "${context.spec.gatekeeper}" accepted it without evidence.`
+            : `The gatekeeper "${context.spec.gatekeeper}" answered with something that is no verdict.`,
+        stage: null,
+        evidence: null,
+        feedback: [],
+        errorFingerprint: undefined,
+        changeFingerprint: undefined,
+        countFeedback: false,
+        retryAfterMs: undefined,
+      });
     }),
     recordAcceptance: assign(({ context, event }) => {
       const verdict = verdictOf(event);
@@ -441,13 +491,14 @@ const base = durable.extend({
     }),
     recordCancelled: assign(({ context, event }) => ({
       reason: event.type === 'task.cancel' ? event.reason : 'Cancelled by decision.',
-      last:
-        context.last?.outcome === 'running'
-          ? { ...context.last, endedAt: event.meta.at, outcome: 'cancelled' as const }
-          : context.last,
+      question: null,
+      last: ended(context.last, event.meta.at, 'cancelled', null),
     })),
 
     noteCompensations: assign(({ context, event }) => {
+      if ('error' in event) {
+        return { reason: `${context.reason ?? 'Cancelled.'} Not put away: ${event.error.message}` };
+      }
       const report = ('output' in event ? event.output : null) as {
         readonly compensated?: readonly string[];
         readonly failed?: readonly { readonly step: string; readonly reason: string }[];
@@ -474,14 +525,23 @@ const base = durable.extend({
         lost: [],
         reason: null,
         cause: null,
-        pauseAsked: false,
         retryInMs: event.type === 'task.unblock' ? (event.delayMs ?? 0) : 0,
+        policyRounds: policyRounds(context, event),
+        // What waited for approval did not get it.
+        last: ended(context.last, event.meta.at, 'rejected', context.reason),
       };
     }),
-    noteApproval: assign({ approved: true, reason: null }),
-    noteBlockedByDecision: assign(({ event }) => ({
-      reason: decisionOf(event)?.guidance ?? 'Blocked by decision.',
+    noteApproval: assign(({ context, event }) => ({
+      approved: true,
+      reason: null,
+      cause: null,
+      policyRounds: policyRounds(context, event),
+    })),
+    noteBlockedByDecision: assign(({ context, event }) => ({
+      reason: decisionOf(event)?.guidance || 'Blocked by decision.',
       cause: 'work' as const,
+      policyRounds: policyRounds(context, event),
+      last: ended(context.last, event.meta.at, 'rejected', context.reason),
     })),
     dependencyDone: assign(({ context, event }) =>
       event.type === 'task.dependencyEnded'
@@ -545,25 +605,43 @@ const base = durable.extend({
     hasLostDependency: ({ context }) => context.lost.length > 0,
     mustWait: ({ context }) => context.remaining.length > 0,
     mayRetry: ({ context }) => context.next === 'retry',
+    mayRetryButPaused: ({ context }) => context.next === 'retry' && context.pauseAsked,
     mustBlock: ({ context }) => context.next === 'blocked',
     pauseAsked: ({ context }) => context.pauseAsked,
+    agentIsUnknown: ({ event }) => {
+      const failure = failureOf(event);
+      // Every failure that an agent answers with names it; this one comes from where it should be.
+      return failure.code === 'not_found' && failure.context?.['agent'] === undefined;
+    },
     isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
     isQuestion: ({ event }) => workOutcome(event)?.outcome === 'question',
     hasDefaultAnswer: ({ context }) => context.question?.default !== undefined,
     asksInTime: ({ context }) => context.question?.timeoutMs !== undefined,
-    isAccepted: ({ event }) => verdictOf(event)?.verdict === 'accepted',
+    isAccepted: ({ event }) => {
+      const verdict = verdictOf(event);
+      return verdict?.verdict === 'accepted' && hasEvidence(verdict.evidence);
+    },
     needsApproval: ({ event }) => verdictOf(event)?.verdict === 'approval_required',
     answersTheQuestion: ({ context, event }) =>
-      event.type === 'task.answer' && event.question === context.question?.id,
+      event.type === 'task.answer' &&
+      event.question === context.question?.id &&
+      isChoice(context.question, event.answer),
     isLastDependency: ({ context, event }) =>
       event.type === 'task.dependencyEnded' &&
       event.outcome === 'done' &&
       context.remaining.every((id) => id === event.task),
     dependencyIsDone: ({ event }) =>
       event.type === 'task.dependencyEnded' && event.outcome === 'done',
-    decidesRetry: ({ event }) => ['retry', 'reassign'].includes(decisionOf(event)?.decision ?? ''),
+    decidesRetry: ({ event }) => {
+      const decision = decisionOf(event);
+      return (
+        decision?.decision === 'retry' ||
+        (decision?.decision === 'reassign' && decision.agent !== undefined)
+      );
+    },
     decidesApprove: ({ context, event }) =>
-      decisionOf(event)?.decision === 'approve' && context.result !== null,
+      decisionOf(event)?.decision === 'approve' && context.submitted,
+    policyIsUsedUp: ({ context }) => context.policyRounds >= POLICY_ROUNDS,
     decidesBlock: ({ event }) => decisionOf(event)?.decision === 'block',
     decidesCancel: ({ event }) => decisionOf(event)?.decision === 'cancel',
     unblocksLater: ({ event }) => event.type === 'task.unblock' && (event.delayMs ?? 0) > 0,
@@ -584,7 +662,7 @@ const decisions = () => {
       {
         guard: 'decidesRetry',
         target: '#task.admitting',
-        actions: ['startAgain', ...told('ready')],
+        actions: people ? (['startAgain', 'answerAdmitted'] as const) : (['startAgain'] as const),
       },
       {
         guard: 'decidesApprove',
@@ -609,19 +687,31 @@ const decisions = () => {
 const decide = decisions();
 
 /** First a policy is asked; only when it leaves the case undecided does the task wait for a person. */
-const policyThenPerson = {
-  initial: 'asking',
-  states: {
-    asking: {
-      entry: { type: 'tellRun', params: { phase: 'delayed' } },
-      on: {
-        'overseer.escalate:ok': [...decide.policy, { target: 'waiting' }],
-        'overseer.escalate:err': { target: 'waiting' },
+const policyThenPerson = (state: 'escalated' | 'awaitingApproval') =>
+  ({
+    initial: 'choosing',
+    exit: 'forgetOverseer',
+    states: {
+      choosing: {
+        always: [
+          { guard: 'policyIsUsedUp', target: 'waiting', actions: 'notePolicyUsedUp' },
+          { target: 'asking' },
+        ],
       },
+      asking: {
+        entry: [
+          'countRequest',
+          { type: 'askOverseer', params: { state } },
+          { type: 'tellRun', params: { phase: 'delayed' } },
+        ],
+        on: {
+          'overseer.escalate:ok': [...decide.policy, { target: 'waiting' }],
+          'overseer.escalate:err': { target: 'waiting', actions: 'notePolicyFailed' },
+        },
+      },
+      waiting: { entry: { type: 'tellRun', params: { phase: 'person' } } },
     },
-    waiting: { entry: { type: 'tellRun', params: { phase: 'person' } } },
-  },
-} as const;
+  }) as const;
 
 const cancellable = {
   'task.cancel': {
@@ -638,14 +728,13 @@ const pausable = {
 } as const;
 
 /** A running attempt is not torn up: the pause holds when it ends. */
-const pausableLater = {
-  'task.pause': {
-    actions: ['askPause', { type: 'answer', params: { state: 'paused' } }],
-  },
-  'task.resume': {
-    actions: ['clearPause', { type: 'answer', params: { state: 'working' } }],
-  },
-} as const;
+const pausableLater = (state: TaskState) => {
+  const answer = { type: 'answer', params: { state } } as const;
+  return {
+    'task.pause': { actions: ['askPause', answer] },
+    'task.resume': { actions: ['clearPause', answer] },
+  } as const;
+};
 
 /** Another chance without a word: at once, or, when many are unblocked together, a little later. */
 const unblockable = {
@@ -653,14 +742,16 @@ const unblockable = {
     {
       guard: 'unblocksLater',
       target: '#task.retrying',
+      reenter: true,
       actions: ['startAgain', { type: 'answer', params: { state: 'retrying' } }],
     },
-    {
-      target: '#task.admitting',
-      actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
-    },
+    { target: '#task.admitting', actions: ['startAgain', 'answerAdmitted'] },
   ],
 } as const;
+
+/** A claim repeated for a task that has its place: it keeps it. */
+const claimed = (state: TaskState) =>
+  ({ 'task.claim': { actions: { type: 'answer', params: { state } } } }) as const;
 
 const refuseIn = (state: TaskState) => {
   const refuse = { actions: { type: 'refuse', params: { state } } } as const;
@@ -670,7 +761,14 @@ const refuseIn = (state: TaskState) => {
     'task.answer': refuse,
     'task.unblock': refuse,
     'task.pause': refuse,
-    'task.resume': refuse,
+    // A pause that was asked while an attempt ran can be taken back wherever the task has got to since.
+    'task.resume': [
+      {
+        guard: 'pauseAsked',
+        actions: ['clearPause', { type: 'answer', params: { state } }],
+      },
+      refuse,
+    ],
   } as const;
 };
 
@@ -706,6 +804,7 @@ export const taskMachine = base.createMachine({
     question: null,
     workspace: null,
     result: null,
+    submitted: false,
     approved: false,
     last: null,
     reason: null,
@@ -713,6 +812,7 @@ export const taskMachine = base.createMachine({
     next: 'retry' as const,
     retryInMs: 0,
     pauseAsked: false,
+    policyRounds: 0,
     told: phaseOf(startState(input)),
     heard: 0,
   }),
@@ -722,7 +822,8 @@ export const taskMachine = base.createMachine({
       { guard: 'dependencyIsDone', actions: ['dependencyDone', 'sayHeard'] },
       { actions: ['dependencyLost', 'sayHeard'] },
     ],
-    'task.enable': { actions: 'enable' },
+    // Paused before it was enabled: it will not be staged when it is resumed.
+    'task.enable': { guard: 'isStaged', actions: 'enable' },
   },
   states: {
     /** Passed through at once: where does it stand? */
@@ -758,7 +859,7 @@ export const taskMachine = base.createMachine({
       },
     },
     ready: {
-      entry: { type: 'tellRun', params: { phase: 'ready' } },
+      entry: { type: 'tellRun', params: { phase: 'ready', withAgent: true } },
       on: {
         ...refuseIn('ready'),
         ...cancellable,
@@ -770,7 +871,7 @@ export const taskMachine = base.createMachine({
       },
     },
     preparing: {
-      entry: ['beginAttempt', { type: 'tellRun', params: { phase: 'active' } }],
+      entry: ['beginAttempt', { type: 'tellRun', params: { phase: 'active', withAgent: true } }],
       invoke: {
         id: 'prepare',
         src: 'prepare',
@@ -778,18 +879,32 @@ export const taskMachine = base.createMachine({
         onDone: { target: 'working', actions: 'keepWorkspace' },
         onError: { target: 'assessing', actions: 'recordFailure' },
       },
-      on: { ...refuseIn('preparing'), ...cancellable, ...pausableLater },
+      on: {
+        ...refuseIn('preparing'),
+        ...claimed('preparing'),
+        ...cancellable,
+        ...pausableLater('preparing'),
+      },
     },
     working: {
-      entry: ['countRequest', 'askAgent', { type: 'tellRun', params: { phase: 'active' } }],
+      entry: [
+        'countRequest',
+        'askAgent',
+        { type: 'tellRun', params: { phase: 'active', withAgent: true } },
+      ],
       on: {
         ...refuseIn('working'),
-        ...pausableLater,
+        ...claimed('working'),
+        ...pausableLater('working'),
         'agent.work:ok': [
           { guard: 'isSubmission', target: 'verifying', actions: 'keepResult' },
           { guard: 'isQuestion', target: 'awaitingInput', actions: 'keepQuestion' },
+          { target: 'assessing', actions: 'recordFailure' },
         ],
-        'agent.work:err': { target: 'assessing', actions: 'recordFailure' },
+        'agent.work:err': [
+          { guard: 'agentIsUnknown', target: 'escalated', actions: 'noteUnknownAgent' },
+          { target: 'assessing', actions: 'recordFailure' },
+        ],
         'task.cancel': {
           target: 'cancelling',
           actions: [
@@ -811,6 +926,7 @@ export const taskMachine = base.createMachine({
       on: {
         ...refuseIn('awaitingInput'),
         ...cancellable,
+        ...pausableLater('awaitingInput'),
         'task.answer': [
           {
             guard: 'answersTheQuestion',
@@ -825,7 +941,8 @@ export const taskMachine = base.createMachine({
       entry: ['countRequest', 'askGatekeeper', { type: 'tellRun', params: { phase: 'verifying' } }],
       on: {
         ...refuseIn('verifying'),
-        ...pausableLater,
+        ...claimed('verifying'),
+        ...pausableLater('verifying'),
         'gatekeeper.verify:ok': [
           { guard: 'isAccepted', target: 'done', actions: 'recordAcceptance' },
           { guard: 'needsApproval', target: 'awaitingApproval', actions: 'recordApprovalNeeded' },
@@ -846,6 +963,7 @@ export const taskMachine = base.createMachine({
     assessing: {
       always: [
         { guard: 'mustBlock', target: 'blocked' },
+        { guard: 'mayRetryButPaused', target: 'paused' },
         { guard: 'mayRetry', target: 'retrying' },
         { target: 'escalated' },
       ],
@@ -857,10 +975,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('retrying'),
         ...cancellable,
         ...pausable,
-        'task.unblock': {
-          target: 'admitting',
-          actions: ['startAgain', { type: 'answer', params: { state: 'ready' } }],
-        },
+        ...unblockable,
       },
     },
     blocked: {
@@ -876,9 +991,7 @@ export const taskMachine = base.createMachine({
       },
     },
     escalated: {
-      ...policyThenPerson,
-      entry: ['countRequest', { type: 'askOverseer', params: { state: 'escalated' } }],
-      exit: 'forgetOverseer',
+      ...policyThenPerson('escalated'),
       on: {
         ...refuseIn('escalated'),
         ...cancellable,
@@ -890,9 +1003,7 @@ export const taskMachine = base.createMachine({
       },
     },
     awaitingApproval: {
-      ...policyThenPerson,
-      entry: ['countRequest', { type: 'askOverseer', params: { state: 'awaitingApproval' } }],
-      exit: 'forgetOverseer',
+      ...policyThenPerson('awaitingApproval'),
       on: {
         ...refuseIn('awaitingApproval'),
         ...cancellable,
@@ -909,7 +1020,7 @@ export const taskMachine = base.createMachine({
         ...cancellable,
         'task.resume': {
           target: 'admitting',
-          actions: ['clearPause', { type: 'answer', params: { state: 'ready' } }],
+          actions: ['clearPause', 'answerAdmitted'],
         },
       },
     },
@@ -921,7 +1032,7 @@ export const taskMachine = base.createMachine({
         input: ({ context }) => workspaceInput(context, true),
         onDone: { target: 'cancelled', actions: 'noteCompensations' },
         // What could not be put away is queued by the effect itself; it does not hold up the end.
-        onError: 'cancelled',
+        onError: { target: 'cancelled', actions: 'noteCompensations' },
       },
       on: {
         ...refuseIn('cancelling'),
@@ -955,9 +1066,6 @@ export function startState(spec: TaskSpec): TaskState {
   return spec.dependsOn.length > 0 ? 'waiting' : 'ready';
 }
 
-/** Whether a decision can be given to a task in this state. */
-export const isDecidable = (state: TaskState): boolean => DECIDABLE.includes(state);
-
 function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInput {
   const { run, id, gatekeeper } = context.spec;
   return { run, id, agent: context.agent, gatekeeper, attempt: context.attempt, cancelled };
@@ -967,9 +1075,81 @@ function workOutcome(event: TaskEvent): WorkOutcome | undefined {
   return event.type === 'agent.work:ok' ? event.reply : undefined;
 }
 
+/** Undefined for anything that is no verdict: what is read from it later must be there. */
 function verdictOf(event: TaskEvent): Verdict | undefined {
-  return event.type === 'gatekeeper.verify:ok' ? event.reply : undefined;
+  const verdict = event.type === 'gatekeeper.verify:ok' ? event.reply : undefined;
+  if (!Array.isArray(verdict?.evidence?.commands)) return undefined;
+  switch (verdict.verdict) {
+    case 'accepted':
+      return verdict;
+    case 'rejected':
+      return typeof verdict.reason === 'string' && areTexts(verdict.feedback) ? verdict : undefined;
+    case 'approval_required':
+      return areTexts(verdict.reasons) ? verdict : undefined;
+    case 'infrastructure':
+      return typeof verdict.reason === 'string' ? verdict : undefined;
+    default:
+      return undefined;
+  }
 }
+
+const areTexts = (value: unknown): boolean =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string');
+
+const hasEvidence = (evidence: Evidence): boolean =>
+  evidence.artifact !== undefined || evidence.commands.length > 0;
+
+const isChoice = ({ choices }: Question, answer: JsonValue): boolean =>
+  choices === undefined || choices.length === 0 || choices.includes(answer as string);
+
+/** Where `admitting` leads. */
+function admittedState(context: TaskContext): TaskState {
+  if (context.staged) return 'staged';
+  if (context.lost.length > 0) return 'blocked';
+  if (context.remaining.length > 0) return 'waiting';
+  return context.pauseAsked ? 'paused' : 'ready';
+}
+
+/** Why an order is refused. */
+function refusal(context: TaskContext, event: TaskEvent, state: TaskState): Failure {
+  const refused = (code: 'conflict' | 'validation', message: string): Failure => ({
+    code,
+    message,
+    retryable: false,
+    context: { state },
+  });
+  const { question } = context;
+  if (event.type === 'task.answer' && state === 'awaitingInput' && question !== null) {
+    return event.question === question.id
+      ? refused(
+          'validation',
+          `Expected the answer to "${question.text}" to be one of ${question.choices?.join(', ')}.`,
+        )
+      : refused('conflict', `The task asks "${question.id}" now, not "${event.question}".`);
+  }
+  const decision = event.type === 'task.decide' && DECIDABLE.includes(state) && event.decision;
+  if (decision === 'approve') {
+    return refused('conflict', 'There is nothing to approve: its last attempt handed nothing in.');
+  }
+  if (decision === 'reassign') {
+    return refused('validation', 'To reassign a task, name the agent that takes over.');
+  }
+  return refused('conflict', `The task is ${state}: "${event.type}" is not possible now.`);
+}
+
+/** The attempt as it ended; one that had ended before stays as it was. */
+function ended(
+  last: AttemptSummary | null,
+  at: number,
+  outcome: AttemptSummary['outcome'],
+  reason: string | null,
+): AttemptSummary | null {
+  return last?.outcome === 'running' ? { ...last, endedAt: at, outcome, reason } : last;
+}
+
+/** Decisions of the policy in a row: one more, or none since a person has decided. */
+const policyRounds = (context: TaskContext, event: TaskEvent): number =>
+  event.type === 'overseer.escalate:ok' ? context.policyRounds + 1 : 0;
 
 function failureOf(event: TaskEvent): Failure {
   if ('failure' in event) return event.failure;

@@ -108,6 +108,8 @@ const catalogue = {
       telling: z.int().min(0),
       /** Ends of dependencies it has heard of since it last reported. */
       heard: z.int().min(0),
+      /** The agent it waits for or works with; another than before, when it was reassigned. */
+      agent: name.optional(),
     }),
   },
   'run.pause': { to: 'run', fields: z.strictObject({ by: name }) },

@@ -1,57 +1,49 @@
-import { EventEmitter } from 'eventemitter3';
 import type { Logger } from 'pino';
 import type { AnyStateMachine } from 'xstate';
-import { z } from 'zod';
-import { type Address, isAddress, kindOf, parseAddress } from '../protocol/address.ts';
+import { type Address, kindOf, parseAddress } from '../protocol/address.ts';
 import { checkAgainstCatalogue } from '../protocol/catalogue.ts';
-import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
 import {
   ConfigurationError,
   ConflictError,
-  type Failure,
-  fromFailure,
-  MailboxFullError,
-  NotFoundError,
   StoppedError,
-  TimeoutError,
   TroupeError,
   toFailure,
   ValidationError,
 } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
-import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
-import { type Envelope, type Message, type Meta, parseMessage } from '../protocol/message.ts';
-import { PRIORITIES, type Priority } from '../protocol/priority.ts';
-import type {
-  ActorRecord,
-  ActorStatus,
-  EffectRecord,
-  MessageRecord,
-  Projection,
-  Store,
-  StoredActor,
-  TimerRecord,
-} from '../store/store.ts';
+import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { type Envelope, type Message, parseMessage } from '../protocol/message.ts';
+import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
+import type { ActorRecord, MessageRecord, Store } from '../store/store.ts';
+import { Agenda } from './agenda.ts';
 import { type Clock, MAX_TIMER_MS } from './clock.ts';
-import { type EffectLimits, type EffectOutcome, EffectRunner } from './effect-runner.ts';
-import { DeliveryFault } from './fault-points.ts';
-import type { HostEvents, Turn } from './host-events.ts';
-import { Mailbox } from './mailbox.ts';
-import { Stage } from './stage.ts';
-import { TimerHeap } from './timer-heap.ts';
-import {
-  type LiveSnapshot,
-  type MachineAction,
-  MachineDriver,
-  type MachineEvent,
-  type PersistedSnapshot,
-  type Transition,
-} from './xstate-driver.ts';
+import { Commits } from './commits.ts';
+import { APP, Delivery } from './delivery.ts';
+import { Directory } from './directory.ts';
+import { DurableEffects } from './durable-effects.ts';
+import { DurableTimers } from './durable-timers.ts';
+import type { EffectLimits } from './effect-runner.ts';
+import { type Defer, fairDefer, MAX_SLICE_MS } from './fair-defer.ts';
+import { HostEmitter } from './host-emitter.ts';
+import { copyJson } from './json-copy.ts';
+import { Loader } from './loader.ts';
+import { createRegistration, type MachineOptions, type Registration } from './registration.ts';
+import { cancelled, Requests } from './requests.ts';
+import { checkNotAnswer, requireRegistration, requireSpawnable, Turns } from './turns.ts';
+import type { PersistedSnapshot } from './xstate-driver.ts';
+
+export type { MachineOptions, ProjectedActor } from './registration.ts';
 
 /*
  * The durable host: actors, their mailboxes, and the turn.
  *
  *     take a message → transition (pure) → stage → commit (with other turns) → then act
+ *
+ *     directory   the actors in memory, and whose turn it is
+ *     loader      how they come into memory and leave it
+ *     delivery    how messages reach their mailboxes          requests   who waits outside for an answer
+ *     turns       what one message does to one actor          commits    stages on their way to the store
+ *     timers, effects   what is due some time, what runs outside
  *
  * What is trusted: the store's `commit` (all or nothing, in order). What is not: everything outside, and every
  * machine's code, which may throw in any turn. On a failed commit the host stops at once: its memory is ahead
@@ -65,44 +57,19 @@ import {
 
 /** Turns in one commit, at most. */
 const MAX_BATCH = 256;
-/** The loop gives way to timers, sockets and people after so many milliseconds. */
-const MAX_SLICE_MS = 2;
-/** Commits under way at once: while one is flushed the next is already with the writer. */
-const MAX_COMMITS = 2;
-/** The type of the message that makes an actor. Reserved: the prefix is refused from outside. */
-const SPAWN = 'xstate.troupe.spawn';
-const INTERNAL: Priority = PRIORITIES.critical;
-const APP: Address<'app'> = 'app/client';
-
-export interface MachineOptions {
-  /** Stored with every actor. Raise it when stored states no longer fit, and say how to migrate. Default 1. */
-  readonly version?: number;
-  /** Turns a snapshot of an older version into one of this version. Without it older actors are quarantined. */
-  readonly migrate?: (snapshot: PersistedSnapshot, fromVersion: number) => PersistedSnapshot;
-  /** Rows derived from the state, written in the same commit. Pure. */
-  readonly project?: (actor: ProjectedActor) => readonly Projection[];
-  /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
-  readonly mailboxLimit?: number;
-}
-
-export interface ProjectedActor {
-  readonly address: Address;
-  readonly value: JsonValue;
-  readonly context: JsonObject;
-  readonly status: 'active' | 'done' | 'error' | 'stopped';
-  readonly at: number;
-}
 
 export interface HostOptions {
   readonly store: Store;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Makes texts that no other call, in this process or any other, will ever make again. */
   readonly newId: () => string;
   readonly faultPoint?: FaultPoint;
-  /** Runs a callback soon, after what runs now. Default: `queueMicrotask`, then `setImmediate` when the slice is used up. */
-  readonly defer?: (callback: () => void, yielding: boolean) => void;
+  /** Default: a microtask, and `setImmediate` when the slice is used up. */
+  readonly defer?: Defer;
   /** Messages that may wait for one actor. Default 10 000. */
   readonly mailboxLimit?: number;
+  /** Default: 64 at once, 600 000 ms without a sign of life. */
   readonly effects?: Partial<EffectLimits>;
   /** An effect that was running at so many crashes in a row fails instead of starting again. Default 3. */
   readonly maxEffectRestarts?: number;
@@ -113,157 +80,155 @@ export interface HostOptions {
 }
 
 export interface SendOptions {
+  /** Default: normal (2). */
   readonly priority?: Priority;
   /** The message's id: sending the same id again while the first still waits has no effect. Default: a new one. */
   readonly id?: string;
-  /** `transient`: not stored; lost in a crash, and dropped if the actor's turn fails. Default `durable`. */
+  /** `transient`: not stored; lost in a crash, and not sent again if the actor's turn fails. Default `durable`. */
   readonly delivery?: 'durable' | 'transient';
 }
 
 export interface RequestOptions extends SendOptions {
+  /** Default 30 000. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
 }
 
 export interface SpawnRequest {
   readonly address: Address;
+  /** The name the machine was registered under. */
   readonly machine: string;
   readonly input?: JsonValue;
 }
 
-interface Registration {
-  readonly name: string;
-  readonly driver: MachineDriver;
-  readonly version: number;
-  readonly migrate: MachineOptions['migrate'];
-  readonly project: MachineOptions['project'];
-  readonly mailboxLimit: number;
-}
-
-type Item =
-  | { readonly kind: 'message'; readonly envelope: Envelope; readonly durable: boolean }
-  | { readonly kind: 'timer'; readonly id: string; readonly generation: string }
-  | {
-      readonly kind: 'effect';
-      readonly id: string;
-      readonly generation: string;
-      readonly outcome: EffectOutcome;
-    };
-
-/** What a timer does when it is due; stored as JSON. */
-type TimerAction =
-  | { readonly do: 'event'; readonly event: MachineEvent }
-  | {
-      readonly do: 'deadline';
-      readonly request: string;
-      readonly to: string;
-      readonly attempt: number;
-      readonly timeoutMs: number;
-    }
-  | { readonly do: 'send'; readonly envelope: Envelope };
-
-/** An actor in memory, or the place where its messages wait until it is. */
-interface Actor {
-  readonly address: Address;
-  state: 'loading' | 'live' | 'parked' | 'quarantined' | 'ended';
-  registration: Registration | undefined;
-  snapshot: LiveSnapshot | undefined;
-  seq: number;
-  parent: Address | null;
-  readonly mailbox: Mailbox<Item>;
-  queued: boolean;
-  lastUsed: number;
-  /** Stages that hold a change of it and are not committed yet. */
-  uncommitted: number;
-  /** The last stage that changed it. */
-  stage: Stage | undefined;
-  status: ActorStatus;
-  version: number;
-  machine: string;
-  reason: string | null;
-}
-
-interface Waiter {
-  readonly resolve: (reply: JsonValue) => void;
-  readonly reject: (error: Error) => void;
-  readonly cleanup: () => void;
-}
-
-interface Timer extends TimerRecord {
-  readonly dueAt: number;
-}
-
 export class DurableHost {
-  readonly events = new EventEmitter<HostEvents>();
+  /** What happens in the host, told after it is stored. */
+  readonly events: HostEmitter;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #newId: () => string;
-  readonly #faultPoint: FaultPoint;
-  readonly #defer: (callback: () => void, yielding: boolean) => void;
-  readonly #mailboxLimit: number;
-  readonly #maxEffectRestarts: number;
-  readonly #passivateAfterMs: number;
-  readonly #freeze: boolean;
-  readonly #runner: EffectRunner;
+  readonly #defer: Defer;
+  readonly #defaults: { readonly mailboxLimit: number; readonly freeze: boolean };
 
   readonly #registrations = new Map<string, Registration>();
-  readonly #actors = new Map<string, Actor>();
-  #ready: Actor[] = [];
-  #toLoad: Actor[] = [];
-  #loading = 0;
-  readonly #pendingIds = new Set<string>();
-  readonly #timers = new Map<string, Map<string, Timer>>();
-  readonly #heap = new TimerHeap<Timer>();
-  readonly #effects = new Map<string, Map<string, EffectRecord>>();
-  readonly #waiters = new Map<string, Waiter>();
+  readonly #directory: Directory;
+  readonly #agenda: Agenda;
+  readonly #commits: Commits;
+  readonly #timers: DurableTimers;
+  readonly #requests: Requests;
+  readonly #delivery: Delivery;
+  readonly #effects: DurableEffects;
+  readonly #turns: Turns;
+  readonly #loader: Loader;
 
-  #stage = new Stage();
-  #commits = 0;
-  #pumping = false;
-  #scheduled = false;
-  #state: 'new' | 'running' | 'stopping' | 'stopped' | 'failed' = 'new';
+  /** Part of every id made here, so that no other runtime on the same store makes the same. */
+  readonly #runtimeId: string;
+  #made = 0;
+  /**
+   * stopping: outside calls are refused, what is under way is handled. closing: no turn is taken any more,
+   * what was done is stored. failed: a commit was refused.
+   */
+  #state: 'new' | 'opening' | 'running' | 'stopping' | 'closing' | 'stopped' | 'failed' = 'new';
   #failure: Error | undefined;
-  #cancelAlarm: () => void = () => undefined;
-  #alarmAt = Number.POSITIVE_INFINITY;
-  #cancelSweep: (() => void) | undefined;
-  #wakeIdle: (() => void)[] = [];
+  #scheduled = false;
+  /** Turns are being taken: what they deliver needs no call of its own. */
+  #pumping = false;
+  #whenQuiet: { readonly quiet: () => boolean; readonly resolve: () => void }[] = [];
   #closed: Promise<void> | undefined;
+  readonly #pump = (): void => this.#runTurns();
+  readonly #schedule = (): void => this.#scheduleTurns(false);
 
+  /** @throws {ConfigurationError} an option is out of range */
   constructor(options: HostOptions) {
-    this.#store = options.store;
-    this.#clock = options.clock;
-    this.#logger = options.logger;
-    this.#newId = options.newId;
-    this.#faultPoint = options.faultPoint ?? noFaults;
-    this.#defer =
-      options.defer ??
-      ((callback, yielding) => {
-        if (yielding) setImmediate(callback);
-        else queueMicrotask(callback);
-      });
-    this.#mailboxLimit = options.mailboxLimit ?? 10_000;
-    this.#maxEffectRestarts = options.maxEffectRestarts ?? 3;
-    this.#passivateAfterMs = options.passivateAfterMs ?? 60_000;
-    this.#freeze = options.freeze ?? process.env['NODE_ENV'] !== 'production';
-    this.#runner = new EffectRunner(
-      {
-        clock: this.#clock,
-        faultPoint: this.#faultPoint,
-        loadSteps: async (scope) => {
-          const steps = await this.#store.loadSteps(scope);
-          return new Map(steps.map((s) => [s.key, JSON.parse(s.outcomeJson) as JsonValue]));
-        },
-        saveStep: (effect, scope, key, outcome) => this.#saveStep(effect, scope, key, outcome),
-        ended: (effect, outcome) => this.#effectEnded(effect, outcome),
-        progressed: (effect, value) =>
-          this.#tell('progress', { address: effect.address as Address, src: effect.src, value }),
+    const { store, clock, logger, newId, faultPoint = noFaults } = options;
+    this.#store = store;
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#defer = options.defer ?? fairDefer();
+    this.#defaults = {
+      mailboxLimit: atLeast(1, 'mailboxLimit', options.mailboxLimit ?? 10_000),
+      freeze: options.freeze ?? process.env['NODE_ENV'] !== 'production',
+    };
+    // A correlation is taken apart at its exclamation marks.
+    this.#runtimeId = newId().replaceAll('!', '');
+    const registrations = this.#registrations;
+    const schedule = this.#schedule;
+    const failed = (cause: unknown): void => this.#fail(cause);
+
+    const events = new HostEmitter(logger);
+    const directory = new Directory(clock);
+    const agenda = new Agenda(clock);
+    const commits = new Commits(store, faultPoint, schedule, failed);
+    const requests = new Requests(agenda, clock);
+    const delivery = new Delivery({
+      clock,
+      logger,
+      newId,
+      faultPoint,
+      mailboxLimit: this.#defaults.mailboxLimit,
+      registrations,
+      directory,
+      commits,
+      requests,
+      events,
+      schedule,
+    });
+    const timers = new DurableTimers(agenda, commits, (timer) => {
+      // A stopping host handles what is under way; what is due is under way with the next one.
+      if (this.#state === 'running') delivery.notify(timer.address, { kind: 'timer', timer });
+    });
+    const effects = new DurableEffects({
+      store,
+      clock,
+      faultPoint,
+      commits,
+      events,
+      schedule,
+      limits: {
+        concurrency: atLeast(1, 'effects.concurrency', options.effects?.concurrency ?? 64),
+        heartbeatMs: atLeast(0, 'effects.heartbeatMs', options.effects?.heartbeatMs ?? 600_000),
       },
-      {
-        concurrency: options.effects?.concurrency ?? 64,
-        heartbeatMs: options.effects?.heartbeatMs ?? 600_000,
+      maxRestarts: atLeast(0, 'maxEffectRestarts', options.maxEffectRestarts ?? 3),
+      deliver: (effect, outcome) => {
+        if (this.#state !== 'running' && this.#state !== 'stopping') return;
+        delivery.notify(effect.record.address as Address, { kind: 'effect', effect, outcome });
       },
-    );
+    });
+    const turns = new Turns({
+      clock,
+      logger,
+      registrations,
+      commits,
+      timers,
+      effects,
+      delivery,
+      events,
+      runtimeId: this.#runtimeId,
+    });
+    this.#loader = new Loader({
+      store,
+      clock,
+      logger,
+      registrations,
+      directory,
+      commits,
+      delivery,
+      effects,
+      turns,
+      events,
+      passivateAfterMs: atLeast(0, 'passivateAfterMs', options.passivateAfterMs ?? 60_000),
+      schedule,
+      failed,
+    });
+    this.events = events;
+    this.#directory = directory;
+    this.#agenda = agenda;
+    this.#commits = commits;
+    this.#requests = requests;
+    this.#delivery = delivery;
+    this.#timers = timers;
+    this.#effects = effects;
+    this.#turns = turns;
   }
 
   /** How much is in memory and under way. For metrics and tests. */
@@ -274,10 +239,10 @@ export class DurableHost {
     readonly requests: number;
   } {
     return {
-      actors: this.#actors.size,
-      timers: this.#heap.size,
-      effects: this.#runner.running + this.#runner.waiting,
-      requests: this.#waiters.size,
+      actors: this.#directory.actors.size,
+      timers: this.#timers.size,
+      effects: this.#effects.runner.running + this.#effects.runner.waiting,
+      requests: this.#requests.size,
     };
   }
 
@@ -289,26 +254,8 @@ export class DurableHost {
     if (this.#registrations.has(name)) {
       throw new ConfigurationError(`A machine named "${name}" is registered already.`);
     }
-    const version = options.version ?? 1;
-    if (!Number.isSafeInteger(version) || version < 1) {
-      throw new ConfigurationError(
-        `Expected the version of machine "${name}" to be a positive integer, got ${String(version)}.`,
-      );
-    }
-    this.#registrations.set(name, {
-      name,
-      driver: new MachineDriver(machine, { freeze: this.#freeze }),
-      version,
-      migrate: options.migrate,
-      project: options.project,
-      mailboxLimit: options.mailboxLimit ?? this.#mailboxLimit,
-    });
-    for (const actor of this.#actors.values()) {
-      if (actor.state === 'parked' && actor.machine === name) {
-        actor.state = 'loading';
-        this.#toLoad.push(actor);
-      }
-    }
+    this.#registrations.set(name, createRegistration(name, machine, options, this.#defaults));
+    this.#loader.registered(name);
     this.#schedule();
   }
 
@@ -319,131 +266,121 @@ export class DurableHost {
   /**
    * Reads what waits in the store and goes on with it. Call once, when the machines are registered; actors whose
    * machine is not known yet wait for `register`.
+   * @throws {ConflictError} it was called before
    */
   async open(): Promise<void> {
-    if (this.#state !== 'new') throw new ConflictError('This host has been opened already.');
-    const pending = await this.#store.loadPending();
+    if (this.#state !== 'new') {
+      this.#assertAlive();
+      throw new ConflictError('This host has been opened already.');
+    }
+    this.#state = 'opening';
+    let pending: Awaited<ReturnType<Store['loadPending']>>;
+    try {
+      pending = await this.#store.loadPending();
+    } catch (error) {
+      if (this.#state === 'opening') this.#state = 'new';
+      throw error;
+    }
+    if (this.#state !== 'opening') throw new StoppedError();
     this.#state = 'running';
-    for (const record of pending.timers) {
-      this.#indexTimer(record);
-    }
-    const withEffects = new Set<string>();
-    for (const record of pending.effects) {
-      this.#indexOf(this.#effects, record.address).set(record.id, record);
-      withEffects.add(record.address);
-    }
-    for (const record of pending.messages) {
-      this.#accept(this.#actorAt(record.to as Address), {
-        kind: 'message',
-        envelope: fromRecord(record),
-        durable: true,
-      });
-      this.#pendingIds.add(record.id);
-    }
-    for (const address of withEffects) this.#actorAt(address as Address);
-    this.#armAlarm();
-    this.#tell('recovered', {
+    for (const record of pending.timers) this.#timers.recover(record);
+    for (const address of this.#effects.recover(pending.effects)) this.#directory.at(address);
+    for (const record of pending.messages) this.#delivery.recover(fromRecord(record));
+    this.#agenda.start();
+    this.events.tell('recovered', {
       messages: pending.messages.length,
       timers: pending.timers.length,
       effects: pending.effects.length,
-      actors: this.#actors.size,
+      actors: this.#directory.actors.size,
     });
     this.#schedule();
   }
 
   /**
-   * Creates actors, all in one commit. Those that exist already are left as they are.
+   * Creates actors, all in one commit or none. Those that exist already are left as they are.
    * @returns the addresses that were created
    * @throws {ConfigurationError} a machine is not registered
+   * @throws {ValidationError} an address or an input is malformed; also whatever a machine throws on its input
    */
   async spawn(requests: readonly SpawnRequest[]): Promise<readonly Address[]> {
     this.#assertRunning();
-    for (const request of requests) {
-      parseAddress(request.address);
-      this.#requireRegistration(request.machine);
-      const problem = request.input === undefined ? undefined : findNonJson(request.input, 'input');
+    for (const { address, machine, input } of requests) {
+      requireSpawnable(address);
+      requireRegistration(this.#registrations, machine);
+      const problem = input === undefined ? undefined : findNonJson(input, 'input');
       if (problem) {
         throw new ValidationError(
-          `The input of ${request.address} must be plain JSON, but ${problem.path} is ${problem.found}.`,
+          `The input of ${address} must be plain JSON, but ${problem.path} is ${problem.found}.`,
         );
       }
     }
-    const existing = new Set<string>();
-    for (let i = 0; i < requests.length; i += 1000) {
-      const chunk = requests.slice(i, i + 1000).map((request) => request.address);
-      for (const actor of await this.#store.loadActors(chunk)) existing.add(actor.address);
-    }
+    const existing = new Set(await this.#loader.existing(requests.map(({ address }) => address)));
     this.#assertRunning();
-    const created: Address[] = [];
+    // Nothing is created before everything is known to be possible.
+    const born = [];
     for (const { address, machine, input } of requests) {
-      const known = this.#actors.get(address);
-      if (existing.has(address) || (known !== undefined && known.state !== 'loading')) continue;
+      if (existing.has(address)) continue;
       existing.add(address);
-      const actor = known ?? this.#newActor(address);
-      this.#create(actor, this.#requireRegistration(machine), input, null);
-      created.push(address);
+      const registration = requireRegistration(this.#registrations, machine);
+      const turn = this.#turns.prepareBirth(address, registration, copyJson(input));
+      born.push({ address, registration, turn });
     }
-    await this.#committed();
-    return created;
+    for (const { address, registration, turn } of born) {
+      const actor = this.#directory.actors.get(address) ?? this.#directory.add(address);
+      if (actor.birth !== undefined) this.#delivery.consume(actor.birth);
+      actor.birth = undefined;
+      this.#turns.giveBirth(actor, registration, turn, null);
+      this.#directory.enqueue(actor);
+    }
+    this.#loader.armSweep();
+    this.#schedule();
+    await this.#commits.stored();
+    return born.map(({ address }) => address);
   }
 
   /**
    * Sends a message. A durable one is stored when the promise resolves.
-   * @throws {ValidationError} a malformed address or message
+   * @throws {ValidationError} a malformed address, message, priority or id
    * @throws {MailboxFullError} too many wait there already; nothing was stored
    */
   async send(to: Address, message: Message, options: SendOptions = {}): Promise<void> {
     this.#assertRunning();
-    const envelope = this.#fromOutside(to, message, options);
-    if (options.delivery === 'transient') {
-      this.#post(envelope, false);
-      return;
+    const envelope = this.#fromOutside(to, message, options, undefined);
+    const durable = options.delivery !== 'transient';
+    if (options.id !== undefined && this.#delivery.isWaiting(options.id)) {
+      this.#delivery.drop(envelope, 'duplicate');
+    } else {
+      this.#delivery.post(envelope, durable, options.id !== undefined);
     }
-    this.#post(envelope, true);
-    await this.#committed();
+    if (durable) await this.#commits.stored();
   }
 
   /**
    * Sends a request and waits for its answer.
-   * @throws {TimeoutError} no answer within `timeoutMs` (default 30 000)
-   * @throws {TroupeError} what the receiver answered, NotFoundError, ConflictError (it has ended), MailboxFullError, StoppedError
+   * @throws {TimeoutError} no answer within `timeoutMs`
+   * @throws {TroupeError} what the receiver answered
+   * @throws {NotFoundError} there is no such actor
+   * @throws {ConflictError} it has ended, or a message of the same id waits already
+   * @throws {CancelledError} the signal was aborted; if its reason is a TroupeError, that
+   * @throws {MailboxFullError} too many wait there already
+   * @throws {StoppedError} the host stopped before the answer came
    */
-  request(to: Address, message: Message, options: RequestOptions = {}): Promise<JsonValue> {
-    return new Promise<JsonValue>((resolve, reject) => {
-      this.#assertRunning();
-      const correlation = `${APP}!${this.#newId()}`;
-      const envelope: Envelope = {
-        ...this.#fromOutside(to, message, options),
-        correlation,
-        attempt: 1,
-      };
-      const timeoutMs = options.timeoutMs ?? 30_000;
-      const cancelTimer = this.#clock.setTimer(Math.min(timeoutMs, MAX_TIMER_MS), () =>
-        this.#settle(correlation, {
-          ok: false,
-          failure: new TimeoutError(
-            `No answer from ${to} to "${message.type}" within ${timeoutMs} ms.`,
-            { context: { address: to, timeoutMs } },
-          ).toFailure(),
-        }),
+  async request(to: Address, message: Message, options: RequestOptions = {}): Promise<JsonValue> {
+    this.#assertRunning();
+    const { timeoutMs = 30_000, signal, id } = options;
+    if (!(timeoutMs > 0) || !Number.isFinite(timeoutMs)) {
+      throw new ValidationError(
+        `Expected timeoutMs to be a number of milliseconds above 0, got ${String(timeoutMs)}.`,
       );
-      const onAbort = (): void =>
-        this.#settle(correlation, { ok: false, failure: toFailure(options.signal?.reason) });
-      options.signal?.addEventListener('abort', onAbort, { once: true });
-      this.#waiters.set(correlation, {
-        resolve,
-        reject,
-        cleanup: () => {
-          cancelTimer();
-          options.signal?.removeEventListener('abort', onAbort);
-        },
-      });
-      try {
-        this.#post(envelope, options.delivery !== 'transient');
-      } catch (error) {
-        this.#settle(correlation, { ok: false, failure: toFailure(error) });
-      }
-    });
+    }
+    const correlation = `${APP}!${this.#runtimeId}.${this.#made++}`;
+    const envelope = this.#fromOutside(to, message, options, correlation);
+    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
+    if (id !== undefined && this.#delivery.isWaiting(id)) {
+      throw new ConflictError(`A message with the id ${JSON.stringify(id)} waits already.`);
+    }
+    this.#delivery.post(envelope, options.delivery !== 'transient', id !== undefined);
+    return this.#requests.open(correlation, to, message.type, timeoutMs, signal);
   }
 
   /** The actor's state as stored; undefined if there is no such actor. */
@@ -458,1247 +395,160 @@ export class DurableHost {
   }
 
   /** Resolves when everything handed in so far is stored. */
-  flush(): Promise<void> {
+  async flush(): Promise<void> {
     this.#assertRunning();
-    return this.#committed();
+    await this.#commits.stored();
   }
 
   /**
-   * Stops. With `drain`, effects that run may finish within `graceMs` and what they lead to is handled; nothing new
-   * starts. Without, they are aborted. Either way what is not finished is stored and goes on with the next runtime.
-   * Every promise of this host is settled when this resolves. Idempotent.
+   * Stops. With `drain`, effects that run may finish within `graceMs` (default 30 000) and what they lead to is
+   * handled. Without, they are aborted. Either way no effect starts and no timer fires any more, and what is not
+   * finished stays stored and goes on with the next runtime. An effect that does not heed its signal is left behind
+   * after 5 s. Every promise of this host is settled when this resolves. Idempotent.
    */
   stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
     this.#closed ??= this.#stop(options.drain ?? false, options.graceMs ?? 30_000);
     return this.#closed;
   }
 
-  // ── the turn ─────────────────────────────────────────────────────────────────────────────────────────
+  // ── turns, one after the other ─────────────────────────────────────────────────────────────────────
 
-  #pump(): void {
+  #scheduleTurns(yielding: boolean): void {
+    if (this.#scheduled || this.#pumping) return;
+    if (this.#state === 'new' || this.#state === 'opening') return;
+    this.#scheduled = true;
+    this.#defer(this.#pump, yielding);
+  }
+
+  #runTurns(): void {
     this.#scheduled = false;
-    if (this.#state === 'failed' || this.#state === 'stopped' || this.#state === 'new') return;
-    if (this.#pumping) return;
+    if (this.#state === 'failed' || this.#state === 'stopped') return;
+    const takesTurns = this.#state !== 'closing';
+    try {
+      if (takesTurns) this.#takeTurns();
+      this.#commits.flush();
+    } catch (error) {
+      // A mistake of ours, not of a machine: the stage may hold half a turn, and must not be stored.
+      this.#fail(error);
+    }
+    if (takesTurns) {
+      const { ready, toLoad } = this.#directory;
+      // With a full stage it is the next commit that goes on.
+      const more = ready.length > 0 && this.#commits.stage.turns < MAX_BATCH;
+      if (more || toLoad.length > 0) this.#scheduleTurns(true);
+    }
+    this.#checkQuiet();
+  }
+
+  #takeTurns(): void {
+    const { ready, toLoad } = this.#directory;
+    if (toLoad.length > 0) this.#loader.load();
+    if (ready.length === 0) return;
+    const began = this.#clock.now();
+    let turns = 0;
     this.#pumping = true;
     try {
-      if (this.#toLoad.length > 0) this.#load();
-      const until = performance.now() + MAX_SLICE_MS;
-      let turns = 0;
-      let at = 0;
-      const queue = this.#ready;
-      // Round robin: each actor takes one turn and goes to the end, so that a busy one delays nobody.
-      while (at < queue.length && this.#stage.size < MAX_BATCH) {
-        const actor = queue[at++] as Actor;
-        const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
+      while (this.#commits.stage.turns < MAX_BATCH) {
+        const actor = ready.shift();
+        if (actor === undefined) return;
         actor.queued = false;
+        const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
         if (item !== undefined) {
-          this.#turn(actor, item);
-          if (actor.mailbox.length > 0) this.#enqueue(actor);
+          this.#turns.take(actor, item);
+          this.#directory.enqueue(actor);
         }
-        if ((++turns & 7) === 0 && performance.now() > until) break;
+        if ((++turns & 7) === 0 && this.#clock.now() - began > MAX_SLICE_MS) return;
       }
-      this.#ready = at === queue.length ? [] : queue.slice(at);
     } finally {
       this.#pumping = false;
     }
-    this.#flush();
-    if (this.#ready.length > 0 && this.#stage.size < MAX_BATCH) this.#schedule(true);
-    else this.#checkIdle();
   }
 
-  #turn(actor: Actor, item: Item): void {
-    const now = this.#clock.now();
-    actor.lastUsed = now;
-    this.#stage.size++;
-    const event = this.#take(actor, item, now);
-    if (event === undefined) return;
-    const registration = actor.registration as Registration;
-    const before = actor.snapshot as LiveSnapshot;
-    let transition: Transition;
-    try {
-      transition = registration.driver.transition(actor.address, before, event);
-      this.#apply(actor, transition, event, now);
-    } catch (error) {
-      this.#faulted(actor, item, event, error);
-    }
-  }
-
-  /** Takes an item out of the stored world (in the stage) and makes an event of it; undefined if it counts no more. */
-  #take(actor: Actor, item: Item, now: number): MachineEvent | undefined {
-    switch (item.kind) {
-      case 'message': {
-        const { envelope } = item;
-        if (item.durable) {
-          this.#pendingIds.delete(envelope.id);
-          this.#stage.consumeMessage(envelope.id);
-        }
-        if (envelope.message.type === SPAWN) return undefined; // it exists: the spawn is a repetition
-        if (envelope.reply === true && !this.#takeReply(actor, envelope)) {
-          this.#drop(envelope, 'late');
-          return undefined;
-        }
-        const { correlation } = envelope;
-        const meta: Meta = {
-          id: envelope.id,
-          from: envelope.from,
-          at: now,
-          ...(correlation === undefined
-            ? undefined
-            : envelope.reply === true
-              ? { request: correlation.slice(correlation.indexOf('!') + 1) }
-              : { correlation, attempt: envelope.attempt ?? 1 }),
-        };
-        return { ...envelope.message, meta };
-      }
-      case 'timer': {
-        const timer = this.#timers.get(actor.address)?.get(item.id);
-        if (timer === undefined || timer.generation !== item.generation) return undefined;
-        this.#clearTimer(actor.address, item.id);
-        const meta: Meta = { id: timer.generation, from: actor.address, at: now };
-        const action = JSON.parse(timer.actionJson) as TimerAction;
-        switch (action.do) {
-          case 'event':
-            return { ...action.event, meta };
-          case 'deadline':
-            return {
-              type: `${action.request}:err`,
-              failure: new TimeoutError(
-                `No answer from ${action.to} to "${action.request}" within ${action.timeoutMs} ms.`,
-                { context: { address: action.to, attempt: action.attempt } },
-              ).toFailure(),
-              meta: { ...meta, request: item.id.slice('request:'.length) },
-            };
-          case 'send':
-            this.#deliver(actor, action.envelope);
-            return undefined;
-        }
-        return undefined;
-      }
-      case 'effect': {
-        const effect = this.#effects.get(actor.address)?.get(item.id);
-        if (effect === undefined || effect.generation !== item.generation) return undefined;
-        this.#clearEffect(effect);
-        const meta: Meta = { id: effect.generation, from: actor.address, at: now };
-        return item.outcome.ok
-          ? {
-              type: `xstate.done.actor.${item.id}`,
-              output: item.outcome.output,
-              actorId: item.id,
-              meta,
-            }
-          : {
-              type: `xstate.error.actor.${item.id}`,
-              error: item.outcome.failure,
-              actorId: item.id,
-              meta,
-            };
-      }
-    }
-  }
-
-  /** An answer counts only while its request waits, and only for the attempt that waits. */
-  #takeReply(actor: Actor, envelope: Envelope): boolean {
-    const prefix = `${actor.address}!`;
-    if (!envelope.correlation?.startsWith(prefix)) return false;
-    const id = `request:${envelope.correlation.slice(prefix.length)}`;
-    const timer = this.#timers.get(actor.address)?.get(id);
-    if (timer === undefined) return false;
-    const action = JSON.parse(timer.actionJson) as TimerAction;
-    if (action.do !== 'deadline' || action.attempt !== envelope.attempt) return false;
-    this.#clearTimer(actor.address, id);
-    return true;
-  }
-
-  /** Stages what a transition asked for. Throws before it has changed anything, or not at all. */
-  #apply(
-    actor: Actor,
-    transition: Transition,
-    event: MachineEvent | null,
-    now: number,
-    initial = false,
-  ): void {
-    const { snapshot, actions } = transition;
-    const before = actor.snapshot;
-    if (!initial && before !== undefined && sameState(before, snapshot)) {
-      // A question answered, a message passed on: the actor is what it was, so there is nothing to checkpoint.
-      if (actions.length === 0) return;
-      this.#checkActions(actor.address, actions);
-      const cause = (event?.['meta'] as Meta).id;
-      let k = 0;
-      for (const action of actions) this.#act(actor, action, `${actor.address}~${cause}.${k++}`, now);
-      return;
-    }
-    const registration = actor.registration as Registration;
-    const persisted = registration.driver.persist(snapshot);
-    const seq = initial ? 0 : actor.seq + 1;
-    this.#checkActions(actor.address, actions);
-    const snapshotJson = JSON.stringify(persisted);
-    const eventJson = event === null ? null : JSON.stringify(event);
-
-    actor.snapshot = snapshot;
-    actor.seq = seq;
-    actor.status = persisted.status;
-    actor.version = registration.version;
-    const stage = this.#stage;
-    stage.checkpoints.push({
-      address: actor.address,
-      seq,
-      at: now,
-      kind: persisted.status === 'error' ? 'error' : 'auto',
-      label: null,
-      eventJson,
-      snapshotJson,
-    });
-    this.#touch(actor, now);
-    if (registration.project !== undefined) {
-      const { project } = registration;
-      stage.projections.set(actor.address, () =>
-        project({
-          address: actor.address,
-          value: (actor.snapshot as LiveSnapshot).value,
-          context: (actor.snapshot as LiveSnapshot).context,
-          status: (actor.snapshot as LiveSnapshot).status,
-          at: now,
-        }),
-      );
-    }
-    let k = 0;
-    for (const action of actions) {
-      this.#act(actor, action, `${actor.address}#${seq}.${k++}`, now);
-    }
-    if (this.events.listenerCount('turn') > 0) {
-      const turn: Turn = {
-        address: actor.address,
-        machine: registration.name,
-        seq,
-        at: now,
-        event:
-          event === null
-            ? null
-            : {
-                type: event.type,
-                from: (event['meta'] as Meta | undefined)?.from ?? actor.address,
-              },
-        state: persisted.value,
-        context: persisted.context,
-        status: persisted.status,
-      };
-      stage.after.push(() => this.#tell('turn', turn));
-    }
-    if (persisted.status !== 'active') this.#end(actor, persisted);
-  }
-
-  /** Everything that may be wrong with what a machine asks for is found before anything is staged. */
-  #checkActions(address: string, actions: readonly MachineAction[]): void {
-    for (const action of actions) {
-      if (action.kind === 'raiseLater') {
-        if (!Number.isFinite(action.delayMs) || action.delayMs < 0) {
-          throw new ConfigurationError(
-            `A delay of ${address} must be a number of milliseconds from 0, got ${String(action.delayMs)}.`,
-          );
-        }
-      }
-      if (action.kind !== 'command') continue;
-      const params = action.params as Partial<
-        SendParams & RequestParams & ReplyParams & SpawnParams
-      >;
-      switch (action.command) {
-        case 'send':
-        case 'request': {
-          if (!isAddress(params.to)) parseAddress(params.to);
-          parseMessage(params.message);
-          if (action.command === 'request' && !(Number(params.timeoutMs) > 0)) {
-            throw new ConfigurationError(
-              `A request of ${address} needs timeoutMs, a number of milliseconds above 0, got ${String(params.timeoutMs)}.`,
-            );
-          }
-          break;
-        }
-        case 'spawn':
-          parseAddress(params.address);
-          this.#requireRegistration(String(params.machine));
-          if (params.input !== undefined) {
-            const problem = findNonJson(params.input, 'input');
-            if (problem)
-              throw new ValidationError(`${problem.path} is ${problem.found}, not JSON.`);
-          }
-          break;
-        case 'reply': {
-          const value: unknown = (params as { reply?: unknown; failure?: unknown }).reply;
-          const problem = value === undefined ? undefined : findNonJson(value, 'reply');
-          if (problem) throw new ValidationError(`${problem.path} is ${problem.found}, not JSON.`);
-          break;
-        }
-        case 'cancelRequest':
-          break;
-      }
-    }
-  }
-
-  #act(actor: Actor, action: MachineAction, id: string, now: number): void {
-    switch (action.kind) {
-      case 'command':
-        this.#command(actor, action, id, now);
-        return;
-      case 'startEffect': {
-        const effect: EffectRecord = {
-          address: actor.address,
-          id: action.id,
-          generation: id,
-          src: action.src,
-          inputJson: JSON.stringify(action.input),
-          attempt: 1,
-          startedAt: now,
-        };
-        const previous = this.#effects.get(actor.address)?.get(action.id);
-        if (previous !== undefined) this.#abortLater(previous);
-        this.#indexOf(this.#effects, actor.address).set(action.id, effect);
-        this.#stage.setEffect(effect);
-        this.#stage.after.push(() => this.#startEffect(actor, effect));
-        return;
-      }
-      case 'stopEffect': {
-        const effect = this.#effects.get(actor.address)?.get(action.id);
-        if (effect === undefined) return;
-        this.#clearEffect(effect);
-        this.#abortLater(effect);
-        return;
-      }
-      case 'raiseLater':
-        this.#setTimer(actor.address, action.id ?? id, id, now + action.delayMs, {
-          do: 'event',
-          event: action.event,
-        });
-        return;
-      case 'cancelTimer':
-        this.#clearTimer(actor.address, action.id);
-        return;
-      case 'sendSelf':
-        this.#deliver(
-          actor,
-          this.#envelope(actor.address, actor.address, action.event as Message, id, now),
-        );
-        return;
-      case 'sendParent': {
-        if (actor.parent === null) return;
-        const envelope = this.#envelope(
-          actor.address,
-          actor.parent,
-          action.event as Message,
-          id,
-          now,
-        );
-        if (action.delayMs === undefined) this.#deliver(actor, envelope);
-        else {
-          this.#setTimer(actor.address, id, id, now + action.delayMs, { do: 'send', envelope });
-        }
-        return;
-      }
-      case 'emit':
-        this.#stage.after.push(() =>
-          this.#tell('emitted', {
-            address: actor.address,
-            event: action.event as unknown as JsonObject,
-          }),
-        );
-        return;
-      case 'log':
-        this.#logger.info(
-          { actor: actor.address, label: action.label, value: action.value },
-          'log',
-        );
-        return;
-      case 'local':
-        this.#stage.after.push(() => {
-          try {
-            action.run();
-          } catch (error) {
-            this.#logger.error(
-              { actor: actor.address, action: action.type, err: error },
-              'a local action threw',
-            );
-          }
-        });
-        return;
-    }
-  }
-
-  #command(
-    actor: Actor,
-    action: Extract<MachineAction, { kind: 'command' }>,
-    id: string,
-    now: number,
-  ): void {
-    switch (action.command) {
-      case 'send': {
-        const params = action.params as SendParams;
-        const envelope = this.#envelope(
-          actor.address,
-          params.to,
-          params.message as Message,
-          id,
-          now,
-          params.priority,
-        );
-        if (params.delayMs === undefined || params.delayMs <= 0) this.#deliver(actor, envelope);
-        else this.#setTimer(actor.address, id, id, now + params.delayMs, { do: 'send', envelope });
-        return;
-      }
-      case 'request': {
-        const params = action.params as RequestParams;
-        const message = params.message as Message;
-        const name = params.id ?? message.type;
-        const attempt = params.attempt ?? 1;
-        this.#setTimer(actor.address, `request:${name}`, id, now + params.timeoutMs, {
-          do: 'deadline',
-          request: message.type,
-          to: params.to,
-          attempt,
-          timeoutMs: params.timeoutMs,
-        });
-        this.#deliver(actor, {
-          ...this.#envelope(actor.address, params.to, message, id, now, params.priority),
-          correlation: `${actor.address}!${name}`,
-          attempt,
-        });
-        return;
-      }
-      case 'cancelRequest':
-        this.#clearTimer(actor.address, `request:${(action.params as { id: string }).id}`);
-        return;
-      case 'reply': {
-        const params = action.params as ReplyParams;
-        if (params.to === undefined) return;
-        this.#reply(
-          actor.address,
-          params.to,
-          params.type,
-          'failure' in params
-            ? { ok: false, failure: params.failure }
-            : { ok: true, output: params.reply },
-          id,
-          now,
-        );
-        return;
-      }
-      case 'spawn': {
-        const params = action.params as SpawnParams;
-        this.#deliver(actor, {
-          ...this.#envelope(
-            actor.address,
-            params.address as Address,
-            { type: SPAWN, machine: params.machine, input: params.input ?? null },
-            id,
-            now,
-            INTERNAL,
-          ),
-        });
-        return;
-      }
-    }
-  }
-
-  #reply(
-    from: Address,
-    to: { readonly address: Address; readonly correlation: string; readonly attempt: number },
-    type: string,
-    outcome: EffectOutcome,
-    id: string,
-    now: number,
-  ): void {
-    const message: Message = outcome.ok
-      ? { type: `${type}:ok`, reply: outcome.output }
-      : { type: `${type}:err`, failure: outcome.failure as unknown as JsonValue };
-    this.#route({
-      ...this.#envelope(from, to.address, message, id, now, PRIORITIES.high),
-      correlation: to.correlation,
-      attempt: to.attempt,
-      reply: true,
-    });
-  }
-
-  /** A machine's code threw: the message becomes a dead letter, the actor stays as it was, its parent is told. */
-  #faulted(actor: Actor, item: Item, event: MachineEvent, error: unknown): void {
-    const failure = toFailure(error);
-    const now = this.#clock.now();
-    this.#logger.error(
-      { actor: actor.address, event: event.type, err: error },
-      'a turn failed; the actor keeps its state',
-    );
-    this.#deadLetter(actor.address, event as unknown as Message, failure.message, now);
-    if (
-      item.kind === 'message' &&
-      item.envelope.correlation !== undefined &&
-      item.envelope.reply !== true
-    ) {
-      this.#refuse(item.envelope, failure);
-    }
-    if (actor.parent !== null) {
-      this.#deliver(
-        actor,
-        this.#envelope(
-          actor.address,
-          actor.parent,
-          {
-            type: 'child.faulted',
-            address: actor.address,
-            failure: failure as unknown as JsonValue,
-          },
-          `${actor.address}#fault.${this.#newId()}`,
-          now,
-        ),
-      );
-    }
-  }
-
-  #end(actor: Actor, persisted: PersistedSnapshot): void {
-    actor.state = 'ended';
-    actor.reason = persisted.status === 'error' ? describeError(persisted.error) : null;
-    for (const id of [...(this.#timers.get(actor.address)?.keys() ?? [])]) {
-      this.#clearTimer(actor.address, id);
-    }
-    for (const effect of [...(this.#effects.get(actor.address)?.values() ?? [])]) {
-      this.#clearEffect(effect);
-      this.#abortLater(effect);
-    }
-    if (persisted.status === 'error') {
-      this.#logger.error(
-        { actor: actor.address, reason: actor.reason },
-        'an actor ended with an error',
-      );
-      if (actor.parent !== null) {
-        this.#deliver(
-          actor,
-          this.#envelope(
-            actor.address,
-            actor.parent,
-            { type: 'child.faulted', address: actor.address, failure: persisted.error ?? null },
-            `${actor.address}#end`,
-            this.#clock.now(),
-          ),
-        );
-      }
-    }
-    this.#refuseAll(actor);
-  }
-
-  // ── delivery ─────────────────────────────────────────────────────────────────────────────────────────
-
-  #envelope(
-    from: Address,
-    to: string,
+  #fromOutside(
+    to: Address,
     message: Message,
-    id: string,
-    sentAt: number,
-    priority: Priority = PRIORITIES.normal,
+    options: SendOptions,
+    correlation: string | undefined,
   ): Envelope {
-    return { id, from, to: to as Address, message, priority, sentAt };
-  }
-
-  #fromOutside(to: Address, message: Message, options: SendOptions): Envelope {
-    const address = parseAddress(to);
+    const address = this.#directory.actors.has(to) ? to : parseAddress(to);
     const parsed = parseMessage(message);
+    checkNotAnswer(parsed.type);
     checkAgainstCatalogue(kindOf(address), parsed);
-    return this.#envelope(
-      APP,
-      address,
-      parsed,
-      options.id ?? `${APP}#${this.#newId()}`,
-      this.#clock.now(),
-      options.priority,
-    );
-  }
-
-  /** @throws {MailboxFullError} */
-  #post(envelope: Envelope, durable: boolean): void {
-    if (durable && this.#pendingIds.has(envelope.id)) {
-      this.#drop(envelope, 'duplicate');
-      return;
-    }
-    const actor = this.#actorAt(envelope.to);
-    const limit = actor.registration?.mailboxLimit ?? this.#mailboxLimit;
-    if (actor.mailbox.length >= limit) {
-      this.#tell('mailboxFull', { address: actor.address, limit });
-      throw new MailboxFullError(actor.address, limit);
-    }
-    if (durable) {
-      this.#stage.addMessage(envelope);
-      this.#stage.size++;
-      this.#pendingIds.add(envelope.id);
-    }
-    this.#push(actor, { kind: 'message', envelope, durable });
-    this.#schedule();
-  }
-
-  /** A message from a turn: it is stored with the turn's stage. A full mailbox is refused aloud. */
-  #deliver(sender: Actor, envelope: Envelope): void {
-    if (kindOf(envelope.to) === 'app') {
-      this.#drop(envelope, 'nobody');
-      return;
-    }
-    try {
-      this.#post(envelope, true);
-    } catch (error) {
-      const failure = toFailure(error);
-      if (envelope.correlation !== undefined) this.#refuse(envelope, failure);
-      else this.#deadLetter(envelope.to, envelope.message, failure.message, this.#clock.now());
-      this.#logger.warn(
-        { from: sender.address, to: envelope.to, type: envelope.message.type },
-        failure.message,
+    const { id, priority } = options;
+    if (id !== undefined && (typeof id !== 'string' || id === '' || id.length > 500)) {
+      throw new ValidationError(
+        `Expected the message's id to be a text of 1 to 500 characters, got ${JSON.stringify(id) ?? String(id)}.`,
       );
     }
-  }
-
-  /** Sends a reply: to an actor's mailbox, or to whoever waits outside. Replies are never refused for lack of room. */
-  #route(envelope: Envelope): void {
-    if (kindOf(envelope.to) === 'app') {
-      const { correlation, message } = envelope;
-      if (correlation === undefined) return;
-      const outcome: EffectOutcome =
-        'failure' in message
-          ? { ok: false, failure: message['failure'] as unknown as Failure }
-          : { ok: true, output: (message['reply'] ?? null) as JsonValue };
-      this.#afterCommit(() => this.#settle(correlation, outcome));
-      return;
-    }
-    const actor = this.#actorAt(envelope.to);
-    this.#stage.addMessage(envelope);
-    this.#pendingIds.add(envelope.id);
-    this.#push(actor, { kind: 'message', envelope, durable: true });
-    this.#schedule();
-  }
-
-  /** Answers a request on behalf of a receiver that cannot. */
-  #refuse(envelope: Envelope, failure: Failure): void {
-    if (envelope.correlation === undefined || envelope.reply === true) return;
-    this.#reply(
-      envelope.to,
-      {
-        address: envelope.from,
-        correlation: envelope.correlation,
-        attempt: envelope.attempt ?? 1,
-      },
-      envelope.message.type,
-      { ok: false, failure },
-      `${envelope.id}~refused`,
-      this.#clock.now(),
-    );
-  }
-
-  #push(actor: Actor, item: Item): void {
-    let times = 1;
-    try {
-      void this.#faultPoint('bus.deliver');
-    } catch (error) {
-      if (!(error instanceof DeliveryFault)) throw error;
-      times = error.action === 'drop' ? 0 : 2;
-    }
-    for (let i = 0; i < times; i++) this.#accept(actor, item);
-  }
-
-  #accept(actor: Actor, item: Item): void {
-    if (item.kind === 'message') actor.mailbox.push(item, item.envelope.priority);
-    else actor.mailbox.push(item, INTERNAL);
-    if (actor.state === 'ended') this.#refuseAll(actor);
-    else this.#enqueue(actor);
-  }
-
-  #enqueue(actor: Actor): void {
-    if (actor.queued || actor.state !== 'live') return;
-    actor.queued = true;
-    this.#ready.push(actor);
-  }
-
-  /** Empties the mailbox of an actor that will never read it again. */
-  #refuseAll(actor: Actor): void {
-    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
-      if (item.kind !== 'message') continue;
-      const { envelope } = item;
-      if (item.durable) {
-        this.#pendingIds.delete(envelope.id);
-        this.#stage.consumeMessage(envelope.id);
-      }
-      if (envelope.message.type === SPAWN) continue;
-      this.#drop(envelope, 'ended');
-      const error =
-        actor.status === 'error'
-          ? `${actor.address} has ended with an error: ${actor.reason ?? 'unknown'}`
-          : `${actor.address} has ended.`;
-      this.#refuse(envelope, new ConflictError(error).toFailure());
-    }
-  }
-
-  #drop(envelope: Envelope, reason: 'late' | 'duplicate' | 'ended' | 'nobody'): void {
-    this.#tell('dropped', { address: envelope.to, type: envelope.message.type, reason });
-  }
-
-  #deadLetter(address: Address, message: Message, reason: string, at: number): void {
-    this.#stage.deadLetters.push({
-      id: this.#newId(),
-      at,
-      address,
-      reason,
-      messageJson: JSON.stringify(message),
-    });
-    this.#afterCommit(() => this.#tell('deadLettered', { address, type: message.type, reason }));
-  }
-
-  #settle(correlation: string, outcome: EffectOutcome): void {
-    const waiter = this.#waiters.get(correlation);
-    if (waiter === undefined) return; // nobody waits any more: the asker timed out or went away
-    this.#waiters.delete(correlation);
-    waiter.cleanup();
-    if (outcome.ok) waiter.resolve(outcome.output);
-    else waiter.reject(fromFailure(outcome.failure));
-  }
-
-  // ── actors ───────────────────────────────────────────────────────────────────────────────────────────
-
-  #newActor(address: Address): Actor {
-    const actor: Actor = {
-      address,
-      state: 'loading',
-      registration: undefined,
-      snapshot: undefined,
-      seq: 0,
-      parent: null,
-      mailbox: new Mailbox<Item>(),
-      queued: false,
-      lastUsed: this.#clock.now(),
-      uncommitted: 0,
-      stage: undefined,
-      status: 'active',
-      version: 0,
-      machine: '',
-      reason: null,
+    const envelope = {
+      id: id ?? `${APP}#${this.#runtimeId}.${this.#made++}`,
+      from: APP,
+      to: address,
+      // A copy: what the app does with its message afterwards must not reach an actor.
+      message: copyJson(parsed as unknown as JsonValue) as unknown as Message,
+      priority: priority === undefined ? PRIORITIES.normal : parsePriority(priority),
+      sentAt: this.#clock.now(),
     };
-    this.#actors.set(address, actor);
-    return actor;
+    return correlation === undefined ? envelope : { ...envelope, correlation, attempt: 1 };
   }
 
-  /** The actor at an address, or a place for its messages while it is being read. */
-  #actorAt(address: Address): Actor {
-    const known = this.#actors.get(address);
-    if (known !== undefined) return known;
-    const actor = this.#newActor(address);
-    this.#toLoad.push(actor);
-    return actor;
-  }
-
-  #create(
-    actor: Actor,
-    registration: Registration,
-    input: JsonValue | undefined,
-    parent: Address | null,
-  ): void {
-    const now = this.#clock.now();
-    const transition = registration.driver.initial(actor.address, input);
-    actor.registration = registration;
-    actor.machine = registration.name;
-    actor.parent = parent;
-    actor.state = 'live';
-    this.#stage.size++;
-    this.#apply(actor, transition, null, now, true);
-    if (actor.mailbox.length > 0) this.#enqueue(actor);
-    this.#armSweep();
-  }
-
-  #load(): void {
-    const batch = this.#toLoad.splice(0, 1000);
-    const wanted = batch.filter((actor) => actor.state === 'loading');
-    if (wanted.length === 0) {
-      if (this.#toLoad.length > 0) this.#load();
-      return;
-    }
-    this.#loading++;
-    this.#store.loadActors(wanted.map((actor) => actor.address)).then(
-      (stored) => {
-        this.#loading--;
-        if (this.#state === 'failed' || this.#state === 'stopped') return;
-        const byAddress = new Map(stored.map((record) => [record.address, record]));
-        for (const actor of wanted) {
-          if (actor.state === 'loading') this.#loaded(actor, byAddress.get(actor.address));
-        }
-        this.#schedule();
-      },
-      (error: unknown) => this.#fail(error),
-    );
-  }
-
-  #loaded(actor: Actor, stored: StoredActor | undefined): void {
-    if (stored === undefined) {
-      this.#missing(actor);
-      return;
-    }
-    actor.seq = stored.seq;
-    actor.parent = stored.parent as Address | null;
-    actor.status = stored.status;
-    actor.version = stored.version;
-    actor.machine = stored.machine;
-    actor.reason = stored.reason;
-    actor.lastUsed = this.#clock.now();
-    if (stored.status === 'done' || stored.status === 'error') {
-      actor.state = 'ended';
-      this.#refuseAll(actor);
-      this.#armSweep();
-      return;
-    }
-    const registration = this.#registrations.get(stored.machine);
-    if (registration === undefined) {
-      actor.state = 'parked';
-      this.#logger.warn(
-        { actor: actor.address, machine: stored.machine },
-        'an actor waits: its machine is not registered yet',
-      );
-      return;
-    }
-    try {
-      actor.snapshot = this.#restore(actor.address, stored, registration);
-    } catch (error) {
-      this.#quarantine(actor, error instanceof Error ? error.message : String(error));
-      return;
-    }
-    actor.registration = registration;
-    actor.state = 'live';
-    if (stored.status === 'quarantined') {
-      // The machine of today can read it again.
-      actor.status = 'active';
-      actor.reason = null;
-      this.#touch(actor, this.#clock.now());
-    }
-    for (const effect of this.#effects.get(actor.address)?.values() ?? []) {
-      this.#restartEffect(actor, effect);
-    }
-    if (actor.mailbox.length > 0) this.#enqueue(actor);
-    this.#armSweep();
-  }
-
-  #restore(address: Address, stored: StoredActor, registration: Registration): LiveSnapshot {
-    let persisted = PERSISTED.parse(JSON.parse(stored.snapshotJson)) as PersistedSnapshot;
-    if (stored.version > registration.version) {
-      throw new ConfigurationError(
-        `${address} was stored by version ${stored.version} of machine "${registration.name}"; this is version ${registration.version}.`,
-      );
-    }
-    if (stored.version < registration.version) {
-      if (registration.migrate === undefined) {
-        throw new ConfigurationError(
-          `${address} was stored by version ${stored.version} of machine "${registration.name}", and version ${registration.version} has no migrate function.`,
-        );
-      }
-      persisted = PERSISTED.parse(
-        registration.migrate(persisted, stored.version),
-      ) as PersistedSnapshot;
-    }
-    return registration.driver.restore(address, persisted);
-  }
-
-  #quarantine(actor: Actor, reason: string): void {
-    actor.state = 'quarantined';
-    actor.status = 'quarantined';
-    actor.reason = reason;
-    this.#logger.error(
-      { actor: actor.address, reason },
-      'an actor is quarantined; the rest goes on',
-    );
-    this.#touch(actor, this.#clock.now());
-    this.#afterCommit(() => this.#tell('quarantined', { address: actor.address, reason }));
-  }
-
-  /** Nobody has this address: create it if somebody asked for that, else refuse what was sent to it. */
-  #missing(actor: Actor): void {
-    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
-      if (item.kind !== 'message') continue;
-      const { envelope } = item;
-      if (item.durable) {
-        this.#pendingIds.delete(envelope.id);
-        this.#stage.consumeMessage(envelope.id);
-      }
-      this.#stage.size++;
-      if (envelope.message.type === SPAWN) {
-        const registration = this.#registrations.get(String(envelope.message['machine']));
-        if (registration !== undefined) {
-          try {
-            this.#create(
-              actor,
-              registration,
-              envelope.message['input'] as JsonValue,
-              envelope.from,
-            );
-            return;
-          } catch (error) {
-            this.#deadLetter(
-              actor.address,
-              envelope.message,
-              toFailure(error).message,
-              this.#clock.now(),
-            );
-            continue;
-          }
-        }
-      }
-      const failure = new NotFoundError(`There is no actor at ${actor.address}.`).toFailure();
-      if (envelope.correlation !== undefined && envelope.reply !== true) {
-        this.#refuse(envelope, failure);
-      } else {
-        this.#deadLetter(actor.address, envelope.message, failure.message, this.#clock.now());
-      }
-    }
-    this.#actors.delete(actor.address);
-  }
-
-  /** Puts the actor's row into the stage. */
-  #touch(actor: Actor, now: number): void {
-    const stage = this.#stage;
-    if (actor.stage !== stage) {
-      actor.stage = stage;
-      actor.uncommitted++;
-      stage.after.push(() => {
-        actor.uncommitted--;
-      });
-    }
-    stage.actors.set(actor.address, () => ({
-      address: actor.address,
-      machine: actor.machine,
-      version: actor.version,
-      status: actor.status,
-      seq: actor.seq,
-      parent: actor.parent,
-      reason: actor.reason,
-      updatedAt: now,
-    }));
-  }
-
-  #requireRegistration(name: string): Registration {
-    const registration = this.#registrations.get(name);
-    if (registration !== undefined) return registration;
-    throw new ConfigurationError(
-      `No machine named "${name}" is registered. Known: ${[...this.#registrations.keys()].join(', ') || 'none'}.`,
-    );
-  }
-
-  #armSweep(): void {
-    if (this.#cancelSweep !== undefined || this.#state !== 'running') return;
-    this.#cancelSweep = this.#clock.setTimer(
-      Math.min(this.#passivateAfterMs, MAX_TIMER_MS),
-      () => {
-        this.#cancelSweep = undefined;
-        this.#passivate();
-      },
-      true,
-    );
-  }
-
-  /** Lets actors without messages leave memory; their next message brings them back. */
-  #passivate(): void {
-    if (this.#state !== 'running') return;
-    const before = this.#clock.now() - this.#passivateAfterMs;
-    let left = 0;
-    for (const actor of this.#actors.values()) {
-      const idle =
-        (actor.state === 'live' || actor.state === 'ended') &&
-        actor.mailbox.length === 0 &&
-        actor.uncommitted === 0 &&
-        !this.#effects.has(actor.address);
-      if (idle && actor.lastUsed <= before) this.#actors.delete(actor.address);
-      else left++;
-    }
-    if (left > 0) this.#armSweep();
-  }
-
-  // ── timers ───────────────────────────────────────────────────────────────────────────────────────────
-
-  #setTimer(
-    address: Address,
-    id: string,
-    generation: string,
-    dueAt: number,
-    action: TimerAction,
-  ): void {
-    const timer: Timer = { address, id, generation, dueAt, actionJson: JSON.stringify(action) };
-    this.#stage.setTimer(timer);
-    this.#indexTimer(timer);
-    this.#armAlarm();
-  }
-
-  #indexTimer(timer: Timer): void {
-    this.#indexOf(this.#timers, timer.address).set(timer.id, timer);
-    this.#heap.push(timer);
-  }
-
-  #clearTimer(address: Address, id: string): void {
-    const timers = this.#timers.get(address);
-    if (timers === undefined || !timers.delete(id)) return;
-    if (timers.size === 0) this.#timers.delete(address);
-    this.#stage.clearTimer(address, id);
-  }
-
-  #isCurrent(timer: Timer): boolean {
-    return this.#timers.get(timer.address)?.get(timer.id) === timer;
-  }
-
-  #armAlarm(): void {
-    if (this.#state !== 'running' && this.#state !== 'stopping') return;
-    for (let next = this.#heap.peek(); next !== undefined; next = this.#heap.peek()) {
-      if (!this.#isCurrent(next)) {
-        this.#heap.pop();
-        continue;
-      }
-      if (next.dueAt >= this.#alarmAt) return;
-      this.#cancelAlarm();
-      this.#alarmAt = next.dueAt;
-      // A longer wait is cut into pieces: Node fires an overlong timer at once.
-      const wait = Math.min(Math.max(0, next.dueAt - this.#clock.now()), MAX_TIMER_MS);
-      this.#cancelAlarm = this.#clock.setTimer(wait, () => this.#alarm());
-      return;
-    }
-    this.#cancelAlarm();
-    this.#alarmAt = Number.POSITIVE_INFINITY;
-  }
-
-  #alarm(): void {
-    this.#alarmAt = Number.POSITIVE_INFINITY;
-    if (this.#state !== 'running' && this.#state !== 'stopping') return;
-    const now = this.#clock.now();
-    for (let next = this.#heap.peek(); next !== undefined; next = this.#heap.peek()) {
-      const current = this.#isCurrent(next);
-      if (current && next.dueAt > now) break;
-      this.#heap.pop();
-      if (!current) continue;
-      this.#push(this.#actorAt(next.address as Address), {
-        kind: 'timer',
-        id: next.id,
-        generation: next.generation,
-      });
-    }
-    this.#armAlarm();
-    this.#schedule();
-  }
-
-  // ── effects ──────────────────────────────────────────────────────────────────────────────────────────
-
-  #startEffect(actor: Actor, effect: EffectRecord): void {
-    if (this.#effects.get(actor.address)?.get(effect.id) !== effect) return;
-    if (actor.registration === undefined) return;
-    this.#tell('effectStarted', {
-      address: actor.address,
-      id: effect.id,
-      src: effect.src,
-      attempt: effect.attempt,
-    });
-    this.#runner.start(effect, actor.registration.driver.effect(effect.src));
-  }
-
-  /** After a crash: the effect was running, or about to. Its finished steps are kept. */
-  #restartEffect(actor: Actor, effect: EffectRecord): void {
-    if (effect.attempt > this.#maxEffectRestarts) {
-      this.#push(actor, {
-        kind: 'effect',
-        id: effect.id,
-        generation: effect.generation,
-        outcome: {
-          ok: false,
-          failure: {
-            code: 'internal',
-            message: `The effect "${effect.src}" was running when the process ended, ${effect.attempt} times. It is not started again.`,
-            retryable: false,
-            context: { restarts: effect.attempt },
-          },
-        },
-      });
-      return;
-    }
-    const next: EffectRecord = { ...effect, attempt: effect.attempt + 1 };
-    this.#indexOf(this.#effects, actor.address).set(effect.id, next);
-    this.#stage.setEffect(next);
-    this.#stage.size++;
-    this.#stage.after.push(() => this.#startEffect(actor, next));
-  }
-
-  #clearEffect(effect: EffectRecord): void {
-    const effects = this.#effects.get(effect.address);
-    effects?.delete(effect.id);
-    if (effects?.size === 0) this.#effects.delete(effect.address);
-    this.#stage.clearEffect(effect.address, effect.id);
-    this.#stage.clearedSteps.push(`${effect.address}!${effect.generation}`);
-  }
-
-  #abortLater(effect: EffectRecord): void {
-    this.#stage.after.push(() => this.#runner.abort(effect, 'The state that started it was left.'));
-  }
-
-  #effectEnded(effect: EffectRecord, outcome: EffectOutcome): void {
-    if (this.#state === 'failed' || this.#state === 'stopped') return;
-    this.#tell('effectEnded', {
-      address: effect.address as Address,
-      id: effect.id,
-      src: effect.src,
-      attempt: effect.attempt,
-      failure: outcome.ok ? null : outcome.failure,
-    });
-    this.#push(this.#actorAt(effect.address as Address), {
-      kind: 'effect',
-      id: effect.id,
-      generation: effect.generation,
-      outcome,
-    });
-    this.#schedule();
-  }
-
-  async #saveStep(
-    effect: EffectRecord,
-    scope: string,
-    key: string,
-    outcome: JsonValue,
-  ): Promise<void> {
-    this.#assertAlive();
-    const current = this.#effects.get(effect.address)?.get(effect.id);
-    if (current?.generation !== effect.generation) {
-      throw new ConflictError(
-        `The effect "${effect.src}" of ${effect.address} is no longer wanted.`,
-      );
-    }
-    this.#stage.steps.push({
-      scope,
-      key,
-      at: this.#clock.now(),
-      outcomeJson: JSON.stringify(outcome),
-    });
-    this.#stage.size++;
-    this.#schedule();
-    await this.#committed();
-  }
-
-  // ── the commit ───────────────────────────────────────────────────────────────────────────────────────
-
-  #schedule(yielding = false): void {
-    if (this.#scheduled || this.#state === 'new') return;
-    this.#scheduled = true;
-    this.#defer(() => this.#pump(), yielding);
-  }
-
-  /** Runs `action` when everything staged so far is stored; at once if nothing is on its way. */
-  #afterCommit(action: () => void): void {
-    if (!this.#stage.hasRows && this.#commits === 0) {
-      action();
-      return;
-    }
-    this.#stage.after.push(action);
-    this.#stage.size++;
-  }
-
-  #committed(): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      if (!this.#stage.hasRows && this.#commits === 0) {
-        resolve();
-        return;
-      }
-      this.#stage.after.push(resolve);
-      this.#stage.onFailure.push(reject);
-      this.#schedule();
-    });
-  }
-
-  #flush(): void {
-    const stage = this.#stage;
-    if (this.#commits >= MAX_COMMITS) return;
-    if (!stage.hasRows) {
-      if (stage.after.length === 0) stage.size = 0;
-      if (stage.after.length === 0 || this.#commits > 0) return;
-      // Nothing to store: what waits for the commit has waited for nothing.
-      this.#stage = new Stage();
-      this.#finish(stage);
-      return;
-    }
-    this.#stage = new Stage();
-    this.#commits++;
-    void this.#commit(stage);
-  }
-
-  #lastCommit: Promise<void> = Promise.resolve();
-
-  async #commit(stage: Stage): Promise<void> {
-    const previous = this.#lastCommit;
-    let release: () => void = () => undefined;
-    this.#lastCommit = new Promise((resolve) => {
-      release = resolve;
-    });
-    try {
-      const batch = stage.seal();
-      const wait = this.#faultPoint('host.before-commit');
-      if (wait instanceof Promise) await wait;
-      await this.#store.commit(batch);
-      const waitAfter = this.#faultPoint('host.after-commit');
-      if (waitAfter instanceof Promise) await waitAfter;
-      // The store answers in order; this only matters when a fault point delayed one of us.
-      await previous;
-    } catch (error) {
-      release();
-      for (const reject of stage.onFailure) reject(error);
-      this.#fail(error);
-      return;
-    }
-    this.#commits--;
-    if (this.#state !== 'failed') {
-      this.#finish(stage);
-      void this.#faultPoint('host.after-effects');
-    }
-    release();
-    this.#schedule();
-  }
-
-  #finish(stage: Stage): void {
-    for (const action of stage.after) action();
-  }
+  // ── the end ────────────────────────────────────────────────────────────────────────────────────────
 
   #fail(cause: unknown): void {
     if (this.#state === 'failed' || this.#state === 'stopped') return;
     this.#state = 'failed';
     const error = new TroupeError(
       'internal',
-      `The runtime has stopped: what happened could not be stored in ${this.#store.name} (${toFailure(cause).message}). Open it again to go on from what is stored.`,
+      `The runtime has stopped, because it could not go on with the store "${this.#store.name}" (${toFailure(cause).message}). Open it again to go on from what is stored.`,
       { cause },
     );
     this.#failure = error;
     this.#logger.fatal({ err: cause }, error.message);
-    this.#cancelAlarm();
-    this.#cancelSweep?.();
-    this.#runner.close();
-    this.#runner.abortAll(error.message);
-    for (const reject of this.#stage.onFailure) reject(error);
-    this.#rejectWaiters(error);
-    this.#checkIdle();
-    this.#tell('failed', error);
+    this.#loader.stop();
+    this.#effects.runner.close();
+    this.#effects.runner.abortAll(error.message);
+    this.#commits.abandon(error);
+    this.#requests.failAll(error);
+    this.#agenda.stop();
+    this.#checkQuiet();
+    this.events.tell('failed', error);
   }
-
-  #rejectWaiters(error: Error): void {
-    for (const waiter of this.#waiters.values()) {
-      waiter.cleanup();
-      waiter.reject(error);
-    }
-    this.#waiters.clear();
-  }
-
-  // ── the end ──────────────────────────────────────────────────────────────────────────────────────────
 
   async #stop(drain: boolean, graceMs: number): Promise<void> {
-    const wasRunning = this.#state === 'running';
-    if (wasRunning) {
+    const { runner } = this.#effects;
+    if (this.#state === 'running') {
       this.#state = 'stopping';
-      this.#runner.close();
-      if (drain) await this.#within(graceMs, this.#runner.idle());
-      this.#runner.abortAll('The runtime stops.');
-      await this.#quiet();
-      await this.#runner.idle();
-      await this.#quiet();
+      runner.close();
+      if (drain) await this.#within(graceMs, this.#drained());
+      runner.abortAll('The runtime stops.');
+      await runner.idle();
+      // Work that has ended is not done again by the next runtime.
+      await this.#quiet(() => this.#effects.unhandled === 0);
     }
-    this.#cancelAlarm();
-    this.#cancelSweep?.();
-    if (this.#state !== 'failed') this.#state = 'stopped';
-    this.#rejectWaiters(new StoppedError());
-    if (this.#failure !== undefined) await this.#runner.idle();
+    // A failed host, too, waits for its effects to put away what they hold.
+    await runner.idle();
+    this.#loader.stop();
+    if (this.#state === 'stopping') {
+      this.#state = 'closing';
+      this.#effects.putBack();
+      await this.#quiet(() => this.#commits.idle);
+    }
+    this.#agenda.stop();
+    if (this.#failure === undefined) this.#state = 'stopped';
+    this.#requests.failAll(new StoppedError());
     await this.#store.close();
     this.events.removeAllListeners();
+  }
+
+  /** Nothing runs, nothing waits to be handled, nothing waits to be stored. */
+  async #drained(): Promise<void> {
+    const { runner } = this.#effects;
+    const quiet = (): boolean =>
+      this.#directory.ready.length === 0 && !this.#loader.busy && this.#commits.idle;
+    do {
+      await runner.idle();
+      await this.#quiet(quiet);
+    } while (runner.running > 0 && this.#failure === undefined);
   }
 
   async #within(ms: number, promise: Promise<void>): Promise<void> {
@@ -1710,75 +560,38 @@ export class DurableHost {
     cancel();
   }
 
-  /** Resolves when no message is waiting to be handled and nothing is waiting to be stored. */
-  #quiet(): Promise<void> {
+  /** Resolves when `quiet` holds, or the host has failed. */
+  #quiet(quiet: () => boolean): Promise<void> {
     return new Promise<void>((resolve) => {
-      this.#wakeIdle.push(resolve);
+      this.#whenQuiet.push({ quiet, resolve });
       this.#schedule();
-      this.#checkIdle();
     });
   }
 
-  #checkIdle(): void {
-    if (this.#wakeIdle.length === 0) return;
-    const busy =
-      this.#ready.length > 0 ||
-      this.#toLoad.length > 0 ||
-      this.#loading > 0 ||
-      this.#commits > 0 ||
-      this.#stage.hasRows;
-    if (busy && this.#state !== 'failed') return;
-    const wake = this.#wakeIdle;
-    this.#wakeIdle = [];
-    for (const resolve of wake) resolve();
+  #checkQuiet(): void {
+    if (this.#whenQuiet.length === 0) return;
+    const failed = this.#state === 'failed';
+    this.#whenQuiet = this.#whenQuiet.filter(({ quiet, resolve }) => {
+      if (!failed && !quiet()) return true;
+      resolve();
+      return false;
+    });
   }
 
   #assertAlive(): void {
-    if (this.#state === 'failed') throw this.#failure ?? new StoppedError();
+    if (this.#failure !== undefined) throw this.#failure;
     if (this.#state === 'stopped') throw new StoppedError();
   }
 
   #assertRunning(): void {
+    if (this.#state === 'running') return;
     this.#assertAlive();
-    if (this.#state === 'stopping') throw new StoppedError('The runtime is stopping.');
-    if (this.#state === 'new')
-      throw new ConflictError('The host is not open yet: call open() first.');
-  }
-
-  #indexOf<V>(index: Map<string, Map<string, V>>, address: string): Map<string, V> {
-    let inner = index.get(address);
-    if (inner === undefined) {
-      inner = new Map();
-      index.set(address, inner);
+    if (this.#state === 'stopping' || this.#state === 'closing') {
+      throw new StoppedError('The runtime is stopping.');
     }
-    return inner;
-  }
-
-  /** Tells listeners. One that throws harms nobody else. */
-  #tell<E extends keyof HostEvents>(event: E, ...args: Parameters<HostEvents[E]>): void {
-    if (this.events.listenerCount(event) === 0) return;
-    try {
-      (this.events.emit as (event: E, ...args: unknown[]) => boolean).call(
-        this.events,
-        event,
-        ...args,
-      );
-    } catch (error) {
-      this.#logger.error({ err: error, event }, 'a listener threw');
-    }
+    throw new ConflictError('The host is not open yet: call open() first.');
   }
 }
-
-// The text was parsed as JSON just before, so the parts that are any JSON need no second look.
-const PERSISTED = z.object({
-  status: z.enum(['active', 'done', 'error']),
-  value: z.union([z.string(), z.record(z.string(), z.unknown())]),
-  context: z.record(z.string(), z.unknown()),
-  historyValue: z.record(z.string(), z.array(z.string())).optional(),
-  children: z.record(z.string(), z.string()).optional(),
-  output: z.unknown().optional(),
-  error: z.unknown().optional(),
-});
 
 function fromRecord(record: MessageRecord): Envelope {
   return {
@@ -1794,21 +607,9 @@ function fromRecord(record: MessageRecord): Envelope {
   };
 }
 
-function sameState(a: LiveSnapshot, b: LiveSnapshot): boolean {
-  return (
-    a === b ||
-    (a.context === b.context &&
-      a.status === b.status &&
-      a.children === b.children &&
-      a.historyValue === b.historyValue &&
-      (a.value === b.value ||
-        (typeof a.value === 'object' && JSON.stringify(a.value) === JSON.stringify(b.value))))
+function atLeast(least: number, name: string, value: number): number {
+  if (Number.isSafeInteger(value) && value >= least) return value;
+  throw new ConfigurationError(
+    `Expected the host's option ${name} to be an integer from ${least}, got ${String(value)}.`,
   );
-}
-
-function describeError(error: JsonValue | undefined): string {
-  if (typeof error === 'object' && error !== null && 'message' in error) {
-    return String((error as { message?: unknown }).message);
-  }
-  return JSON.stringify(error ?? null);
 }

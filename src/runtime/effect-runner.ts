@@ -35,15 +35,22 @@ export type EffectOutcome =
   | { readonly ok: true; readonly output: JsonValue }
   | { readonly ok: false; readonly failure: Failure };
 
+/** An effect as the runner sees it: its row, which is rewritten at every start. */
+export interface Runnable {
+  record: EffectRecord;
+}
+
 /** What the runner needs of the host. */
-export interface EffectHost {
+export interface EffectHost<E extends Runnable> {
   readonly clock: Clock;
   readonly faultPoint: FaultPoint;
+  /** An effect that has waited for a place may start. @returns false if it is not wanted any more */
+  starting(effect: E): Promise<boolean>;
   loadSteps(scope: string): Promise<ReadonlyMap<string, JsonValue>>;
   /** Resolves when the step is stored. */
-  saveStep(effect: EffectRecord, scope: string, key: string, outcome: JsonValue): Promise<void>;
-  ended(effect: EffectRecord, outcome: EffectOutcome): void;
-  progressed(effect: EffectRecord, value: JsonValue): void;
+  saveStep(effect: E, scope: string, key: string, outcome: JsonValue): Promise<void>;
+  ended(effect: E, outcome: EffectOutcome): void;
+  progressed(effect: E, value: JsonValue): void;
 }
 
 export interface EffectLimits {
@@ -53,8 +60,8 @@ export interface EffectLimits {
   readonly heartbeatMs: number;
 }
 
-interface Running {
-  readonly effect: EffectRecord;
+interface Running<E extends Runnable> {
+  readonly effect: E;
   readonly controller: AbortController;
   readonly settled: Promise<void>;
   cancelHeartbeat: () => void;
@@ -62,18 +69,27 @@ interface Running {
   abandoned: boolean;
 }
 
-const keyOf = (effect: { readonly address: string; readonly generation: string }): string =>
-  `${effect.address}!${effect.generation}`;
+/** The same for every start of an effect, different for every other. Also the scope of its own steps. */
+export const effectKey = (effect: {
+  readonly address: string;
+  readonly generation: string;
+}): string => `${effect.address}!${effect.generation}`;
 
-/** Runs effects: at most so many at once, each with a signal, steps and a heartbeat. Their outcome goes to the host. */
-export class EffectRunner {
-  readonly #host: EffectHost;
+/**
+ * Runs effects: at most so many at once, each with a signal, steps and a heartbeat. Their outcome goes to the host.
+ *
+ * A place is taken before the start is stored (`reserve`, then `launch` after the commit), so that the row of an
+ * effect says "started" only if nothing but a crash can come between. One that finds no place waits (`enqueue`).
+ */
+export class EffectRunner<E extends Runnable> {
+  readonly #host: EffectHost<E>;
   readonly #limits: EffectLimits;
-  readonly #running = new Map<string, Running>();
-  #waiting: { readonly effect: EffectRecord; readonly create: EffectCreator }[] = [];
+  readonly #running = new Map<E, Running<E>>();
+  readonly #waiting = new Map<E, EffectCreator>();
+  #reserved = 0;
   #accepting = true;
 
-  constructor(host: EffectHost, limits: EffectLimits) {
+  constructor(host: EffectHost<E>, limits: EffectLimits) {
     this.#host = host;
     this.#limits = limits;
   }
@@ -83,23 +99,41 @@ export class EffectRunner {
   }
 
   get waiting(): number {
-    return this.#waiting.length;
+    return this.#waiting.size;
   }
 
-  start(effect: EffectRecord, create: EffectCreator): void {
-    if (!this.#accepting) return;
-    if (this.#running.size >= this.#limits.concurrency) {
-      this.#waiting.push({ effect, create });
-      return;
-    }
+  /** Takes a place for one effect, if there is one and nobody waits for it. */
+  reserve(): boolean {
+    if (!this.#hasPlace() || this.#waiting.size > 0) return false;
+    this.#reserved++;
+    return true;
+  }
+
+  /** Gives a reserved place back. */
+  release(): void {
+    this.#reserved--;
+    this.#next();
+  }
+
+  /** Starts an effect in a reserved place. @returns false when the runner is closed */
+  launch(effect: E, create: EffectCreator): boolean {
+    this.#reserved--;
+    if (!this.#accepting) return false;
     this.#launch(effect, create);
+    return true;
+  }
+
+  /** Starts an effect when there is a place. */
+  enqueue(effect: E, create: EffectCreator): void {
+    if (!this.#accepting) return;
+    this.#waiting.set(effect, create);
+    this.#next();
   }
 
   /** Aborts it, or takes it from the queue. Its outcome, if it still comes, is dropped. */
-  abort(effect: { readonly address: string; readonly generation: string }, reason: string): void {
-    const key = keyOf(effect);
-    this.#waiting = this.#waiting.filter((entry) => keyOf(entry.effect) !== key);
-    const running = this.#running.get(key);
+  abort(effect: E, reason: string): void {
+    this.#waiting.delete(effect);
+    const running = this.#running.get(effect);
     if (running === undefined) return;
     running.abandoned = true;
     running.controller.abort(new CancelledError(reason));
@@ -108,7 +142,7 @@ export class EffectRunner {
   /** Starts nothing more; what waits stays stored and starts with the next runtime. */
   close(): void {
     this.#accepting = false;
-    this.#waiting = [];
+    this.#waiting.clear();
   }
 
   /** Aborts everything that runs. Its outcome is not delivered: the next runtime runs it again. */
@@ -126,35 +160,55 @@ export class EffectRunner {
     }
   }
 
-  #launch(effect: EffectRecord, create: EffectCreator): void {
-    const key = keyOf(effect);
-    const controller = new AbortController();
-    let settle: () => void = () => undefined;
-    const running: Running = {
+  #hasPlace(): boolean {
+    return this.#accepting && this.#running.size + this.#reserved < this.#limits.concurrency;
+  }
+
+  #next(): void {
+    while (this.#hasPlace()) {
+      const next = this.#waiting.entries().next().value;
+      if (next === undefined) return;
+      const [effect, create] = next;
+      this.#waiting.delete(effect);
+      this.#reserved++;
+      this.#host.starting(effect).then(
+        (wanted) => {
+          if (wanted) this.launch(effect, create);
+          else this.release();
+        },
+        // The host has failed: nothing starts any more.
+        () => this.release(),
+      );
+    }
+  }
+
+  #launch(effect: E, create: EffectCreator): void {
+    const { promise: settled, resolve: settle } = Promise.withResolvers<void>();
+    const running: Running<E> = {
       effect,
-      controller,
-      settled: new Promise((resolve) => {
-        settle = resolve;
-      }),
+      controller: new AbortController(),
+      settled,
       cancelHeartbeat: () => undefined,
       abandoned: false,
     };
-    this.#running.set(key, running);
+    this.#running.set(effect, running);
     this.#beat(running);
     void this.#run(running, create).then((outcome) => {
       running.cancelHeartbeat();
-      this.#running.delete(key);
+      this.#running.delete(effect);
       if (!running.abandoned) this.#host.ended(effect, outcome);
       settle();
       this.#next();
     });
   }
 
-  async #run(running: Running, create: EffectCreator): Promise<EffectOutcome> {
-    const { effect, controller } = running;
+  async #run(running: Running<E>, create: EffectCreator): Promise<EffectOutcome> {
+    const { controller, effect } = running;
+    const { record } = effect;
+    const key = effectKey(record);
     try {
       await this.#host.faultPoint('effect.before-start');
-      const input = JSON.parse(effect.inputJson) as JsonValue;
+      const input = JSON.parse(record.inputJson) as JsonValue;
       const journals = new Map<string, ReturnType<EffectContext['stepsOf']>>();
       const stepsOf: EffectContext['stepsOf'] = (scope) => {
         let journal = journals.get(scope);
@@ -166,11 +220,11 @@ export class EffectRunner {
       };
       const context: EffectContext = {
         input,
-        address: effect.address,
-        key: keyOf(effect),
-        attempt: effect.attempt,
+        address: record.address,
+        key,
+        attempt: record.attempt,
         signal: controller.signal,
-        step: (name, fn) => stepsOf(keyOf(effect))(name, fn),
+        step: (name, fn) => stepsOf(key)(name, fn),
         stepsOf,
         progress: (value) => {
           this.#beat(running);
@@ -192,18 +246,18 @@ export class EffectRunner {
           ok: false,
           failure: {
             code: 'internal',
-            message: `The effect "${effect.src}" must return plain JSON, but ${problem.path} is ${problem.found}.`,
+            message: `The effect "${record.src}" must return plain JSON, but ${problem.path} is ${problem.found}.`,
             retryable: false,
           },
         };
       }
       return { ok: true, output: value };
     } catch (error) {
-      return { ok: false, failure: toFailure(error) };
+      return { ok: false, failure: failureOf(error) };
     }
   }
 
-  #journal(running: Running, scope: string): ReturnType<EffectContext['stepsOf']> {
+  #journal(running: Running<E>, scope: string): ReturnType<EffectContext['stepsOf']> {
     const { effect, controller } = running;
     const used = new Map<string, number>();
     let known: Promise<ReadonlyMap<string, JsonValue>> | undefined;
@@ -231,29 +285,28 @@ export class EffectRunner {
     };
   }
 
-  #beat(running: Running): void {
+  #beat(running: Running<E>): void {
     running.cancelHeartbeat();
     if (this.#limits.heartbeatMs === 0) return;
-    const { effect } = running;
+    const { record } = running.effect;
     running.cancelHeartbeat = this.#host.clock.setTimer(
       this.#limits.heartbeatMs,
       () =>
         running.controller.abort(
           new TimeoutError(
-            `The effect "${effect.src}" of ${effect.address} showed no sign of life for ${this.#limits.heartbeatMs} ms.`,
+            `The effect "${record.src}" of ${record.address} showed no sign of life for ${this.#limits.heartbeatMs} ms.`,
           ),
         ),
       true,
     );
   }
+}
 
-  #next(): void {
-    while (this.#accepting && this.#running.size < this.#limits.concurrency) {
-      const next = this.#waiting.shift();
-      if (next === undefined) return;
-      this.#launch(next.effect, next.create);
-    }
-  }
+/** A failure that can be stored: an error may carry facts that are not JSON. */
+function failureOf(error: unknown): Failure {
+  const { context, ...failure } = toFailure(error);
+  if (context === undefined || findNonJson(context) !== undefined) return failure;
+  return { ...failure, context };
 }
 
 /** How long an aborted effect may take to put away what it holds (processes, files) before it is left behind. */

@@ -1,90 +1,70 @@
 import type { Priority } from '../protocol/priority.ts';
+import { Fifo } from './fifo.ts';
 
-/** After this many messages of higher classes in a row, the oldest of a lower class goes first once. */
+/** A class that was passed over so often in a row goes first once. */
 export const STARVATION_LIMIT = 32;
 
-/** A first-in first-out queue whose `shift` does not move the rest. */
-class Fifo<T> {
-  #items: T[] = [];
-  #head = 0;
-
-  get length(): number {
-    return this.#items.length - this.#head;
-  }
-
-  push(item: T): void {
-    this.#items.push(item);
-  }
-
-  shift(): T | undefined {
-    if (this.#head === this.#items.length) return undefined;
-    const item = this.#items[this.#head];
-    this.#items[this.#head++] = undefined as T;
-    if (this.#head > 64 && this.#head * 2 > this.#items.length) {
-      this.#items = this.#items.slice(this.#head);
-      this.#head = 0;
-    } else if (this.#head === this.#items.length) {
-      this.#items.length = 0;
-      this.#head = 0;
-    }
-    return item;
-  }
-}
+const CLASSES = 5;
 
 /**
- * What waits for one actor. Higher classes first, first in first out within a class, and no class starves:
- * whatever waits is reached after at most `STARVATION_LIMIT` turns per class above it.
- * The bound is the host's business: it asks `length` before it adds.
+ * What waits for one actor. Higher classes first, first in first out within a class, and no class starves: the
+ * oldest of a class is reached after at most `STARVATION_LIMIT + 3` turns of the classes above it (3 others
+ * may be as hungry). The bound on its length is the host's business: it asks `length` before it adds.
  */
 export class Mailbox<T> {
-  readonly #classes: (Fifo<T> | undefined)[] = [];
+  readonly #queues: (Fifo<T> | undefined)[] = [];
+  /** How often each class was passed over since it was last served. */
+  readonly #passed = [0, 0, 0, 0, 0, 0];
+  /** Bit p is set while class p has something. */
+  #waiting = 0;
   #length = 0;
-  #highInARow = 0;
 
   get length(): number {
     return this.#length;
   }
 
   push(item: T, priority: Priority): void {
-    let queue = this.#classes[priority];
+    let queue = this.#queues[priority];
     if (queue === undefined) {
       queue = new Fifo<T>();
-      this.#classes[priority] = queue;
+      this.#queues[priority] = queue;
     }
     queue.push(item);
+    this.#waiting |= 1 << priority;
     this.#length++;
   }
 
   shift(): T | undefined {
-    if (this.#length === 0) return undefined;
+    const waiting = this.#waiting;
+    if (waiting === 0) return undefined;
+    // The highest class, by the highest bit.
+    let chosen = 31 - Math.clz32(waiting);
+    if (waiting !== 1 << chosen) chosen = this.#choose(chosen);
+    const queue = this.#queues[chosen] as Fifo<T>;
+    const item = queue.shift();
+    this.#passed[chosen] = 0;
+    if (queue.length === 0) this.#waiting &= ~(1 << chosen);
     this.#length--;
-    let highest: Fifo<T> | undefined;
-    let lower: Fifo<T> | undefined;
-    for (let priority = 5; priority >= 1; priority--) {
-      const queue = this.#classes[priority];
-      if (queue === undefined || queue.length === 0) continue;
-      if (highest === undefined) highest = queue;
-      else lower = queue; // ends as the lowest class that waits
-    }
-    if (lower === undefined) {
-      this.#highInARow = 0;
-      return highest?.shift();
-    }
-    if (this.#highInARow < STARVATION_LIMIT) {
-      this.#highInARow++;
-      return highest?.shift();
-    }
-    this.#highInARow = 0;
-    return this.#nextBelow(highest)?.shift();
+    return item;
   }
 
-  // The classes below the highest take the spare places in turn, so that a middle class is not starved either.
-  #turn = 0;
-  #nextBelow(highest: Fifo<T> | undefined): Fifo<T> | undefined {
-    const waiting = this.#classes.filter(
-      (queue) => queue !== undefined && queue !== highest && queue.length > 0,
-    );
-    this.#turn++;
-    return waiting[this.#turn % waiting.length];
+  #choose(highest: number): number {
+    const passed = this.#passed;
+    let chosen = highest;
+    let most = STARVATION_LIMIT - 1;
+    for (let priority = highest - 1; priority >= 1; priority--) {
+      if ((this.#waiting & (1 << priority)) === 0) continue;
+      const times = passed[priority] as number;
+      if (times > most) {
+        most = times;
+        chosen = priority;
+      }
+    }
+    for (let priority = 1; priority <= CLASSES; priority++) {
+      if (priority !== chosen && priority < highest && this.#waiting & (1 << priority)) {
+        passed[priority] = (passed[priority] as number) + 1;
+      }
+    }
+    return chosen;
   }
 }

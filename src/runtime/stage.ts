@@ -1,6 +1,5 @@
 import type { Envelope } from '../protocol/message.ts';
 import type {
-  ActorRecord,
   Batch,
   CheckpointRecord,
   DeadLetterRecord,
@@ -10,97 +9,202 @@ import type {
   StepRecord,
   TimerRecord,
 } from '../store/store.ts';
+import type { Actor, MessageItem } from './actor.ts';
+import type { DurableTimer } from './durable-timers.ts';
 
-const key = (address: string, id: string): string => `${address}\n${id}`;
+/** The name of one row among all of its table. */
+interface RowKey {
+  readonly address: string;
+  readonly id: string;
+}
 
 /**
  * What a number of turns want written, and what is to happen once it is. Within a stage the last word counts:
- * a message sent and handled in it is never a row, a timer set and cancelled in it neither.
+ * a message sent and handled in it is never a row, a timer set and cleared in it neither.
  */
 export class Stage {
-  /** Turns and other units of work in it. */
-  size = 0;
-  /** An actor's record is taken when the stage is sealed, so that its last turn in the stage counts. */
-  readonly actors = new Map<string, () => ActorRecord>();
-  readonly projections = new Map<string, () => readonly Projection[]>();
+  /** Turns taken in it. */
+  turns = 0;
   readonly checkpoints: CheckpointRecord[] = [];
   readonly steps: StepRecord[] = [];
   readonly clearedSteps: string[] = [];
   readonly deadLetters: DeadLetterRecord[] = [];
-  /** Run in order after the commit. */
-  readonly after: (() => void)[] = [];
-  /** Called instead if the commit fails. */
-  readonly onFailure: ((error: unknown) => void)[] = [];
-  readonly #messages = new Map<string, Envelope>();
+  #after: (() => void)[] = [];
+  #waiting: PromiseWithResolvers<void> | undefined;
+  #actors: Actor[] = [];
+  #messages: MessageItem[] = [];
+  /** How many of them nobody has handled yet. */
+  #unhandled = 0;
   readonly #consumed: string[] = [];
-  readonly #timers = new Map<string, TimerRecord | { address: string; id: string }>();
-  readonly #effects = new Map<string, EffectRecord | { address: string; id: string }>();
+  readonly #timers = new Set<DurableTimer>();
+  readonly #clearedTimers: RowKey[] = [];
+  #effects: Map<string, EffectRecord | RowKey> | undefined;
+  #projections: Map<string, Projection> | undefined;
 
-  addMessage(envelope: Envelope): void {
-    this.#messages.set(envelope.id, envelope);
+  // ── rows ───────────────────────────────────────────────────────────────────────────────────────────
+
+  /** The actor's row is taken when the stage is sealed, so that its last turn in the stage counts. */
+  touch(actor: Actor): void {
+    if (actor.stage === this) return;
+    actor.stage = this;
+    actor.uncommitted++;
+    this.#actors.push(actor);
   }
 
-  consumeMessage(id: string): void {
-    if (!this.#messages.delete(id)) this.#consumed.push(id);
+  add(message: MessageItem): void {
+    message.stage = this;
+    this.#messages.push(message);
+    this.#unhandled++;
   }
 
-  setTimer(timer: TimerRecord): void {
-    this.#timers.set(key(timer.address, timer.id), timer);
+  consume(message: MessageItem): void {
+    if (message.stage === this) {
+      message.stage = undefined;
+      this.#unhandled--;
+    } else {
+      this.#consumed.push(message.envelope.id);
+    }
   }
 
-  clearTimer(address: string, id: string): void {
-    this.#timers.set(key(address, id), { address, id });
+  setTimer(timer: DurableTimer): void {
+    this.#timers.add(timer);
+  }
+
+  clearTimer(timer: DurableTimer): void {
+    this.#timers.delete(timer);
+    if (timer.stored) this.#clearedTimers.push({ address: timer.address, id: timer.id });
   }
 
   setEffect(effect: EffectRecord): void {
-    this.#effects.set(key(effect.address, effect.id), effect);
+    this.#effects ??= new Map();
+    this.#effects.set(`${effect.address}\n${effect.id}`, effect);
   }
 
-  clearEffect(address: string, id: string): void {
-    this.#effects.set(key(address, id), { address, id });
+  clearEffect(effect: EffectRecord): void {
+    this.#effects ??= new Map();
+    this.#effects.set(`${effect.address}\n${effect.id}`, {
+      address: effect.address,
+      id: effect.id,
+    });
   }
 
+  project(projection: Projection): void {
+    this.#projections ??= new Map();
+    this.#projections.set(keyOf(projection), projection);
+  }
+
+  /** Whether anything has to be stored. */
   get hasRows(): boolean {
     return (
-      this.actors.size > 0 ||
-      this.checkpoints.length > 0 ||
-      this.#messages.size > 0 ||
+      this.#actors.length > 0 ||
+      this.#unhandled > 0 ||
       this.#consumed.length > 0 ||
       this.#timers.size > 0 ||
-      this.#effects.size > 0 ||
+      this.#clearedTimers.length > 0 ||
+      this.checkpoints.length > 0 ||
       this.steps.length > 0 ||
       this.clearedSteps.length > 0 ||
-      this.deadLetters.length > 0
+      this.deadLetters.length > 0 ||
+      this.#effects !== undefined ||
+      this.#projections !== undefined
     );
   }
 
+  /** The rows, as they are now: nothing may be added any more. */
   seal(): Batch {
-    const timers: TimerRecord[] = [];
-    const clearedTimers: { address: string; id: string }[] = [];
-    for (const timer of this.#timers.values()) {
-      if ('dueAt' in timer) timers.push(timer);
-      else clearedTimers.push(timer);
+    const messages: MessageRecord[] = [];
+    if (this.#unhandled > 0) {
+      for (const message of this.#messages) {
+        if (message.stage === this) messages.push(toRecord(message.envelope));
+      }
     }
     const effects: EffectRecord[] = [];
-    const clearedEffects: { address: string; id: string }[] = [];
-    for (const effect of this.#effects.values()) {
+    const clearedEffects: RowKey[] = [];
+    for (const effect of this.#effects?.values() ?? []) {
       if ('generation' in effect) effects.push(effect);
       else clearedEffects.push(effect);
     }
+    const timers: TimerRecord[] = [];
+    for (const timer of this.#timers) {
+      timer.stored = true;
+      timers.push(timer.toRecord());
+    }
     return {
-      actors: Array.from(this.actors.values(), (record) => record()),
+      actors: this.#actors.map((actor) => actor.record()),
       checkpoints: this.checkpoints,
       consumed: this.#consumed,
-      messages: Array.from(this.#messages.values(), toRecord),
-      clearedTimers,
+      messages,
+      clearedTimers: this.#clearedTimers,
       timers,
       clearedEffects,
       effects,
       steps: this.steps,
       clearedSteps: this.clearedSteps,
       deadLetters: this.deadLetters,
-      projections: Array.from(this.projections.values(), (rows) => rows()).flat(),
+      projections: this.#projections === undefined ? [] : [...this.#projections.values()],
     };
+  }
+
+  // ── what happens when they are stored ──────────────────────────────────────────────────────────────
+
+  /** Runs `action` when the stage is stored, in the order of the calls. */
+  after(action: () => void): void {
+    this.#after.push(action);
+  }
+
+  get hasActions(): boolean {
+    return this.#after.length > 0 || this.#waiting !== undefined;
+  }
+
+  /** Settles when the stage is stored, or cannot be. */
+  stored(): Promise<void> {
+    this.#waiting ??= Promise.withResolvers<void>();
+    return this.#waiting.promise;
+  }
+
+  /** What was to happen after `other`, which has no rows, happens after this one. */
+  adopt(other: Stage): void {
+    for (const action of other.#after) this.#after.push(action);
+    other.#after = [];
+    const waiting = other.#waiting;
+    if (waiting === undefined) return;
+    other.#waiting = undefined;
+    this.stored().then(waiting.resolve, waiting.reject);
+  }
+
+  /** The rows are stored: does what waited for that. */
+  finish(): void {
+    for (const actor of this.#actors) actor.uncommitted--;
+    this.#actors.length = 0;
+    if (this.#messages.length > 0) this.#messages = [];
+    this.turns = 0;
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    if (this.#after.length > 0) {
+      // Actions may add actions: those belong to the next time.
+      const actions = this.#after;
+      this.#after = [];
+      for (const action of actions) action();
+    }
+    waiting?.resolve();
+  }
+
+  /** The rows are not stored, and never will be. */
+  abandon(error: Error): void {
+    this.#after = [];
+    this.#waiting?.reject(error);
+    this.#waiting = undefined;
+  }
+}
+
+function keyOf(projection: Projection): string {
+  switch (projection.table) {
+    case 'runs':
+      return `runs\n${projection.row.run}`;
+    case 'tasks':
+      return `tasks\n${projection.row.run}\n${projection.row.task}`;
+    case 'attempts':
+      return `attempts\n${projection.row.run}\n${projection.row.task}\n${projection.row.attempt}`;
   }
 }
 

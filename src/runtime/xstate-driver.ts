@@ -242,6 +242,10 @@ export class MachineDriver {
     }
   }
 
+  hasEffect(src: string): boolean {
+    return this.#logic(src) !== undefined;
+  }
+
   /** The function that runs the effect `src`. The machine was checked: it is there. */
   effect(src: string): EffectCreator {
     const logic = this.#logic(src);
@@ -269,15 +273,10 @@ export class MachineDriver {
     if (context === old) return;
     for (const key of Object.keys(context)) {
       const value = context[key];
-      if (value === undefined || (old !== undefined && value === old[key])) continue;
-      if (typeof value === 'object' && value !== null) {
-        const problem = findNonJson(value, `context.${key}`);
-        if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
-        if (this.#freeze) deepFreeze(value);
-      } else {
-        const problem = findNonJson(value, `context.${key}`);
-        if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
-      }
+      if (isPlain(value) || (old !== undefined && Object.is(value, old[key]))) continue;
+      const problem = findNonJson(value, `context.${key}`);
+      if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
+      if (this.#freeze) deepFreeze(value);
     }
     if (this.#freeze) Object.freeze(context);
     if (next.output !== undefined) {
@@ -312,6 +311,11 @@ export class MachineDriver {
         if (typeof params.src !== 'string') {
           throw new ConfigurationError(
             `The machine "${this.#machine.id}" spawns an inline actor. Name it in setup({ actors }) and spawn it by that name.`,
+          );
+        }
+        if (!this.hasEffect(params.src)) {
+          throw new ConfigurationError(
+            `The machine "${this.#machine.id}" spawns the effect "${params.src}", which has no implementation in setup({ actors }).`,
           );
         }
         const problem = params.input === undefined ? undefined : findNonJson(params.input, 'input');
@@ -351,7 +355,7 @@ export class MachineDriver {
         };
         if (params.to === this.#scope.self) {
           return params.delay === undefined
-            ? { kind: 'sendSelf', event: params.event }
+            ? { kind: 'sendSelf', event: withoutMeta(params.event) }
             : {
                 kind: 'raiseLater',
                 id: params.id,
@@ -360,7 +364,7 @@ export class MachineDriver {
               };
         }
         if (params.to === this.#scope.self._parent) {
-          return { kind: 'sendParent', event: params.event, delayMs: params.delay };
+          return { kind: 'sendParent', event: withoutMeta(params.event), delayMs: params.delay };
         }
         throw new ConfigurationError(
           `The machine "${this.#machine.id}" sends "${params.event.type}" to its effect "${params.targetId ?? '?'}". Effects take no messages: use the "send" action with an address.`,
@@ -386,6 +390,13 @@ export class MachineDriver {
   }
 }
 
+/** An event that is sent on is a new message: it gets a meta of its own. */
+function withoutMeta(event: MachineEvent): MachineEvent {
+  if (!('meta' in event)) return event;
+  const { meta: _meta, ...message } = event;
+  return message;
+}
+
 function notJson(machine: string, path: string, found: string): ConfigurationError {
   return new ConfigurationError(
     `The context of machine "${machine}" must be plain JSON, because it is stored; but ${path} is ${found}.`,
@@ -397,6 +408,20 @@ function spawnInAssign(machine: string): ConfigurationError {
   return new ConfigurationError(
     `The machine "${machine}" calls spawn() inside assign or its context. Use invoke, the spawnChild action, or the "spawn" action for an actor with an address of its own.`,
   );
+}
+
+/** What needs no look inside. */
+function isPlain(value: unknown): boolean {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+    case 'undefined':
+      return true;
+    case 'number':
+      return Number.isFinite(value) && !Object.is(value, -0);
+    default:
+      return value === null;
+  }
 }
 
 const CALLS_SPAWN = /\bspawn\s*\(/;
@@ -433,14 +458,19 @@ function createScope(machine: AnyStateMachine, collect: (action: RawAction) => v
     getSnapshot: () => ({}),
     start: nothing,
   };
-  const parent = { id: '#parent', sessionId: '#parent', system, send: nothing };
+  const refuse = (): never => {
+    throw new ConfigurationError(
+      `A durable actor has no reference to call: the machine "${machine.id}" has called send() on one. Use the raise, sendTo(self), sendParent or "send" action.`,
+    );
+  };
+  const parent = { id: '#parent', sessionId: '#parent', system, send: refuse };
   const self = {
     id: '',
     sessionId: '',
     logic: machine,
     system,
     _parent: parent,
-    send: nothing,
+    send: refuse,
     getSnapshot: () => undefined,
     toJSON: () => ({ xstate$$type: 1, id: '' }),
   };

@@ -19,6 +19,12 @@ export interface TaskLimits {
   readonly infrastructureBackoff: BackoffPolicy;
 }
 
+/** Limits as they may be given: whatever is left out is the run's, or the default. */
+export type TaskLimitsInput = Partial<Omit<TaskLimits, 'backoff' | 'infrastructureBackoff'>> & {
+  readonly backoff?: Partial<BackoffPolicy>;
+  readonly infrastructureBackoff?: Partial<BackoffPolicy>;
+};
+
 export const DEFAULT_TASK_LIMITS: TaskLimits = {
   attempts: 10,
   sameError: 3,

@@ -1,7 +1,16 @@
 import { phaseOf, type TaskState } from '../../index.ts';
 import type { RunsView, RunView, TaskView } from '../run-view.ts';
 import { lookOf, markOf } from './task-style.ts';
-import { cleanLine, displayWidth, formatDuration, formatTime, type Line, pad, type Span, truncate } from './text.ts';
+import {
+  cleanLine,
+  displayWidth,
+  formatDuration,
+  formatTime,
+  type Line,
+  pad,
+  type Span,
+  truncate,
+} from './text.ts';
 
 /** Something that happened, for the list of the last ones. */
 export interface BoardEvent {
@@ -32,7 +41,11 @@ const BAR = 24;
  * The board of some runs: how far they are, what runs now, who is waited for, what happened last. Pure; at most
  * `height` lines of at most `width` cells each. With little room the events go first, then the tasks that wait.
  */
-export function renderBoard(view: RunsView, runs: readonly string[], options: BoardOptions): Line[] {
+export function renderBoard(
+  view: RunsView,
+  runs: readonly string[],
+  options: BoardOptions,
+): Line[] {
   const { height, footer } = options;
   const shown = runs.flatMap((id) => view.run(id) ?? []);
   const several = shown.length > 1;
@@ -97,7 +110,10 @@ function headOf(run: RunView, tasks: readonly TaskView[], options: BoardOptions)
   return [
     [
       { text: `Run ${run.id}`, style: 'bold' },
-      { text: `${title}${dot}${total} ${total === 1 ? 'task' : 'tasks'}${dot}${run.state}${dot}${elapsed}`, style: 'dim' },
+      {
+        text: `${title}${dot}${total} ${total === 1 ? 'task' : 'tasks'}${dot}${run.state}${dot}${elapsed}`,
+        style: 'dim',
+      },
     ],
     spans,
   ];
@@ -110,21 +126,29 @@ function taskRows(
   { width, now, unicode }: BoardOptions,
 ): Line[] {
   const name = (task: TaskView): string => cleanLine(several ? `${task.run}/${task.id}` : task.id);
-  const nameWidth = Math.min(Math.max(...tasks.map((task) => displayWidth(name(task)))), Math.max(12, Math.floor(width / 3)));
+  const nameWidth = Math.min(
+    Math.max(...tasks.map((task) => displayWidth(name(task)))),
+    Math.max(12, Math.floor(width / 3)),
+  );
   const stateWidth = Math.max(...tasks.map((task) => lookOf(task.state).words.length));
   return tasks.map((task) => {
     const look = lookOf(task.state);
     const phase = phaseOf(task.state);
     const what =
       phase === 'active'
-        ? [view.doing(task.run, task.id), task.agent].filter((part) => part !== undefined).join(', ')
+        ? [view.doing(task.run, task.id), task.agent]
+            .filter((part) => part !== undefined)
+            .join(', ')
         : (task.reason ?? '');
     const attempt = task.attempts > 1 || phase !== 'active' ? `#${task.attempts}` : '';
     return [
       { text: `  ${markOf(task.state, unicode)} `, style: look.style },
       pad(truncate(name(task), nameWidth, unicode ? '…' : '~'), nameWidth),
       { text: `  ${pad(look.words, stateWidth)}`, style: look.style },
-      { text: ` ${pad(attempt, 3, 'right')} ${pad(formatDuration(now - task.since), 6, 'right')}`, style: 'dim' },
+      {
+        text: ` ${pad(attempt, 3, 'right')} ${pad(formatDuration(now - task.since), 6, 'right')}`,
+        style: 'dim',
+      },
       `  ${what}`,
     ];
   });
@@ -135,7 +159,10 @@ function eventLine(event: BoardEvent, unicode: boolean): Line {
   const spans: Span[] = [{ text: `  ${formatTime(at)}  `, style: 'dim' }];
   if (subject !== '') spans.push(subject, '  ');
   if (state !== null) {
-    spans.push({ text: `${markOf(state, unicode)} ${lookOf(state).words}`, style: lookOf(state).style });
+    spans.push({
+      text: `${markOf(state, unicode)} ${lookOf(state).words}`,
+      style: lookOf(state).style,
+    });
   }
   if (text !== '') spans.push({ text: state === null ? text : `  ${text}`, style: 'dim' });
   return spans;

@@ -82,7 +82,10 @@ export class LiveArea {
   /** To the first line of the last frame. A terminal that has become narrower has wrapped the lines it shows. */
   #up(): string {
     const columns = this.#output.columns;
-    const rows = this.#widths.reduce((sum, cells) => sum + Math.max(1, Math.ceil(cells / columns)), 0);
+    const rows = this.#widths.reduce(
+      (sum, cells) => sum + Math.max(1, Math.ceil(cells / columns)),
+      0,
+    );
     return rows === 0 ? '' : `\r\u001b[${rows}A`;
   }
 }

@@ -94,6 +94,8 @@ export function wantsColor(env: Environment, isTty: boolean): boolean {
 /** Under `LANG=C` a terminal may show the bytes of a `…` one by one. Nothing set at all says nothing about the terminal. */
 export function hasUnicode(env: Environment, platform: NodeJS.Platform): boolean {
   if (platform === 'win32') return true;
-  const locale = [env['LC_ALL'], env['LC_CTYPE'], env['LANG']].find((value) => (value ?? '') !== '');
+  const locale = [env['LC_ALL'], env['LC_CTYPE'], env['LANG']].find(
+    (value) => (value ?? '') !== '',
+  );
   return locale === undefined || /utf-?8/i.test(locale);
 }

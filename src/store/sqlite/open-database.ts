@@ -125,6 +125,8 @@ function create(path: string, migrations: readonly Migration[]): void {
     db.close();
   }
   renameSync(unfinished, path);
+  // Windows has no such call, and needs none.
+  if (process.platform === 'win32') return;
   // Without it a power cut may undo the rename, and with it everything committed afterwards.
   const directory = openSync(dirname(path), 'r');
   try {

@@ -1,0 +1,14 @@
+import type { Bench } from './report.ts';
+
+/** Every bench by its name, in the order in which they run. Loaded when asked for: each runs in a process of its own. */
+export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
+  turns: async () => (await import('./turns.ts')).turns,
+  request: async () => (await import('./request.ts')).request,
+  transient: async () => (await import('./transient.ts')).transient,
+  overhead: async () => (await import('./overhead.ts')).overhead,
+  recovery: async () => (await import('./recovery.ts')).recovery,
+  memory: async () => (await import('./memory.ts')).memory,
+  pipeline: async () => (await import('./pipeline.ts')).pipeline,
+  growth: async () => (await import('./growth.ts')).growth,
+  'store-writer': async () => (await import('./store-threads.ts')).storeThreads,
+};

@@ -1,0 +1,204 @@
+import { checkDependencies } from '../machines/policies/dependency-graph.ts';
+import { didYouMean } from '../machines/policies/did-you-mean.ts';
+import {
+  DEFAULT_TASK_LIMITS,
+  parseTaskLimits,
+  type TaskLimits,
+} from '../machines/policies/limits.ts';
+import { readSettings } from '../machines/policies/settings.ts';
+import type { TaskSpec } from '../machines/task-machine.ts';
+import { parseId } from '../protocol/address.ts';
+import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
+import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { type Priority, type PriorityName, parsePriority } from '../protocol/priority.ts';
+
+export interface TaskInput {
+  readonly id: string;
+  /** Default: the id. */
+  readonly title?: string;
+  readonly agent: string;
+  /** Default: `git` if a project is open. */
+  readonly gatekeeper?: string;
+  /** Tasks of the same run that must be done first; at most 20. */
+  readonly dependsOn?: readonly string[];
+  /** Default `normal`. */
+  readonly priority?: PriorityName | Priority;
+  readonly input?: JsonValue;
+  readonly limits?: Partial<TaskLimits>;
+  /** Not started until it is enabled. */
+  readonly staged?: boolean;
+}
+
+export interface RunSpec {
+  /** Starting a run that exists, with the same tasks, is harmless. Default: a new id. */
+  readonly id?: string;
+  readonly title?: string;
+  readonly tasks: readonly TaskInput[];
+  readonly limits?: Partial<TaskLimits>;
+  /** Tasks in flight at once, being worked on or verified. Default: twice what the agents can do together. */
+  readonly concurrency?: number;
+}
+
+/** What there is for tasks to name. */
+export interface Known {
+  readonly agents: readonly string[];
+  readonly gatekeepers: readonly string[];
+  /** For tasks that name none. */
+  readonly gatekeeper: string | undefined;
+  readonly overseer: string;
+}
+
+/** A run that can be made. */
+export interface CheckedRun {
+  readonly id: string;
+  readonly title: string;
+  readonly concurrency: number | undefined;
+  readonly tasks: readonly TaskSpec[];
+}
+
+const MAX_TASKS = 1_000_000;
+const MAX_TITLE_CHARS = 10_000;
+
+// Written as objects so that the compiler misses a key that was forgotten.
+const RUN_KEYS: Record<keyof RunSpec, true> = {
+  id: true,
+  title: true,
+  tasks: true,
+  limits: true,
+  concurrency: true,
+};
+const TASK_KEYS: Record<keyof TaskInput, true> = {
+  id: true,
+  title: true,
+  agent: true,
+  gatekeeper: true,
+  dependsOn: true,
+  priority: true,
+  input: true,
+  limits: true,
+  staged: true,
+};
+
+/**
+ * Checks everything about a run before anything of it is made.
+ * @throws {ValidationError} the first thing that cannot work: where it is, what was expected, what came
+ */
+export function checkRunSpec(spec: RunSpec, newId: () => string, known: Known): CheckedRun {
+  try {
+    return check(spec, newId, known);
+  } catch (error) {
+    // Limits in a file are configuration; here they are part of what the caller asked for.
+    if (!(error instanceof ConfigurationError)) throw error;
+    throw new ValidationError(error.message, { context: error.context });
+  }
+}
+
+function check(spec: RunSpec, newId: () => string, known: Known): CheckedRun {
+  const run = parseId(spec?.id ?? newId(), 'the run id');
+  const whole = `run "${run}"`;
+  readSettings(spec ?? null, Object.keys(RUN_KEYS), whole);
+  const { tasks, concurrency } = spec;
+  if (!Array.isArray(tasks) || tasks.length === 0 || tasks.length > MAX_TASKS) {
+    throw new ValidationError(
+      `Expected ${whole} to have 1 to ${MAX_TASKS} tasks, got ${Array.isArray(tasks) ? tasks.length : typeof tasks}.`,
+    );
+  }
+  if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && concurrency >= 1)) {
+    throw new ValidationError(
+      `Expected the concurrency of ${whole} to be a positive integer, got ${String(concurrency)}.`,
+    );
+  }
+  const limits = parseTaskLimits(spec.limits, `limits of ${whole}`, DEFAULT_TASK_LIMITS);
+  const title = titleOf(spec.title ?? run, whole);
+  for (const [position, task] of tasks.entries()) checkShape(task, position, whole);
+  const { dependants } = checkDependencies(
+    tasks.map(({ id, dependsOn = [] }) => ({ id, dependsOn })),
+  );
+  return {
+    id: run,
+    title,
+    concurrency,
+    tasks: tasks.map((task, position): TaskSpec => {
+      const where = `task "${task.id}"`;
+      requireKnown(where, 'agent', task.agent, known.agents);
+      const gatekeeper = task.gatekeeper ?? known.gatekeeper;
+      if (gatekeeper === undefined) {
+        throw new ValidationError(
+          `Expected ${where} to name a gatekeeper: without one nothing can be accepted. Register one: troupe.gatekeeper(name, verify).`,
+        );
+      }
+      requireKnown(where, 'gatekeeper', gatekeeper, known.gatekeepers);
+      return {
+        run,
+        id: task.id,
+        title: titleOf(task.title ?? task.id, where),
+        agent: task.agent,
+        gatekeeper,
+        overseer: known.overseer,
+        priority: parsePriority(task.priority ?? 'normal'),
+        dependsOn: task.dependsOn ?? [],
+        dependants: dependants.get(task.id) ?? [],
+        input: jsonOf(task.input, where),
+        limits: parseTaskLimits(task.limits, `limits of ${where}`, limits),
+        staged: task.staged ?? false,
+        position,
+      };
+    }),
+  };
+}
+
+/** What does not depend on other tasks, and must hold before anything is said about the task by its id. */
+function checkShape(task: TaskInput, position: number, whole: string): void {
+  const nth = `task ${position + 1} of ${whole}`;
+  if (typeof task !== 'object' || task === null) {
+    throw new ValidationError(
+      `Expected ${nth} to be an object such as { id, agent, gatekeeper }, got ${task === null ? 'null' : typeof task}.`,
+    );
+  }
+  const where = `task "${parseId(task.id, `the id of ${nth}`)}"`;
+  readSettings(task, Object.keys(TASK_KEYS), where);
+  const { dependsOn, staged } = task;
+  if (
+    dependsOn !== undefined &&
+    !(Array.isArray(dependsOn) && dependsOn.every((id) => typeof id === 'string'))
+  ) {
+    throw new ValidationError(
+      `Expected dependsOn of ${where} to be a list of task ids, got ${JSON.stringify(dependsOn)}.`,
+    );
+  }
+  if (staged !== undefined && typeof staged !== 'boolean') {
+    throw new ValidationError(
+      `Expected staged of ${where} to be true or false, got ${JSON.stringify(staged)}.`,
+    );
+  }
+}
+
+function titleOf(title: unknown, where: string): string {
+  if (typeof title === 'string' && title.length <= MAX_TITLE_CHARS) return title;
+  throw new ValidationError(
+    `Expected the title of ${where} to be a text of at most ${MAX_TITLE_CHARS} characters, got ${typeof title === 'string' ? `${title.length} characters` : typeof title}.`,
+  );
+}
+
+function jsonOf(input: JsonValue | undefined, where: string): JsonValue {
+  if (input === undefined) return null;
+  const problem = findNonJson(input, 'input');
+  if (problem === undefined) return input;
+  throw new ValidationError(
+    `Expected the input of ${where} to be plain JSON, but ${problem.path} is ${problem.found}.`,
+  );
+}
+
+/** @throws {ValidationError} nothing of this name is registered; says what was probably meant */
+export function requireKnown(
+  where: string,
+  what: string,
+  name: unknown,
+  known: readonly string[],
+): void {
+  if (known.includes(name as string)) return;
+  const suggestion = typeof name === 'string' ? didYouMean(name, known) : '';
+  throw new ValidationError(
+    `Expected ${where} to name a registered ${what}, got ${JSON.stringify(name) ?? 'nothing'}.${suggestion} Known: ${known.join(', ') || 'none'}.`,
+  );
+}

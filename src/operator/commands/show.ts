@@ -1,0 +1,131 @@
+import type { CliContext } from '../cli-context.ts';
+import { reportOf } from '../report.ts';
+import { type TaskView, taskOfRow } from '../run-view.ts';
+import { readProject, requireRun, requireTask } from '../stored-runs.ts';
+import { type AttemptView, attemptOfRow, type DecisionView, decisionsIn } from '../task-history.ts';
+import { lookOf, markOf } from '../terminal/task-style.ts';
+import { cleanBlock, formatDuration, formatTime, type Line, safeJson } from '../terminal/text.ts';
+
+/** `troupe show`: one task with everything that was tried and decided. */
+export async function show(
+  cli: CliContext,
+  name: string,
+  { json }: { readonly json: boolean },
+): Promise<number> {
+  const { stdout } = cli;
+  const place = await cli.project();
+  const found = await readProject(place, async (store) => {
+    const { run, task: id } = await requireTask(store, name);
+    const rows = await store.listTasks(run);
+    const row = rows.find((entry) => entry.task === id);
+    if (row === undefined) throw new Error(`Task ${run}/${id} was there a moment ago.`);
+    const checkpoints = await store.listCheckpoints(`task/${run}/${id}`);
+    const task = taskOfRow(row);
+    const names = { command: cli.commandFor(place), qualified: name.includes('/') };
+    const [need] = reportOf(await requireRun(store, run), [task], names).needs;
+    return {
+      task,
+      attempts: (await store.listAttempts(run, id)).map(attemptOfRow),
+      decisions: decisionsIn(checkpoints),
+      checkpoints: checkpoints.length,
+      need: need ?? null,
+    };
+  });
+  if (json) {
+    stdout.raw(`${safeJson(found)}\n`);
+    return 0;
+  }
+  const { task, attempts, decisions, checkpoints, need } = found;
+  for (const line of headOf(task, stdout.unicode)) stdout.line(line);
+  for (const attempt of attempts) {
+    stdout.line();
+    for (const line of attemptLines(attempt)) stdout.line(line);
+  }
+  if (decisions.length > 0) {
+    stdout.line();
+    stdout.line([{ text: 'Decided', style: 'bold' }]);
+    for (const line of decisions.map(decisionLine)) stdout.line(line);
+  }
+  stdout.line();
+  stdout.line([{ text: `${checkpoints} checkpoints are stored.`, style: 'dim' }]);
+  if (need !== null) {
+    stdout.line('What you can do:');
+    for (const command of need.commands.filter((text) => !/ show /.test(text))) {
+      stdout.line([{ text: `  ${command}`, style: 'cyan' }]);
+    }
+  }
+  return 0;
+}
+
+function headOf(task: TaskView, unicode: boolean): Line[] {
+  const look = lookOf(task.state);
+  const lines: Line[] = [
+    [
+      { text: `${task.run}/${task.id}`, style: 'bold' },
+      `  ${markOf(task.state, unicode)} `,
+      { text: look.words, style: look.style },
+      task.title === task.id ? '' : `  ${task.title}`,
+    ],
+    [`  agent: ${task.agent}   attempts: ${task.attempts}`],
+  ];
+  if (task.dependsOn.length > 0) lines.push([`  after: ${task.dependsOn.join(', ')}`]);
+  if (task.reason !== null) lines.push([`  reason: ${task.reason}`]);
+  if (task.cause === 'infrastructure') {
+    lines.push(['  cause: infrastructure; the work itself was not to blame']);
+  }
+  if (task.question !== null) {
+    lines.push([`  asks (${task.question.id}): ${task.question.text}`]);
+    const { choices = [] } = task.question;
+    if (choices.length > 0) lines.push([`  choices: ${choices.join(', ')}`]);
+  }
+  if (task.commit !== null) lines.push([`  merged as: ${task.commit}`]);
+  return lines;
+}
+
+function attemptLines(attempt: AttemptView): Line[] {
+  const { outcome, evidence } = attempt;
+  const style = outcome === 'accepted' ? 'green' : outcome === 'running' ? 'cyan' : 'red';
+  const took =
+    attempt.endedAt === null ? '' : `, ${formatDuration(attempt.endedAt - attempt.startedAt)}`;
+  const lines: Line[] = [
+    [
+      { text: `Attempt ${attempt.attempt}  `, style: 'bold' },
+      { text: outcome, style },
+      attempt.stage === null ? '' : ` (${attempt.stage})`,
+      { text: `  ${formatTime(attempt.startedAt)}${took}`, style: 'dim' },
+    ],
+  ];
+  if (attempt.reason !== null) {
+    for (const line of cleanBlock(attempt.reason)) lines.push([`  ${line}`]);
+  }
+  if (evidence === null) return lines;
+  for (const command of evidence.commands) {
+    const end =
+      command.signal !== null
+        ? `ended by ${command.signal}`
+        : command.timedOut === true
+          ? 'timed out'
+          : `exit ${command.exitCode ?? '?'}`;
+    const failed = command.exitCode !== 0;
+    lines.push([
+      `  ${command.name}: `,
+      { text: end, style: failed ? 'red' : 'green' },
+      { text: `  ${formatDuration(command.durationMs)}  ${command.command}`, style: 'dim' },
+    ]);
+    // What went well needs no reading; the file has it all.
+    if (!failed) continue;
+    for (const line of cleanBlock(command.excerpt))
+      lines.push([{ text: '    | ', style: 'dim' }, line]);
+  }
+  if (evidence.artifact !== null) lines.push([`  evidence: ${evidence.artifact}`]);
+  return lines;
+}
+
+function decisionLine(decision: DecisionView): Line {
+  const { at, what, by, text } = decision;
+  return [
+    { text: `  ${formatTime(at)}  `, style: 'dim' },
+    `${what} by ${by}`,
+    text === null ? '' : `: ${text}`,
+  ];
+}

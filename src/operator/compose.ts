@@ -1,0 +1,112 @@
+import path from 'node:path';
+import type { Logger } from 'pino';
+import {
+  type Clock,
+  createTroupe,
+  type JsonValue,
+  openSqliteStore,
+  type RunSpec,
+  type Store,
+  type TaskInput,
+  type Troupe,
+} from '../index.ts';
+import type { ProjectConfig } from './config.ts';
+import { policyOf } from './policy.ts';
+import { prepareStateDirectory } from './state-directory.ts';
+
+export interface ComposeOptions {
+  /** Default: as `createTroupe`. */
+  readonly logger?: Logger;
+  readonly clock?: Clock;
+  /**
+   * Whether agents may work. Without, tasks can be decided about and nothing new is begun: their work waits for the
+   * next runtime. Default true.
+   */
+  readonly agents?: boolean;
+}
+
+/** The share of a wait that chance may take away: tasks that failed together do not all come back together. */
+const BACKOFF_JITTER = 0.2;
+
+/** A runtime for a project, and the store it works on, to be read from. Stop the runtime; that closes the store. */
+export interface Composition {
+  readonly troupe: Troupe;
+  readonly store: Store;
+}
+
+/**
+ * Opens a project as troupe.yaml describes it: its store in `.troupe/state.db`, its repository, its agents, its
+ * overseer's policy. What waits in the store goes on at once.
+ * @throws {LockConflictError} another process works on it; the message names it
+ * @throws {ConfigurationError} the repository cannot be worked with
+ */
+export async function composeTroupe(
+  config: ProjectConfig,
+  options: ComposeOptions = {},
+): Promise<Composition> {
+  const { logger, clock, agents = true } = options;
+  const { directory } = config;
+  const stateDirectory = await prepareStateDirectory(directory);
+  const store = await openSqliteStore({
+    path: path.join(stateDirectory, 'state.db'),
+    ...(logger === undefined ? {} : { onWarning: (message) => logger.warn(message) }),
+  });
+  // Closes the store when it fails.
+  const troupe = await createTroupe({
+    store,
+    project: {
+      directory,
+      target: config.target,
+      verify: config.verify.map(({ name, run, timeoutMs, allowFail }) => ({
+        name,
+        command: run,
+        timeoutMs,
+        allowFail,
+      })),
+      environment: config.environment,
+      stateDirectory,
+    },
+    ...(logger === undefined ? {} : { logger }),
+    ...(clock === undefined ? {} : { clock }),
+  });
+  troupe.overseer(policyOf(config.policy, store));
+  if (agents) {
+    for (const agent of config.agents) {
+      const { name, concurrency } = agent;
+      if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency });
+      else {
+        const { run, timeoutMs } = agent;
+        troupe.commandAgent(name, { run, projectDirectory: directory }, { concurrency, timeoutMs });
+      }
+    }
+  }
+  return { troupe, store };
+}
+
+/** The backlog as a run. */
+export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
+  return {
+    id,
+    concurrency: config.concurrency,
+    tasks: config.tasks.map(
+      (task): TaskInput => ({
+        id: task.id,
+        title: task.title,
+        agent: task.agent,
+        dependsOn: task.dependsOn,
+        priority: task.priority,
+        input: inputOf(task),
+        limits: { ...task.limits, backoff: { ...task.limits.backoff, jitter: BACKOFF_JITTER } },
+        staged: task.staged,
+      }),
+    ),
+  };
+}
+
+/** A patch engine reads the names of its files in the task's input. */
+function inputOf({ input, patches }: ProjectConfig['tasks'][number]): JsonValue {
+  if (patches.length === 0) return input ?? null;
+  if (input === undefined || input === null) return { patches: [...patches] };
+  const isMapping = typeof input === 'object' && !Array.isArray(input);
+  return { ...(isMapping ? input : { input }), patches: [...patches] };
+}

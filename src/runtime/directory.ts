@@ -1,0 +1,39 @@
+import type { Address } from '../protocol/address.ts';
+import { Actor } from './actor.ts';
+import type { Clock } from './clock.ts';
+import { Fifo } from './fifo.ts';
+
+/** The actors in memory, those that have a turn to take, and those that have yet to be read. */
+export class Directory {
+  readonly actors = new Map<string, Actor>();
+  /** Each takes one turn and goes to the end, so that a busy one delays nobody. */
+  readonly ready = new Fifo<Actor>();
+  toLoad: Actor[] = [];
+  readonly #clock: Clock;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The actor at an address, or a place for its messages while it is being read. */
+  at(address: Address): Actor {
+    const known = this.actors.get(address);
+    if (known !== undefined) return known;
+    const actor = this.add(address);
+    this.toLoad.push(actor);
+    return actor;
+  }
+
+  add(address: Address): Actor {
+    const actor = new Actor(address, this.#clock.now());
+    this.actors.set(address, actor);
+    return actor;
+  }
+
+  /** Gives it a turn, if it can take one and something waits for it. */
+  enqueue(actor: Actor): void {
+    if (actor.queued || actor.state !== 'live' || actor.mailbox.length === 0) return;
+    actor.queued = true;
+    this.ready.push(actor);
+  }
+}

@@ -1,0 +1,278 @@
+import type { Address } from '../protocol/address.ts';
+import { ConflictError, type Failure } from '../protocol/errors.ts';
+import type { FaultPoint } from '../protocol/fault-point.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import type { EffectRecord, Store } from '../store/store.ts';
+import type { Actor } from './actor.ts';
+import type { Clock } from './clock.ts';
+import type { Commits } from './commits.ts';
+import {
+  type EffectLimits,
+  type EffectOutcome,
+  EffectRunner,
+  effectKey,
+  type Runnable,
+} from './effect-runner.ts';
+import type { HostEmitter } from './host-emitter.ts';
+
+/** `startedAt` of an effect that waits for a place, or that a clean stop has put back. */
+const NOT_STARTED = 0;
+
+/** Work that a state has started and that has not ended. */
+export class DurableEffect implements Runnable {
+  record: EffectRecord;
+  /** Its state was not left, and nobody has handled its outcome. */
+  live = true;
+  /** This runtime has stored that it is started. */
+  ours = false;
+  /** There may be rows of its steps. */
+  hasSteps: boolean;
+
+  constructor(record: EffectRecord, hasSteps: boolean) {
+    this.record = record;
+    this.hasSteps = hasSteps;
+  }
+}
+
+export interface DurableEffectsOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly faultPoint: FaultPoint;
+  readonly commits: Commits;
+  readonly events: HostEmitter;
+  readonly limits: EffectLimits;
+  readonly maxRestarts: number;
+  /** Sees to it that what was staged outside a turn is flushed. */
+  readonly schedule: () => void;
+  /** An effect has ended; its outcome counts if `take` says so when its turn comes. */
+  readonly deliver: (effect: DurableEffect, outcome: EffectOutcome) => void;
+}
+
+/**
+ * The effects of all actors. One is a row from the turn that starts it to the turn that handles its outcome, so it
+ * runs at least once, and its outcome counts exactly once.
+ */
+export class DurableEffects {
+  readonly runner: EffectRunner<DurableEffect>;
+  readonly #byAddress = new Map<string, Map<string, DurableEffect>>();
+  /** Those that have ended and whose turn has not come. */
+  readonly #ended = new Set<DurableEffect>();
+  readonly #options: DurableEffectsOptions;
+  readonly #commits: Commits;
+
+  constructor(options: DurableEffectsOptions) {
+    this.#options = options;
+    this.#commits = options.commits;
+    this.runner = new EffectRunner<DurableEffect>(
+      {
+        clock: options.clock,
+        faultPoint: options.faultPoint,
+        starting: (effect) => this.#starting(effect),
+        loadSteps: async (scope) => {
+          const steps = await options.store.loadSteps(scope);
+          return new Map(steps.map((s) => [s.key, JSON.parse(s.outcomeJson) as JsonValue]));
+        },
+        saveStep: (effect, scope, key, outcome) => this.#saveStep(effect, scope, key, outcome),
+        ended: (effect, outcome) => this.#hasEnded(effect, outcome),
+        progressed: ({ record }, value) =>
+          options.events.tell('progress', {
+            address: record.address as Address,
+            src: record.src,
+            value,
+          }),
+      },
+      options.limits,
+    );
+  }
+
+  /** Effects that have ended and wait for their actor's turn. */
+  get unhandled(): number {
+    return this.#ended.size;
+  }
+
+  has(address: Address): boolean {
+    return this.#byAddress.has(address);
+  }
+
+  /** @returns the addresses that have effects */
+  recover(records: readonly EffectRecord[]): Iterable<Address> {
+    for (const record of records) this.#add(new DurableEffect(record, true));
+    return this.#byAddress.keys() as Iterable<Address>;
+  }
+
+  /** A turn starts an effect; one that has the id already is stopped. It runs after the turn's commit. */
+  start(actor: Actor, id: string, src: string, input: JsonValue, generation: string, now: number) {
+    const { address } = actor;
+    this.stop(address, id);
+    const hasPlace = this.runner.reserve();
+    const record: EffectRecord = {
+      address,
+      id,
+      generation,
+      src,
+      inputJson: JSON.stringify(input),
+      attempt: 1,
+      startedAt: hasPlace ? now : NOT_STARTED,
+    };
+    const effect = new DurableEffect(record, false);
+    effect.ours = hasPlace;
+    this.#add(effect);
+    this.#commits.stage.setEffect(record);
+    this.#commits.after(() => this.#begin(actor, effect, hasPlace));
+  }
+
+  /** The state that started it is left. */
+  stop(address: Address, id: string): void {
+    const effect = this.#byAddress.get(address)?.get(id);
+    if (effect === undefined) return;
+    this.take(effect);
+    this.#commits.after(() =>
+      this.runner.abort(effect, 'The state that started the effect was left.'),
+    );
+  }
+
+  stopAll(address: Address): void {
+    for (const id of [...(this.#byAddress.get(address)?.keys() ?? [])]) this.stop(address, id);
+  }
+
+  /** Ends an effect. @returns false if it had ended already: its state was left, or its outcome was handled */
+  take(effect: DurableEffect): boolean {
+    if (!effect.live) return false;
+    effect.live = false;
+    this.#ended.delete(effect);
+    const { record } = effect;
+    const effects = this.#byAddress.get(record.address);
+    effects?.delete(record.id);
+    if (effects?.size === 0) this.#byAddress.delete(record.address);
+    this.#commits.stage.clearEffect(record);
+    if (effect.hasSteps) this.#commits.stage.clearedSteps.push(effectKey(record));
+    return true;
+  }
+
+  /** After a crash or a stop: goes on with what the actor, which was just read, had under way. */
+  restart(actor: Actor, now: number): void {
+    for (const effect of [...(this.#byAddress.get(actor.address)?.values() ?? [])]) {
+      const { record } = effect;
+      if (
+        actor.snapshot?.children[record.id] === undefined ||
+        actor.registration?.driver.hasEffect(record.src) !== true
+      ) {
+        // A migration has removed the state or the effect.
+        this.take(effect);
+        continue;
+      }
+      if (record.startedAt !== NOT_STARTED && record.attempt > this.#options.maxRestarts) {
+        this.#ended.add(effect);
+        this.#options.deliver(effect, { ok: false, failure: restartedTooOften(record) });
+        continue;
+      }
+      const hasPlace = this.runner.reserve();
+      if (hasPlace) this.#stageStart(effect, now);
+      this.#commits.after(() => this.#begin(actor, effect, hasPlace));
+    }
+  }
+
+  /** A clean stop: an effect that was called off is not one that was running at a crash. */
+  putBack(): void {
+    for (const effects of this.#byAddress.values()) {
+      for (const effect of effects.values()) {
+        if (!effect.ours) continue;
+        effect.record = { ...effect.record, startedAt: NOT_STARTED };
+        this.#commits.stage.setEffect(effect.record);
+      }
+    }
+  }
+
+  #add(effect: DurableEffect): void {
+    const { address, id } = effect.record;
+    let effects = this.#byAddress.get(address);
+    if (effects === undefined) {
+      effects = new Map();
+      this.#byAddress.set(address, effects);
+    }
+    effects.set(id, effect);
+  }
+
+  #begin(actor: Actor, effect: DurableEffect, hasPlace: boolean): void {
+    if (!effect.live || actor.registration === undefined) {
+      if (hasPlace) this.runner.release();
+      return;
+    }
+    const create = actor.registration.driver.effect(effect.record.src);
+    if (!hasPlace) this.runner.enqueue(effect, create);
+    else if (this.runner.launch(effect, create)) this.#tellStarted(effect);
+  }
+
+  /** The row of an effect that has been started before says so, and counts. */
+  #stageStart(effect: DurableEffect, now: number): void {
+    const { record } = effect;
+    const attempt = record.startedAt === NOT_STARTED ? record.attempt : record.attempt + 1;
+    effect.record = { ...record, attempt, startedAt: now };
+    effect.ours = true;
+    this.#commits.stage.setEffect(effect.record);
+  }
+
+  async #starting(effect: DurableEffect): Promise<boolean> {
+    if (!effect.live) return false;
+    this.#stageStart(effect, this.#options.clock.now());
+    this.#options.schedule();
+    await this.#commits.stored();
+    if (effect.live) this.#tellStarted(effect);
+    return effect.live;
+  }
+
+  #tellStarted({ record }: DurableEffect): void {
+    this.#options.events.tell('effectStarted', {
+      address: record.address as Address,
+      id: record.id,
+      src: record.src,
+      attempt: record.attempt,
+    });
+  }
+
+  #hasEnded(effect: DurableEffect, outcome: EffectOutcome): void {
+    const { record } = effect;
+    this.#options.events.tell('effectEnded', {
+      address: record.address as Address,
+      id: record.id,
+      src: record.src,
+      attempt: record.attempt,
+      failure: outcome.ok ? null : outcome.failure,
+    });
+    if (!effect.live) return;
+    this.#ended.add(effect);
+    this.#options.deliver(effect, outcome);
+  }
+
+  async #saveStep(
+    effect: DurableEffect,
+    scope: string,
+    key: string,
+    outcome: JsonValue,
+  ): Promise<void> {
+    const { record } = effect;
+    if (!effect.live) {
+      throw new ConflictError(
+        `The effect "${record.src}" of ${record.address} is no longer wanted.`,
+      );
+    }
+    effect.hasSteps = true;
+    this.#commits.stage.steps.push({
+      scope,
+      key,
+      at: this.#options.clock.now(),
+      outcomeJson: JSON.stringify(outcome),
+    });
+    this.#options.schedule();
+    await this.#commits.stored();
+  }
+}
+
+function restartedTooOften(record: EffectRecord): Failure {
+  return {
+    code: 'internal',
+    message: `The effect "${record.src}" was running when the process ended, ${record.attempt} times. It is not started again.`,
+    retryable: false,
+    context: { restarts: record.attempt },
+  };
+}

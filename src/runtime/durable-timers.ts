@@ -1,0 +1,150 @@
+import type { Address } from '../protocol/address.ts';
+import type { Envelope, EpochMs } from '../protocol/message.ts';
+import type { TimerRecord } from '../store/store.ts';
+import type { Agenda, Appointment } from './agenda.ts';
+import type { Commits } from './commits.ts';
+import type { MachineEvent } from './xstate-driver.ts';
+
+/** What a timer does when it is due; stored as JSON. */
+export type TimerAction =
+  /** The actor gets an event: `after`, or a delayed `raise`. */
+  | { readonly do: 'event'; readonly event: MachineEvent }
+  /** Nobody has answered a request of the actor in time. */
+  | {
+      readonly do: 'deadline';
+      readonly request: string;
+      readonly to: string;
+      readonly correlation: string;
+      readonly attempt: number;
+      readonly timeoutMs: number;
+    }
+  /** A message is sent. */
+  | { readonly do: 'send'; readonly envelope: Envelope };
+
+export class DurableTimer implements Appointment {
+  readonly address: Address;
+  readonly id: string;
+  readonly generation: string;
+  readonly dueAt: EpochMs;
+  readonly action: TimerAction;
+  /** It was neither cleared nor replaced, and nobody has handled that it is due. */
+  live = true;
+  /** There may be a row of its id. */
+  stored: boolean;
+  slot = -1;
+  order = 0;
+  readonly #timers: DurableTimers;
+
+  constructor(
+    timers: DurableTimers,
+    address: Address,
+    id: string,
+    generation: string,
+    dueAt: EpochMs,
+    action: TimerAction,
+    stored: boolean,
+  ) {
+    this.#timers = timers;
+    this.address = address;
+    this.id = id;
+    this.generation = generation;
+    this.dueAt = dueAt;
+    this.action = action;
+    this.stored = stored;
+  }
+
+  due(): void {
+    this.#timers.due(this);
+  }
+
+  toRecord(): TimerRecord {
+    return {
+      address: this.address,
+      id: this.id,
+      generation: this.generation,
+      dueAt: this.dueAt,
+      actionJson: JSON.stringify(this.action),
+    };
+  }
+}
+
+/**
+ * The timers of all actors, in memory or not. A timer is a row with an absolute due time; one that is overdue
+ * after a restart is due at once. Ids are unique within an actor: a second timer of an id replaces the first.
+ */
+export class DurableTimers {
+  readonly #byAddress = new Map<string, Map<string, DurableTimer>>();
+  readonly #agenda: Agenda;
+  readonly #commits: Commits;
+  /** Called when a timer is due. It stays live, and stored, until somebody takes it. */
+  readonly due: (timer: DurableTimer) => void;
+  #size = 0;
+
+  constructor(agenda: Agenda, commits: Commits, due: (timer: DurableTimer) => void) {
+    this.#agenda = agenda;
+    this.#commits = commits;
+    this.due = due;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  recover(record: TimerRecord): void {
+    const { id, generation, dueAt } = record;
+    const address = record.address as Address;
+    const action = JSON.parse(record.actionJson) as TimerAction;
+    this.#add(new DurableTimer(this, address, id, generation, dueAt, action, true));
+  }
+
+  set(
+    address: Address,
+    id: string,
+    generation: string,
+    dueAt: EpochMs,
+    action: TimerAction,
+  ): void {
+    const replaced = this.#byAddress.get(address)?.get(id);
+    if (replaced !== undefined) this.take(replaced);
+    const timer = new DurableTimer(this, address, id, generation, dueAt, action, false);
+    this.#commits.stage.setTimer(timer);
+    this.#add(timer);
+  }
+
+  get(address: Address, id: string): DurableTimer | undefined {
+    return this.#byAddress.get(address)?.get(id);
+  }
+
+  clear(address: Address, id: string): void {
+    const timer = this.get(address, id);
+    if (timer !== undefined) this.take(timer);
+  }
+
+  clearAll(address: Address): void {
+    for (const timer of this.#byAddress.get(address)?.values() ?? []) this.take(timer);
+  }
+
+  /** Ends a timer. @returns false if it had ended already */
+  take(timer: DurableTimer): boolean {
+    if (!timer.live) return false;
+    timer.live = false;
+    this.#size--;
+    this.#agenda.remove(timer);
+    const timers = this.#byAddress.get(timer.address);
+    timers?.delete(timer.id);
+    if (timers?.size === 0) this.#byAddress.delete(timer.address);
+    this.#commits.stage.clearTimer(timer);
+    return true;
+  }
+
+  #add(timer: DurableTimer): void {
+    let timers = this.#byAddress.get(timer.address);
+    if (timers === undefined) {
+      timers = new Map();
+      this.#byAddress.set(timer.address, timers);
+    }
+    timers.set(timer.id, timer);
+    this.#size++;
+    this.#agenda.add(timer);
+  }
+}

@@ -1,0 +1,30 @@
+/** A first-in first-out queue whose `shift` does not move the rest. */
+export class Fifo<T> {
+  #items: T[] = [];
+  #head = 0;
+
+  get length(): number {
+    return this.#items.length - this.#head;
+  }
+
+  push(item: T): void {
+    this.#items.push(item);
+  }
+
+  shift(): T | undefined {
+    const items = this.#items;
+    if (this.#head === items.length) return undefined;
+    // The usual case, one waits: `pop` keeps the array's room, `length = 0` gives it back.
+    if (items.length === 1) return items.pop();
+    const item = items[this.#head];
+    items[this.#head++] = undefined as T;
+    if (this.#head === items.length) {
+      items.length = 0;
+      this.#head = 0;
+    } else if (this.#head > 64 && this.#head * 2 > items.length) {
+      this.#items = items.slice(this.#head);
+      this.#head = 0;
+    }
+    return item;
+  }
+}

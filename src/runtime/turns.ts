@@ -1,0 +1,648 @@
+import type { Logger } from 'pino';
+import { type Address, isAddress, parseAddress } from '../protocol/address.ts';
+import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
+import {
+  ConfigurationError,
+  fromFailure,
+  TimeoutError,
+  toFailure,
+  ValidationError,
+} from '../protocol/errors.ts';
+import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
+import { type Envelope, type EpochMs, type Message, type Meta, parseMessage, type ReplyTo } from '../protocol/message.ts';
+import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
+import type { Projection } from '../store/store.ts';
+import type { Actor, Item, MessageItem } from './actor.ts';
+import type { Clock } from './clock.ts';
+import type { Commits } from './commits.ts';
+import { APP_KIND, type Delivery, SPAWN } from './delivery.ts';
+import type { DurableEffects } from './durable-effects.ts';
+import type { DurableTimers } from './durable-timers.ts';
+import type { HostEmitter } from './host-emitter.ts';
+import type { Registration } from './registration.ts';
+import type {
+  LiveSnapshot,
+  MachineAction,
+  MachineEvent,
+  PersistedSnapshot,
+  Transition,
+} from './xstate-driver.ts';
+
+export interface TurnsOptions {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly registrations: ReadonlyMap<string, Registration>;
+  readonly commits: Commits;
+  readonly timers: DurableTimers;
+  readonly effects: DurableEffects;
+  readonly delivery: Delivery;
+  readonly events: HostEmitter;
+  /** Names this runtime among all that ever work on the store. */
+  readonly runtimeId: string;
+}
+
+/** A transition that may happen: all that can go wrong has been tried, and nothing has changed yet. */
+export interface PreparedTurn {
+  readonly snapshot: LiveSnapshot;
+  readonly actions: readonly MachineAction[];
+  /** Undefined: the actor is what it was, so there is nothing to checkpoint. */
+  readonly change:
+    | {
+        readonly persisted: PersistedSnapshot;
+        readonly snapshotJson: string;
+        readonly eventJson: string | null;
+        readonly projections: readonly Projection[];
+      }
+    | undefined;
+}
+
+/** The turn: an item becomes an event, the event a transition, the transition rows and things to do. */
+export class Turns {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #registrations: ReadonlyMap<string, Registration>;
+  readonly #commits: Commits;
+  readonly #timers: DurableTimers;
+  readonly #effects: DurableEffects;
+  readonly #delivery: Delivery;
+  readonly #events: HostEmitter;
+  readonly #runtimeId: string;
+  /** Of turns that leave no checkpoint, hence no number to name their messages by. */
+  #unnumbered = 0;
+
+  constructor(options: TurnsOptions) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+    this.#registrations = options.registrations;
+    this.#commits = options.commits;
+    this.#timers = options.timers;
+    this.#effects = options.effects;
+    this.#delivery = options.delivery;
+    this.#events = options.events;
+    this.#runtimeId = options.runtimeId;
+  }
+
+  /** One turn of a live actor. */
+  take(actor: Actor, item: Item): void {
+    const now = this.#clock.now();
+    actor.lastUsed = now;
+    this.#commits.stage.turns++;
+    const event = this.#toEvent(actor, item, now);
+    if (event === undefined) return;
+    const registration = actor.registration as Registration;
+    const before = actor.snapshot as LiveSnapshot;
+    let turn: PreparedTurn;
+    try {
+      const transition = registration.driver.transition(actor.address, before, event);
+      turn = this.#prepare(actor.address, registration, before, transition, event, now);
+    } catch (error) {
+      this.#faulted(actor, item, event, error);
+      return;
+    }
+    this.#carryOut(actor, turn, event, now);
+  }
+
+  /** @throws what the machine's code throws, or says why it cannot be stored; nothing has changed then */
+  prepareBirth(
+    address: Address,
+    registration: Registration,
+    input: JsonValue | undefined,
+  ): PreparedTurn {
+    const transition = registration.driver.initial(address, input);
+    return this.#prepare(address, registration, undefined, transition, null, this.#clock.now());
+  }
+
+  /** The actor, in memory so far only as a place for its messages, begins to live. */
+  giveBirth(
+    actor: Actor,
+    registration: Registration,
+    turn: PreparedTurn,
+    parent: Address | null,
+  ): void {
+    actor.registration = registration;
+    actor.machine = registration.name;
+    actor.parent = parent;
+    actor.state = 'live';
+    actor.seq = -1;
+    this.#commits.stage.turns++;
+    this.#carryOut(actor, turn, null, this.#clock.now());
+  }
+
+  // ── from an item to an event ───────────────────────────────────────────────────────────────────────
+
+  /** Takes an item out of the stored world (in the stage) and makes an event of it; undefined if it counts no more. */
+  #toEvent(actor: Actor, item: Item, now: EpochMs): MachineEvent | undefined {
+    switch (item.kind) {
+      case 'message':
+        return this.#messageEvent(actor, item, now);
+      case 'timer': {
+        const { timer } = item;
+        if (!this.#timers.take(timer)) return undefined;
+        const meta: Meta = { id: timer.generation, from: actor.address, at: now };
+        const { action } = timer;
+        switch (action.do) {
+          case 'event':
+            return { ...action.event, meta };
+          case 'deadline': {
+            const text = `No answer from ${action.to} to "${action.request}" within ${action.timeoutMs} ms.`;
+            const context = { address: action.to, attempt: action.attempt };
+            return {
+              type: `${action.request}:err`,
+              failure: new TimeoutError(text, { context }).toFailure(),
+              meta: { ...meta, request: timer.id.slice(REQUEST.length) },
+            };
+          }
+          case 'send':
+            this.#delivery.deliver(action.envelope);
+            return undefined;
+        }
+        return undefined;
+      }
+      case 'effect': {
+        const { effect, outcome } = item;
+        if (!this.#effects.take(effect)) return undefined;
+        const { id, generation } = effect.record;
+        const meta: Meta = { id: generation, from: actor.address, at: now };
+        return outcome.ok
+          ? { type: `xstate.done.actor.${id}`, output: outcome.output, actorId: id, meta }
+          : { type: `xstate.error.actor.${id}`, error: outcome.failure, actorId: id, meta };
+      }
+    }
+  }
+
+  #messageEvent(actor: Actor, item: MessageItem, now: EpochMs): MachineEvent | undefined {
+    const { envelope } = item;
+    if (!this.#delivery.consume(item)) {
+      this.#delivery.drop(envelope, 'duplicate');
+      return undefined;
+    }
+    const { id, from, message, correlation } = envelope;
+    if (message.type === SPAWN) return undefined; // it exists: the spawn is a repetition
+    if (correlation === undefined) return { ...message, meta: { id, from, at: now } };
+    if (envelope.reply !== true) {
+      const attempt = envelope.attempt ?? 1;
+      return { ...message, meta: { id, from, at: now, correlation, attempt } };
+    }
+    const request = this.#takeReply(actor.address, envelope);
+    if (request === undefined) {
+      this.#delivery.drop(envelope, 'late');
+      return undefined;
+    }
+    return { ...message, meta: { id, from, at: now, request } };
+  }
+
+  /** An answer counts only while its very request waits. @returns the request's id, or undefined */
+  #takeReply(address: Address, { correlation, attempt }: Envelope): string | undefined {
+    const request = requestOf(address, correlation as string);
+    if (request === undefined) return undefined;
+    const timer = this.#timers.get(address, REQUEST + request);
+    if (timer === undefined || timer.action.do !== 'deadline') return undefined;
+    if (timer.action.correlation !== correlation || timer.action.attempt !== attempt) {
+      return undefined;
+    }
+    this.#timers.take(timer);
+    return request;
+  }
+
+  // ── from an event to rows ──────────────────────────────────────────────────────────────────────────
+
+  /** Everything that may be wrong with what a machine wants is found before anything is staged. */
+  #prepare(
+    address: Address,
+    registration: Registration,
+    before: LiveSnapshot | undefined,
+    { snapshot, actions }: Transition,
+    event: MachineEvent | null,
+    at: EpochMs,
+  ): PreparedTurn {
+    for (const action of actions) this.#check(address, action);
+    if (before !== undefined && isSameState(before, snapshot)) {
+      return { snapshot, actions, change: undefined };
+    }
+    const persisted = registration.driver.persist(snapshot);
+    const projections =
+      registration.project === undefined
+        ? NONE
+        : registration.project({
+            address,
+            value: snapshot.value,
+            context: snapshot.context,
+            status: snapshot.status,
+            at,
+          });
+    return {
+      snapshot,
+      actions,
+      change: {
+        persisted,
+        snapshotJson: JSON.stringify(persisted),
+        eventJson: event === null ? null : JSON.stringify(event),
+        projections,
+      },
+    };
+  }
+
+  #carryOut(actor: Actor, turn: PreparedTurn, event: MachineEvent | null, now: EpochMs): void {
+    const { actions, change } = turn;
+    if (change === undefined) {
+      // A question answered, a message passed on. Chains of such turns must not lengthen the ids from link to link.
+      if (actions.length > 0) {
+        this.#actAll(actor, actions, `~${this.#runtimeId}.${this.#unnumbered++}`, now);
+      }
+      return;
+    }
+    const registration = actor.registration as Registration;
+    const { persisted } = change;
+    const seq = actor.seq + 1;
+    actor.snapshot = turn.snapshot;
+    actor.seq = seq;
+    actor.status = persisted.status;
+    actor.version = registration.version;
+    actor.updatedAt = now;
+    const { stage } = this.#commits;
+    stage.touch(actor);
+    stage.checkpoints.push({
+      address: actor.address,
+      seq,
+      at: now,
+      kind: persisted.status === 'error' ? 'error' : 'auto',
+      label: null,
+      eventJson: change.eventJson,
+      snapshotJson: change.snapshotJson,
+    });
+    for (const projection of change.projections) stage.project(projection);
+    if (actions.length > 0) this.#actAll(actor, actions, `#${seq}`, now);
+    if (this.#events.listenerCount('turn') > 0) this.#tellTurn(actor, persisted, event, now);
+    if (persisted.status !== 'active') this.#end(actor, persisted);
+  }
+
+  #tellTurn(
+    actor: Actor,
+    persisted: PersistedSnapshot,
+    event: MachineEvent | null,
+    at: EpochMs,
+  ): void {
+    const turn = {
+      address: actor.address,
+      machine: actor.machine,
+      seq: actor.seq,
+      at,
+      event:
+        event === null
+          ? null
+          : { type: event.type, from: (event['meta'] as Meta | undefined)?.from ?? actor.address },
+      state: persisted.value,
+      context: persisted.context,
+      status: persisted.status,
+    };
+    this.#commits.after(() => this.#events.tell('turn', turn));
+  }
+
+  /** A machine's code threw: the message becomes a dead letter, the actor stays as it was, its parent is told. */
+  #faulted(actor: Actor, item: Item, event: MachineEvent, error: unknown): void {
+    const failure = toFailure(error);
+    const { address } = actor;
+    this.#logger.error(
+      { actor: address, event: event.type, err: error },
+      'a turn failed; the actor keeps its state',
+    );
+    this.#delivery.deadLetter(address, event as unknown as Message, failure.message);
+    if (item.kind === 'message') this.#delivery.answerFor(item.envelope, fromFailure(failure));
+    const id = `${address}~${this.#runtimeId}.${this.#unnumbered++}`;
+    this.#delivery.tellParent(address, actor.parent, failure, id);
+  }
+
+  #end(actor: Actor, persisted: PersistedSnapshot): void {
+    const { address } = actor;
+    actor.state = 'ended';
+    this.#timers.clearAll(address);
+    this.#effects.stopAll(address);
+    if (persisted.status === 'error') {
+      actor.reason = describeError(persisted.error);
+      this.#logger.error({ actor: address, reason: actor.reason }, 'an actor ended with an error');
+      this.#delivery.tellParent(address, actor.parent, persisted.error ?? null, `${address}#end`);
+    }
+    this.#delivery.refuseAll(actor);
+  }
+
+  // ── what a machine asks for ────────────────────────────────────────────────────────────────────────
+
+  /** @throws {TroupeError} the action cannot be carried out; says what is wrong with it */
+  #check(address: Address, action: MachineAction): void {
+    switch (action.kind) {
+      case 'command':
+        this.#checkCommand(address, action);
+        return;
+      case 'raiseLater':
+        checkDelay(address, action.delayMs);
+        checkJson(address, action.event, action.event.type);
+        return;
+      case 'sendParent':
+        if (action.delayMs !== undefined) checkDelay(address, action.delayMs);
+        parseMessage(action.event);
+        return;
+      case 'sendSelf':
+        parseMessage(action.event);
+        return;
+      case 'emit':
+        checkJson(address, action.event, action.event.type);
+        return;
+      default:
+        return;
+    }
+  }
+
+  #checkCommand(address: Address, action: Extract<MachineAction, { kind: 'command' }>): void {
+    if (typeof action.params !== 'object' || action.params === null) {
+      throw new ConfigurationError(`The action "${action.command}" of ${address} has no params.`);
+    }
+    switch (action.command) {
+      case 'send':
+      case 'request': {
+        const params = action.params as SendParams & RequestParams;
+        if (!isAddress(params.to)) parseAddress(params.to);
+        checkNotAnswer(parseMessage(params.message).type);
+        if (params.priority !== undefined) parsePriority(params.priority);
+        if (params.delayMs !== undefined) checkDelay(address, params.delayMs);
+        if (action.command === 'send') return;
+        if (!(params.timeoutMs > 0) || !Number.isFinite(params.timeoutMs)) {
+          throw new ConfigurationError(
+            `A request of ${address} needs timeoutMs, a number of milliseconds above 0, got ${String(params.timeoutMs)}.`,
+          );
+        }
+        if (params.attempt !== undefined && !(Number.isSafeInteger(params.attempt) && params.attempt >= 1)) {
+          throw new ConfigurationError(
+            `The attempt of a request of ${address} must be an integer from 1, got ${String(params.attempt)}.`,
+          );
+        }
+        return;
+      }
+      case 'reply': {
+        const params = action.params as ReplyParams & { reply?: unknown; failure?: unknown };
+        if (params.to !== undefined && !isReplyTo(params.to)) {
+          throw new ConfigurationError(
+            `A reply of ${address} needs "to" as replyTo(event.meta) gave it, or undefined if nobody asked.`,
+          );
+        }
+        if ('failure' in params) checkJson(address, params.failure, 'failure');
+        else if (params.reply !== undefined) checkJson(address, params.reply, 'reply');
+        return;
+      }
+      case 'spawn': {
+        const params = action.params as SpawnParams;
+        requireSpawnable(params.address);
+        requireRegistration(this.#registrations, String(params.machine));
+        if (params.input !== undefined) checkJson(address, params.input, 'input');
+        return;
+      }
+      case 'cancelRequest':
+        return;
+    }
+  }
+
+  /** @param turn names the turn within the actor: with the place in it, the name of whatever it makes */
+  #actAll(
+    actor: Actor,
+    actions: readonly MachineAction[],
+    turn: string,
+    now: EpochMs,
+  ): void {
+    let place = 0;
+    for (const action of actions) this.#act(actor, action, `${turn}.${place++}`, now);
+  }
+
+  #act(actor: Actor, action: MachineAction, name: string, now: EpochMs): void {
+    const { address } = actor;
+    const id = address + name;
+    switch (action.kind) {
+      case 'command':
+        this.#command(actor, action, name, now);
+        return;
+      case 'startEffect':
+        this.#effects.start(actor, action.id, action.src, action.input, id, now);
+        return;
+      case 'stopEffect':
+        this.#effects.stop(address, action.id);
+        return;
+      case 'raiseLater':
+        this.#timers.set(address, RAISE + (action.id ?? id), id, now + action.delayMs, {
+          do: 'event',
+          event: action.event,
+        });
+        return;
+      case 'cancelTimer':
+        this.#timers.clear(address, RAISE + action.id);
+        return;
+      case 'sendSelf':
+        this.#delivery.deliver(envelope(address, address, action.event as Message, id, now));
+        return;
+      case 'sendParent':
+        if (actor.parent === null) return;
+        this.#send(
+          envelope(address, actor.parent, action.event as Message, id, now),
+          action.delayMs,
+        );
+        return;
+      case 'emit':
+        this.#commits.after(() =>
+          this.#events.tell('emitted', { address, event: action.event as unknown as JsonObject }),
+        );
+        return;
+      case 'log':
+        this.#commits.after(() =>
+          this.#logger.info({ actor: address, label: action.label, value: action.value }, 'log'),
+        );
+        return;
+      case 'local':
+        this.#commits.after(() => {
+          try {
+            action.run();
+          } catch (error) {
+            this.#logger.error(
+              { actor: address, action: action.type, err: error },
+              'a local action threw',
+            );
+          }
+        });
+        return;
+    }
+  }
+
+  #command(
+    actor: Actor,
+    action: Extract<MachineAction, { kind: 'command' }>,
+    name: string,
+    now: EpochMs,
+  ): void {
+    const { address } = actor;
+    const id = address + name;
+    switch (action.command) {
+      case 'send': {
+        const { to, message, priority, delayMs } = action.params as SendParams;
+        this.#send(envelope(address, to, message as Message, id, now, priority), delayMs);
+        return;
+      }
+      case 'request': {
+        const params = action.params as RequestParams;
+        const message = params.message as Message;
+        const request = params.id ?? message.type;
+        const attempt = params.attempt ?? 1;
+        const correlation = `${address}!${name}!${request}`;
+        // A delayed request is waited for from when it is sent.
+        const dueAt = now + (params.delayMs ?? 0) + params.timeoutMs;
+        this.#timers.set(address, REQUEST + request, id, dueAt, {
+          do: 'deadline',
+          request: message.type,
+          to: params.to,
+          correlation,
+          attempt,
+          timeoutMs: params.timeoutMs,
+        });
+        this.#send(
+          {
+            ...envelope(address, params.to, message, id, now, params.priority),
+            correlation,
+            attempt,
+          },
+          params.delayMs,
+        );
+        return;
+      }
+      case 'cancelRequest':
+        this.#timers.clear(address, REQUEST + (action.params as { id: string }).id);
+        return;
+      case 'reply': {
+        const params = action.params as ReplyParams;
+        if (params.to === undefined) return;
+        this.#delivery.reply(
+          address,
+          params.to,
+          params.type,
+          'failure' in params
+            ? { ok: false, failure: params.failure }
+            : { ok: true, output: params.reply ?? null },
+          id,
+          now,
+        );
+        return;
+      }
+      case 'spawn': {
+        const { address: child, machine, input = null } = action.params as SpawnParams;
+        this.#delivery.deliver(
+          envelope(address, child, { type: SPAWN, machine, input }, id, now, PRIORITIES.critical),
+        );
+        return;
+      }
+    }
+  }
+
+  #send(envelope: Envelope, delayMs: number | undefined): void {
+    if (delayMs === undefined || delayMs <= 0) {
+      this.#delivery.deliver(envelope);
+      return;
+    }
+    const { id, from, sentAt } = envelope;
+    this.#timers.set(from, SEND + id, id, sentAt + delayMs, { do: 'send', envelope });
+  }
+}
+
+// The names of an actor's timers: what a machine calls a delayed event must not meet what it calls a request.
+const REQUEST = 'request:';
+const RAISE = 'raise:';
+const SEND = 'send:';
+
+const NONE: readonly Projection[] = [];
+
+/**
+ * The id that the actor gave a request, from the request's correlation: address, turn, id. The turn is in it
+ * because an id is used again: the answer to the first use must not pass for one to the second.
+ */
+function requestOf(address: Address, correlation: string): string | undefined {
+  if (!correlation.startsWith(address) || correlation[address.length] !== '!') return undefined;
+  return correlation.slice(correlation.indexOf('!', address.length + 1) + 1);
+}
+
+function envelope(
+  from: Address,
+  to: string,
+  message: Message,
+  id: string,
+  sentAt: EpochMs,
+  priority: Priority = PRIORITIES.normal,
+): Envelope {
+  return { id, from, to: to as Address, message, priority, sentAt };
+}
+
+/** @throws {ConfigurationError} */
+export function requireRegistration(
+  registrations: ReadonlyMap<string, Registration>,
+  name: string,
+): Registration {
+  const registration = registrations.get(name);
+  if (registration !== undefined) return registration;
+  throw new ConfigurationError(
+    `No machine named "${name}" is registered. Known: ${[...registrations.keys()].join(', ') || 'none'}.`,
+  );
+}
+
+/** @throws {ValidationError} */
+export function requireSpawnable(text: unknown): Address {
+  const address = parseAddress(text);
+  if (!address.startsWith(`${APP_KIND}/`)) return address;
+  throw new ValidationError(
+    `Addresses that begin with "${APP_KIND}/" stand for whoever is outside; give the actor ${JSON.stringify(address)} another kind.`,
+  );
+}
+
+/**
+ * Only the reply action makes answers: a message of such a type would pass for one.
+ * @throws {ValidationError}
+ */
+export function checkNotAnswer(type: string): void {
+  if (!type.endsWith(':ok') && !type.endsWith(':err')) return;
+  throw new ValidationError(
+    `The message type ${JSON.stringify(type)} is reserved: types that end with ":ok" or ":err" are answers, which the reply action makes.`,
+  );
+}
+
+function isReplyTo(to: ReplyTo): boolean {
+  return (
+    isAddress(to.address) && typeof to.correlation === 'string' && Number.isSafeInteger(to.attempt)
+  );
+}
+
+function checkDelay(address: Address, delayMs: unknown): void {
+  if (typeof delayMs === 'number' && Number.isFinite(delayMs) && delayMs >= 0) return;
+  throw new ConfigurationError(
+    `A delay of ${address} must be a number of milliseconds from 0, got ${String(delayMs)}.`,
+  );
+}
+
+function checkJson(address: Address, value: unknown, what: string): void {
+  if (typeof value === 'string' || value === null || typeof value === 'boolean') return;
+  const problem = findNonJson(value, what);
+  if (problem === undefined) return;
+  throw new ValidationError(
+    `What ${address} sends must be plain JSON, but ${problem.path} is ${problem.found}.`,
+  );
+}
+
+/** A turn that ends where it began leaves no checkpoint. */
+function isSameState(a: LiveSnapshot, b: LiveSnapshot): boolean {
+  return (
+    a === b ||
+    (a.context === b.context &&
+      a.status === b.status &&
+      a.children === b.children &&
+      a.historyValue === b.historyValue &&
+      (a.value === b.value ||
+        (typeof a.value === 'object' && JSON.stringify(a.value) === JSON.stringify(b.value))))
+  );
+}
+
+function describeError(error: JsonValue | undefined): string {
+  if (typeof error === 'object' && error !== null && 'message' in error) {
+    return String((error as { message?: unknown }).message);
+  }
+  return JSON.stringify(error ?? null);
+}
