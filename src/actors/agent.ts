@@ -76,6 +76,8 @@ async function doTask(
       new TimeoutError(`The agent was not done after ${agent.timeoutMs} ms.`, { retryable: true }),
     ),
   );
+  // An engine that does not heed its signal never comes to the `finally` below.
+  context.signal.addEventListener('abort', cancelLimit, { once: true });
   const signal = AbortSignal.any([context.signal, limit.signal]);
   // Steps belong to the attempt, not to this effect: they outlive a question and a restart.
   const step = context.stepsOf(stepScope(work.task, work.attempt));
@@ -96,6 +98,11 @@ async function doTask(
     ask: (asked) => ask(asked, work.answers),
   };
   try {
+    // Work that is merged is not done again: it could not even be, for the target has it already.
+    if (workspace !== null && project !== undefined && work.attempt > 1) {
+      const merged = await project.findMerged(work);
+      if (merged !== undefined) return merged;
+    }
     const note =
       (await orAborted(agent.engine(engineContext), context.signal, limit.signal, clock)) ?? null;
     const problem = findNonJson(note, 'what it returned');

@@ -8,7 +8,7 @@ import type { JsonValue } from '../protocol/json.ts';
 import { slugOf } from '../workspace/branch-name.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
-import { verifyAndMerge } from '../workspace/merge.ts';
+import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { Repository } from '../workspace/repository.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
@@ -130,6 +130,21 @@ export class GitProject {
   async release(input: WorkspaceInput, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     await this.#workspaces.release({ run: input.run, task: input.id });
+  }
+
+  /**
+   * The submission of an earlier attempt that is on the target although its task does not know: the process was
+   * killed again and again between the merge and its record, until the verification was given up.
+   * @returns undefined when the target has nothing of the task since the run began
+   */
+  async findMerged(task: TaskOfRun): Promise<WorkOutcome | undefined> {
+    const began = await this.repository.ensureBackupRef(task.run);
+    const head = await this.repository.targetHead();
+    const name = { run: task.run, task: task.id };
+    const [merge] = await findMerges(this.repository, head, began, name);
+    if (merge === undefined) return undefined;
+    const { submission: commit, parent: base, tree } = merge;
+    return { outcome: 'submitted', result: { commit, base, tree, note: null } };
   }
 
   /** Makes a submission of what the agent left. An empty change is a failed attempt, not a submission. */

@@ -48,6 +48,15 @@ export async function runCli({ argv, cwd, env, stdout, stderr }: CliOptions): Pr
   }
 }
 
+/** @returns the exit code for an error that nobody caught, after it was said */
+export function explainCrash(
+  error: unknown,
+  { env, stderr }: { readonly env: Environment; readonly stderr: OutputStream },
+): number {
+  const output = new Output(stderr, env, process.platform);
+  return explain(error, new CliContext('', env, output, output), false);
+}
+
 /** Says what went wrong, in words; a stack only to those who ask for it. */
 function explain(error: unknown, cli: CliContext, json: boolean): number {
   const failure = toFailure(error);

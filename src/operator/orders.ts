@@ -1,7 +1,6 @@
 import * as z from 'zod';
 import {
   ConflictError,
-  NotFoundError,
   type Run,
   type RunState,
   type TaskState,
@@ -9,7 +8,8 @@ import {
   type Troupe,
   ValidationError,
 } from '../index.ts';
-import { nearest, suggestion } from './config-problems.ts';
+import { nearest } from './config-problems.ts';
+import { notFound } from './not-found.ts';
 
 /** A longer text belongs in a file that is named instead: it would be stored with every later turn. */
 export const MAX_TEXT = 32_000;
@@ -77,9 +77,7 @@ export async function performOrder(order: Order, context: OrderContext): Promise
   const status = tasks.find((entry) => entry.id === order.task);
   if (status === undefined) {
     const ids = tasks.map((entry) => entry.id);
-    throw new NotFoundError(
-      `There is no task ${order.task} in run ${order.run}${suggestion(order.task, ids, 'its tasks are')}.`,
-    );
+    throw notFound(`task ${order.task} in run ${order.run}`, order.task, ids, 'its tasks are');
   }
   refuseUnlessPossible(order, status);
   const state = await decide(order, status, context, by);
@@ -101,9 +99,7 @@ function decide(
     case 'retry': {
       const { guidance, agent } = order;
       if (agent !== undefined && !agents.includes(agent)) {
-        throw new NotFoundError(
-          `There is no agent ${agent}${suggestion(agent, agents, 'the agents are')}.`,
-        );
+        throw notFound(`agent ${agent}`, agent, agents, 'the agents are');
       }
       if (status.state === 'retrying') {
         if (guidance === undefined && agent === undefined) return handle.unblock({ by });
@@ -206,7 +202,7 @@ function listOf(words: readonly string[]): string {
 async function requireRun(troupe: Troupe, run: string): Promise<Run> {
   const ids = (await troupe.runs()).map((entry) => entry.id);
   if (ids.includes(run)) return troupe.run(run);
-  throw new NotFoundError(`There is no run ${run}${suggestion(run, ids, 'the runs are')}.`);
+  throw notFound(`run ${run}`, run, ids, 'the runs are');
 }
 
 async function cancelRun(

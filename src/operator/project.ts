@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigurationError } from '../index.ts';
@@ -22,7 +22,7 @@ export interface ProjectPlace {
  * @throws {ConfigurationError} the directory of the file does not exist
  */
 export async function findProject(cwd: string, file: string | undefined): Promise<ProjectPlace> {
-  const given = file === undefined ? nearest(cwd) : path.resolve(cwd, file);
+  const given = file === undefined ? nearest(cwd) : fileOf(path.resolve(cwd, file));
   const directory = path.dirname(given);
   try {
     const shown = path.relative(cwd, given);
@@ -33,6 +33,12 @@ export async function findProject(cwd: string, file: string | undefined): Promis
       { cause: error },
     );
   }
+}
+
+/** A directory means the troupe.yaml in it. */
+function fileOf(given: string): string {
+  const isDirectory = statSync(given, { throwIfNoEntry: false })?.isDirectory() === true;
+  return isDirectory ? path.join(given, CONFIG_NAME) : given;
 }
 
 function nearest(cwd: string): string {

@@ -1,19 +1,10 @@
-import { phaseOf, type Store, type TaskState, type Troupe, type Turn } from '../index.ts';
-import {
-  type RunEvent,
-  RunsView,
-  runOfRow,
-  runOfTurn,
-  type TaskView,
-  taskOfRow,
-  taskOfTurn,
-} from './run-view.ts';
+import { phaseOf, type Store, type TaskPhase, type Troupe, type Turn } from '../index.ts';
+import { type RunEvent, RunsView, runOfRow, runOfTurn, taskOfRow, taskOfTurn } from './run-view.ts';
 
-/** In these states the overseer's policy is asked; its answer may set the task going again. */
-const ASKS_OVERSEER: ReadonlySet<TaskState> = new Set(['escalated', 'awaitingApproval']);
-const OVERSEER_ANSWER = 'overseer.escalate:';
-/** Checkpoints read at a time to find out whether the overseer has answered. */
-const CHECKPOINTS_AT_ONCE = 20;
+/** In a run that stands still no task is in one of these. */
+const MOVES: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 'delayed']);
+/** In a paused run nothing new starts, so there these two do not move either. */
+const HELD: ReadonlySet<TaskPhase> = new Set(['ready', 'delayed']);
 
 type Listener = (event: RunEvent) => void;
 
@@ -26,8 +17,6 @@ export class RunObserver {
   readonly #store: Store;
   readonly #listeners = new Set<Listener>();
   readonly #off: (() => void)[] = [];
-  /** `run/task` of tasks whose overseer has not answered yet. */
-  readonly #undecided = new Set<string>();
   /** Tasks that a gatekeeper verifies just now, by its address. */
   readonly #verifying = new Map<string, readonly string[]>();
   readonly #wake = new Set<() => void>();
@@ -82,13 +71,7 @@ export class RunObserver {
     const row = (await this.#store.listRuns()).find((entry) => entry.run === run);
     if (row === undefined) return;
     this.view.setRun(runOfRow(row));
-    for (const taskRow of await this.#store.listTasks(run)) {
-      const task = taskOfRow(taskRow);
-      this.view.setTask(task);
-      if (ASKS_OVERSEER.has(task.state) && !(await this.#overseerAnswered(task))) {
-        this.#undecided.add(keyOf(task));
-      }
-    }
+    for (const taskRow of await this.#store.listTasks(run)) this.view.setTask(taskOfRow(taskRow));
   }
 
   onEvent(listener: Listener): () => void {
@@ -102,7 +85,7 @@ export class RunObserver {
 
   /**
    * Resolves when every one of these runs has ended, or nothing in it moves by itself: every open task waits for a
-   * person, for another task, or is blocked, and the overseer's policy has said what it had to say.
+   * person, for another task, or is blocked.
    * @throws what made the runtime fail
    */
   async untilSettled(runs: readonly string[]): Promise<void> {
@@ -118,13 +101,10 @@ export class RunObserver {
     if (run === undefined) return false;
     if (run.state === 'done' || run.state === 'cancelled') return true;
     if (run.state !== 'blocked' && run.state !== 'paused') return false;
+    // A task may be ahead of its run, whose state is the last it was told: after a restart, for example.
     return this.view.tasks(id).every((task) => {
-      if (this.#undecided.has(keyOf(task))) return false;
-      if (task.state === 'awaitingInput') return task.question?.timeoutMs === undefined;
       const phase = phaseOf(task.state);
-      if (phase === 'active') return false;
-      // A paused run starts nothing, so these stay where they are.
-      return run.state === 'paused' || (phase !== 'ready' && phase !== 'delayed');
+      return !MOVES.has(phase) || (run.state === 'paused' && HELD.has(phase));
     });
   }
 
@@ -149,10 +129,6 @@ export class RunObserver {
   #onTaskTurn(turn: Turn): void {
     const task = taskOfTurn(turn);
     const before = this.view.setTask(task);
-    const key = keyOf(task);
-    if (!ASKS_OVERSEER.has(task.state)) this.#undecided.delete(key);
-    else if (turn.event?.type.startsWith(OVERSEER_ANSWER) === true) this.#undecided.delete(key);
-    else if (before?.state !== task.state) this.#undecided.add(key);
     if (before?.state === task.state && before.reason === task.reason) return;
     this.#tell({ type: 'task', at: turn.at, task: this.view.task(task.run, task.id) ?? task });
   }
@@ -193,27 +169,6 @@ export class RunObserver {
     this.#wake.clear();
     for (const resolve of wake) resolve();
   }
-
-  /** Whether the answer to the escalation that the task stands in has come: it is one of the task's last turns. */
-  async #overseerAnswered({ run, id, state }: TaskView): Promise<boolean> {
-    const address = `task/${run}/${id}`;
-    let toSeq: number | undefined;
-    for (;;) {
-      const checkpoints = await this.#store.listCheckpoints(address, {
-        last: CHECKPOINTS_AT_ONCE,
-        ...(toSeq === undefined ? {} : { toSeq }),
-      });
-      for (const { seq, eventJson, snapshotJson } of checkpoints.toSorted(
-        (a, b) => b.seq - a.seq,
-      )) {
-        if ((JSON.parse(snapshotJson) as { value: unknown }).value !== state) return false;
-        const event = eventJson === null ? null : (JSON.parse(eventJson) as { type: string });
-        if (event?.type.startsWith(OVERSEER_ANSWER) === true) return true;
-        toSeq = seq - 1;
-      }
-      if (checkpoints.length === 0 || toSeq === undefined || toSeq < 0) return false;
-    }
-  }
 }
 
 interface GatekeeperContext {
@@ -222,5 +177,3 @@ interface GatekeeperContext {
     readonly queue: readonly { readonly task: string }[];
   };
 }
-
-const keyOf = ({ run, id }: TaskView): string => `${run}/${id}`;

@@ -1,4 +1,4 @@
-import { ConfigurationError, type Store, type Troupe } from '../index.ts';
+import { ConfigurationError, LockConflictError, type Store, type Troupe } from '../index.ts';
 import type { CliContext } from './cli-context.ts';
 import { type Composition, composeTroupe } from './compose.ts';
 import type { ProjectConfig } from './config.ts';
@@ -80,7 +80,16 @@ export class Session {
     let observer: RunObserver | undefined;
     let server: ControlServer | undefined;
     try {
-      composition = await composeTroupe(config, { logger: log.logger, clock });
+      composition = await composeTroupe(config, { logger: log.logger, clock }).catch(
+        (error: unknown) => {
+          if (!(error instanceof LockConflictError)) throw error;
+          const command = cli.commandFor(place);
+          throw new LockConflictError(
+            `${error.message}\nTo look on: ${command} status --watch. To stop it: Ctrl-C in its terminal.`,
+            { cause: error, context: error.context },
+          );
+        },
+      );
       const { troupe, store } = composition;
       observer = await RunObserver.start(troupe, store);
       const { view } = observer;
@@ -150,6 +159,7 @@ export class Session {
     const reporter: Reporter = this.#options.json
       ? new LineReporter(this.#cli.stderr, view)
       : createReporter(this.#cli.stdout, view, () => runs);
+    const endedBefore = runs.filter((run) => (view.run(run)?.endedAt ?? null) !== null);
     this.#announce(runs, reporter);
     const off = this.#observer.onEvent((event) => reporter.event(event));
     try {
@@ -160,12 +170,13 @@ export class Session {
       off();
       reporter.end();
     }
-    return this.#conclude(runs);
+    return this.#conclude(runs, endedBefore);
   }
 
   #announce(runs: readonly string[], reporter: Reporter): void {
     if (this.#cli.stdout.isLive && !this.#options.json) return;
     for (const id of runs) {
+      if (this.#observer.view.run(id)?.endedAt !== null) continue;
       const tasks = this.#observer.view.tasks(id);
       const done = tasks.filter((task) => task.state === 'done').length;
       const begun = tasks.some((task) => task.attempts > 0);
@@ -193,7 +204,7 @@ export class Session {
     await stopped;
   }
 
-  #conclude(runs: readonly string[]): number {
+  #conclude(runs: readonly string[], endedBefore: readonly string[]): number {
     const { stdout } = this.#cli;
     const names = this.#names;
     const reports = runs.flatMap((id): RunReport[] => {
@@ -217,6 +228,11 @@ export class Session {
         goOn: `${names.command} resume`,
       });
       for (const line of lines) stdout.line(line);
+    }
+    for (const run of endedBefore) {
+      stdout.line(
+        `It had ended before, so nothing was done. To work it off anew: ${names.command} run --run ${run}-2`,
+      );
     }
     if (signal !== undefined) {
       stdout.line();

@@ -1,5 +1,5 @@
 import { NotFoundError, openReadOnlyStore, ValidationError } from '../index.ts';
-import { suggestion } from './config-problems.ts';
+import { notFound } from './not-found.ts';
 import type { ProjectPlace } from './project.ts';
 import { type RunView, runOfRow } from './run-view.ts';
 import { storePathOf } from './state-directory.ts';
@@ -42,7 +42,7 @@ export async function requireRun(
   const run = runs.find((entry) => entry.id === id);
   if (run !== undefined) return run;
   const ids = runs.map((entry) => entry.id);
-  throw new NotFoundError(`There is no run ${id}${suggestion(id, ids, 'the runs are')}.`);
+  throw notFound(`run ${id}`, id, ids, 'the runs are');
 }
 
 /**
@@ -122,7 +122,5 @@ async function taskOf(
       ids.push(row.task);
     }
   }
-  throw new NotFoundError(
-    `There is no task ${task} ${where}${suggestion(task, ids, 'the tasks are')}.`,
-  );
+  throw notFound(`task ${task} ${where}`, task, ids, 'the tasks are');
 }

@@ -243,8 +243,7 @@ export class Delivery {
       const { envelope } = item;
       if (envelope.message.type === SPAWN) continue;
       this.drop(envelope, 'ended');
-      const how =
-        actor.status === 'error' ? ` with an error: ${actor.reason ?? 'unknown'}` : '.';
+      const how = actor.status === 'error' ? ` with an error: ${actor.reason ?? 'unknown'}` : '.';
       this.answerFor(envelope, new ConflictError(`${actor.address} has ended${how}`));
     }
   }
@@ -322,4 +321,3 @@ export class Delivery {
     else this.#directory.enqueue(actor);
   }
 }
-

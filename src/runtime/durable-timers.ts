@@ -97,13 +97,7 @@ export class DurableTimers {
     this.#add(new DurableTimer(this, address, id, generation, dueAt, action, true));
   }
 
-  set(
-    address: Address,
-    id: string,
-    generation: string,
-    dueAt: EpochMs,
-    action: TimerAction,
-  ): void {
+  set(address: Address, id: string, generation: string, dueAt: EpochMs, action: TimerAction): void {
     const replaced = this.#byAddress.get(address)?.get(id);
     if (replaced !== undefined) this.take(replaced);
     const timer = new DurableTimer(this, address, id, generation, dueAt, action, false);

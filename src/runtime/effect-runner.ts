@@ -287,7 +287,9 @@ export class EffectRunner<E extends Runnable> {
 
   #beat(running: Running<E>): void {
     running.cancelHeartbeat();
-    if (this.#limits.heartbeatMs === 0) return;
+    // What was left behind may still finish a step; nobody waits for its next sign of life.
+    const ended = this.#running.get(running.effect) !== running;
+    if (ended || this.#limits.heartbeatMs === 0) return;
     const { record } = running.effect;
     running.cancelHeartbeat = this.#host.clock.setTimer(
       this.#limits.heartbeatMs,

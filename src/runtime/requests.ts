@@ -74,16 +74,7 @@ export class Requests {
   ): Promise<JsonValue> {
     return new Promise<JsonValue>((resolve, reject) => {
       const dueAt = this.#clock.now() + timeoutMs;
-      const waiter = new Waiter(
-        this,
-        correlation,
-        to,
-        type,
-        timeoutMs,
-        dueAt,
-        resolve,
-        reject,
-      );
+      const waiter = new Waiter(this, correlation, to, type, timeoutMs, dueAt, resolve, reject);
       this.#waiters.set(correlation, waiter);
       this.#agenda.add(waiter);
       if (signal !== undefined) {

@@ -9,7 +9,14 @@ import {
   ValidationError,
 } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
-import { type Envelope, type EpochMs, type Message, type Meta, parseMessage, type ReplyTo } from '../protocol/message.ts';
+import {
+  type Envelope,
+  type EpochMs,
+  type Message,
+  type Meta,
+  parseMessage,
+  type ReplyTo,
+} from '../protocol/message.ts';
 import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
 import type { Projection } from '../store/store.ts';
 import type { Actor, Item, MessageItem } from './actor.ts';
@@ -370,7 +377,10 @@ export class Turns {
             `A request of ${address} needs timeoutMs, a number of milliseconds above 0, got ${String(params.timeoutMs)}.`,
           );
         }
-        if (params.attempt !== undefined && !(Number.isSafeInteger(params.attempt) && params.attempt >= 1)) {
+        if (
+          params.attempt !== undefined &&
+          !(Number.isSafeInteger(params.attempt) && params.attempt >= 1)
+        ) {
           throw new ConfigurationError(
             `The attempt of a request of ${address} must be an integer from 1, got ${String(params.attempt)}.`,
           );
@@ -401,12 +411,7 @@ export class Turns {
   }
 
   /** @param turn names the turn within the actor: with the place in it, the name of whatever it makes */
-  #actAll(
-    actor: Actor,
-    actions: readonly MachineAction[],
-    turn: string,
-    now: EpochMs,
-  ): void {
+  #actAll(actor: Actor, actions: readonly MachineAction[], turn: string, now: EpochMs): void {
     let place = 0;
     for (const action of actions) this.#act(actor, action, `${turn}.${place++}`, now);
   }

@@ -138,8 +138,9 @@ export class MachineDriver {
       input as never,
     ) as unknown as LiveSnapshot;
     if (snapshot.status === 'error') throw snapshot.error;
+    const actions = this.#actions(snapshot, undefined);
     this.#check(snapshot, undefined);
-    return { snapshot, actions: this.#actions(snapshot, undefined) };
+    return { snapshot, actions };
   }
 
   /**
@@ -154,8 +155,9 @@ export class MachineDriver {
       this.#scope as never,
     ) as unknown as LiveSnapshot;
     if (next === snapshot && this.#raw.length === 0) return { snapshot, actions: NO_ACTIONS };
+    const actions = this.#actions(next, snapshot);
     if (next !== snapshot) this.#check(next, snapshot);
-    return { snapshot: next, actions: this.#actions(next, snapshot) };
+    return { snapshot: next, actions };
   }
 
   persist(snapshot: LiveSnapshot): PersistedSnapshot {
@@ -268,6 +270,10 @@ export class MachineDriver {
   }
 
   #check(next: LiveSnapshot, before: LiveSnapshot | undefined): void {
+    if (next.output !== undefined) {
+      const problem = findNonJson(next.output, 'output');
+      if (problem) throw notJson('output', this.#machine.id, problem.path, problem.found);
+    }
     const context = next.context as Record<string, unknown>;
     const old = before?.context as Record<string, unknown> | undefined;
     if (context === old) return;
@@ -275,14 +281,10 @@ export class MachineDriver {
       const value = context[key];
       if (isPlain(value) || (old !== undefined && Object.is(value, old[key]))) continue;
       const problem = findNonJson(value, `context.${key}`);
-      if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
+      if (problem) throw notJson('context', this.#machine.id, problem.path, problem.found);
       if (this.#freeze) deepFreeze(value);
     }
     if (this.#freeze) Object.freeze(context);
-    if (next.output !== undefined) {
-      const problem = findNonJson(next.output, 'output');
-      if (problem) throw notJson(this.#machine.id, problem.path, problem.found);
-    }
   }
 
   #actions(next: LiveSnapshot, before: LiveSnapshot | undefined): readonly MachineAction[] {
@@ -307,26 +309,28 @@ export class MachineDriver {
     if (command !== undefined) return { kind: 'command', command, params: raw.params };
     switch (raw.type) {
       case 'xstate.spawnChild': {
-        const params = raw.params as { id: string; src: unknown; input: unknown };
+        const params = raw.params as { src: unknown; input: unknown; actorRef?: RawRef };
         if (typeof params.src !== 'string') {
           throw new ConfigurationError(
             `The machine "${this.#machine.id}" spawns an inline actor. Name it in setup({ actors }) and spawn it by that name.`,
           );
         }
-        if (!this.hasEffect(params.src)) {
+        if (!this.hasEffect(params.src) || params.actorRef === undefined) {
           throw new ConfigurationError(
             `The machine "${this.#machine.id}" spawns the effect "${params.src}", which has no implementation in setup({ actors }).`,
           );
         }
+        // Not the id it was asked for: that may have been a function.
+        const { id } = params.actorRef;
         const problem = params.input === undefined ? undefined : findNonJson(params.input, 'input');
         if (problem) {
           throw new ConfigurationError(
-            `The input of effect "${params.id}" of machine "${this.#machine.id}" must be plain JSON, but ${problem.path} is ${problem.found}.`,
+            `The input of effect "${id}" of machine "${this.#machine.id}" must be plain JSON, but ${problem.path} is ${problem.found}.`,
           );
         }
         return {
           kind: 'startEffect',
-          id: params.id,
+          id,
           src: params.src,
           input: (params.input ?? null) as JsonValue,
         };
@@ -397,9 +401,9 @@ function withoutMeta(event: MachineEvent): MachineEvent {
   return message;
 }
 
-function notJson(machine: string, path: string, found: string): ConfigurationError {
+function notJson(what: string, machine: string, path: string, found: string): ConfigurationError {
   return new ConfigurationError(
-    `The context of machine "${machine}" must be plain JSON, because it is stored; but ${path} is ${found}.`,
+    `The ${what} of machine "${machine}" must be plain JSON, because it is stored; but ${path} is ${found}.`,
   );
 }
 
@@ -499,6 +503,7 @@ interface StateNodeShape {
   readonly states: Readonly<Record<string, StateNodeShape>>;
   readonly entry: readonly unknown[];
   readonly exit: readonly unknown[];
+  readonly initial: { readonly actions: readonly unknown[] };
   readonly transitions: ReadonlyMap<
     string,
     readonly { readonly actions: readonly unknown[]; readonly guard?: unknown }[]
@@ -519,6 +524,7 @@ function checkMachine(machine: AnyStateMachine): void {
       checkEffect(machine, where, invoke.src);
     }
     for (const [delay, targets] of Object.entries(node.config.after ?? {})) {
+      if (Number.isNaN(Number(delay))) checkDelay(machine, where, delay);
       // XState drops a bare string inside an `after` array without a word.
       if (Array.isArray(targets) && targets.some((target) => typeof target === 'string')) {
         throw new ConfigurationError(
@@ -531,7 +537,7 @@ function checkMachine(machine: AnyStateMachine): void {
       checkNamed(machine, where, 'guard', transition.guard);
       for (const action of transition.actions) checkNamed(machine, where, 'action', action);
     }
-    for (const action of [...node.entry, ...node.exit]) {
+    for (const action of [...node.entry, ...node.exit, ...node.initial.actions]) {
       checkNamed(machine, where, 'action', action);
     }
     for (const child of Object.values(node.states)) visit(child);
@@ -540,8 +546,10 @@ function checkMachine(machine: AnyStateMachine): void {
   if (typeof context === 'function' && CALLS_SPAWN.test(String(context))) {
     throw spawnInAssign(machine.id);
   }
-  for (const action of Object.values(machine.implementations.actions as object)) {
-    checkAssign(machine, action);
+  for (const what of ['action', 'guard'] as const) {
+    for (const part of Object.values(machine.implementations[`${what}s`] as object)) {
+      checkNamed(machine, `setup({ ${what}s })`, what, part);
+    }
   }
   visit(machine.root as unknown as StateNodeShape);
   for (const src of Object.keys(machine.implementations.actors as object)) {
@@ -556,6 +564,12 @@ function checkNamed(
   reference: unknown,
 ): void {
   checkAssign(machine, reference);
+  // `and`, `or` and `not` are functions that carry the guards they are made of.
+  for (const part of (reference as { guards?: readonly unknown[] } | undefined)?.guards ?? []) {
+    checkNamed(machine, where, 'guard', part);
+  }
+  const delay: unknown = (reference as { delay?: unknown } | undefined)?.delay;
+  if (what === 'action' && typeof delay === 'string') checkDelay(machine, where, delay);
   const name =
     typeof reference === 'string'
       ? reference
@@ -570,6 +584,15 @@ function checkNamed(
       `In ${where} of machine "${machine.id}", the ${what} "${name}" has no implementation. Known: ${Object.keys(known).join(', ') || 'none'}.`,
     );
   }
+}
+
+// XState takes a delay it does not know for none, and the timer would fire at once.
+function checkDelay(machine: AnyStateMachine, where: string, name: string): void {
+  const known: object = machine.implementations.delays;
+  if (Object.hasOwn(known, name)) return;
+  throw new ConfigurationError(
+    `In ${where} of machine "${machine.id}", the delay "${name}" has no implementation. Known: ${Object.keys(known).join(', ') || 'none'}.`,
+  );
 }
 
 function checkAssign(machine: AnyStateMachine, action: unknown): void {

@@ -268,21 +268,8 @@ class GateRound {
   /** The commit on the target that an earlier, interrupted call has made of this very submission. */
   async #findMerged(head: string): Promise<{ commit: string; tree: string } | undefined> {
     const { submission } = this.#options;
-    const trailer = (key: string) => `%(trailers:key=${key},valueonly,separator=%x2C)`;
-    const log = await this.#repository.text([
-      'log',
-      '--first-parent',
-      `--format=%H%x09%T%x09${trailer(SUBMISSION_TRAILER)}%x09${trailer(TASK_TRAILER)}`,
-      '--end-of-options',
-      head,
-      `^${submission.base}`,
-    ]);
-    for (const line of log.split('\n')) {
-      const [commit, tree, submitted, ...task] = line.split('\t');
-      if (submitted !== submission.commit || task.join('\t') !== trailerValue(submission)) continue;
-      if (commit !== undefined && tree !== undefined) return { commit, tree };
-    }
-    return undefined;
+    const merges = await findMerges(this.#repository, head, submission.base, submission);
+    return merges.find((merge) => merge.submission === submission.commit);
   }
 
   async #acceptMerged({ commit, tree }: { commit: string; tree: string }): Promise<Verdict> {
@@ -380,6 +367,38 @@ class GateRound {
   #relative(file: string): string {
     return path.relative(path.dirname(this.#options.workspaces.stateDirectory), file);
   }
+}
+
+/** A commit that a gatekeeper has put on the target. */
+export interface Merge {
+  readonly commit: string;
+  readonly parent: string;
+  readonly tree: string;
+  /** The submitted commit that it was made of. */
+  readonly submission: string;
+}
+
+/** What the target has of a task between two commits, newest first; told by the trailers of its commits. */
+export async function findMerges(
+  repository: Repository,
+  head: string,
+  since: string,
+  task: TaskName,
+): Promise<readonly Merge[]> {
+  const trailer = (key: string) => `%(trailers:key=${key},valueonly,separator=%x2C)`;
+  const log = await repository.text([
+    'log',
+    '--first-parent',
+    `--format=%H%x09%P%x09%T%x09${trailer(SUBMISSION_TRAILER)}%x09${trailer(TASK_TRAILER)}`,
+    '--end-of-options',
+    head,
+    `^${since}`,
+  ]);
+  return log.split('\n').flatMap((line) => {
+    const [commit = '', parent = '', tree = '', submission = '', ...name] = line.split('\t');
+    const ours = submission !== '' && name.join('\t') === trailerValue(task);
+    return ours ? [{ commit, parent, tree, submission }] : [];
+  });
 }
 
 const TASK_TRAILER = 'Troupe-Task';

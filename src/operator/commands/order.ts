@@ -102,11 +102,12 @@ function inWords(order: Order, result: OrderResult): string[] {
         : `Run ${order.run} is ${state}.`,
     ];
   }
-  return result.tasks.map(({ task, state }) =>
-    order.order === 'pause' && state === 'paused'
-      ? `Task ${task} is paused; what runs of it goes on to its end.`
-      : `Task ${task} is ${lookOf(state).words}.`,
-  );
+  return result.tasks.map(({ task, state }) => {
+    const { words } = lookOf(state);
+    return order.order === 'pause' && state !== 'paused'
+      ? `Task ${task} is ${words}; it is paused when this attempt has ended.`
+      : `Task ${task} is ${words}.`;
+  });
 }
 
 /** Whether something now waits for a troupe to run. */

@@ -4,7 +4,7 @@ import { type TaskView, taskOfRow } from '../run-view.ts';
 import { readProject, requireRun, requireTask } from '../stored-runs.ts';
 import { type AttemptView, attemptOfRow, type DecisionView, decisionsIn } from '../task-history.ts';
 import { lookOf, markOf } from '../terminal/task-style.ts';
-import { cleanBlock, formatDuration, formatTime, type Line, safeJson } from '../terminal/text.ts';
+import { cleanBlock, formatDuration, formatWhen, type Line, safeJson } from '../terminal/text.ts';
 
 /** `troupe show`: one task with everything that was tried and decided. */
 export async function show(
@@ -37,9 +37,11 @@ export async function show(
   }
   const { task, attempts, decisions, checkpoints, need } = found;
   for (const line of headOf(task, stdout.unicode)) stdout.line(line);
+  // The outputs of earlier attempts are in their files; the last one is what there is to act on.
+  const latest = attempts.findLast(({ evidence }) => evidence !== null);
   for (const attempt of attempts) {
     stdout.line();
-    for (const line of attemptLines(attempt)) stdout.line(line);
+    for (const line of attemptLines(attempt, attempt === latest)) stdout.line(line);
   }
   if (decisions.length > 0) {
     stdout.line();
@@ -82,7 +84,7 @@ function headOf(task: TaskView, unicode: boolean): Line[] {
   return lines;
 }
 
-function attemptLines(attempt: AttemptView): Line[] {
+function attemptLines(attempt: AttemptView, withOutput: boolean): Line[] {
   const { outcome, evidence } = attempt;
   const style = outcome === 'accepted' ? 'green' : outcome === 'running' ? 'cyan' : 'red';
   const took =
@@ -92,7 +94,7 @@ function attemptLines(attempt: AttemptView): Line[] {
       { text: `Attempt ${attempt.attempt}  `, style: 'bold' },
       { text: outcome, style },
       attempt.stage === null ? '' : ` (${attempt.stage})`,
-      { text: `  ${formatTime(attempt.startedAt)}${took}`, style: 'dim' },
+      { text: `  ${formatWhen(attempt.startedAt, Date.now())}${took}`, style: 'dim' },
     ],
   ];
   if (attempt.reason !== null) {
@@ -113,7 +115,7 @@ function attemptLines(attempt: AttemptView): Line[] {
       { text: `  ${formatDuration(command.durationMs)}  ${command.command}`, style: 'dim' },
     ]);
     // What went well needs no reading; the file has it all.
-    if (!failed) continue;
+    if (!failed || !withOutput) continue;
     for (const line of cleanBlock(command.excerpt))
       lines.push([{ text: '    | ', style: 'dim' }, line]);
   }
@@ -124,7 +126,7 @@ function attemptLines(attempt: AttemptView): Line[] {
 function decisionLine(decision: DecisionView): Line {
   const { at, what, by, text } = decision;
   return [
-    { text: `  ${formatTime(at)}  `, style: 'dim' },
+    { text: `  ${formatWhen(at, Date.now())}  `, style: 'dim' },
     `${what} by ${by}`,
     text === null ? '' : `: ${text}`,
   ];

@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { TroupeError, toFailure, ValidationError } from '../../index.ts';
 import type { Order, OrderResult } from '../orders.ts';
 import type { RunEvent } from '../run-view.ts';
-import { createEndpoint, type Endpoint, removeEndpoint } from './endpoint.ts';
+import { createEndpoint, removeEndpoint } from './endpoint.ts';
 import { readLines } from './lines.ts';
 import {
   type Answer,
@@ -44,8 +44,15 @@ export class ControlServer {
   readonly #sockets = new Set<Socket>();
   readonly #watchers = new Map<Socket, () => void>();
   readonly #closed: Promise<void>;
+  readonly #idleMs: number;
 
-  private constructor(stateDirectory: string, token: string, handlers: ControlHandlers) {
+  private constructor(
+    stateDirectory: string,
+    token: string,
+    handlers: ControlHandlers,
+    idleMs: number,
+  ) {
+    this.#idleMs = idleMs;
     this.#stateDirectory = stateDirectory;
     this.#handlers = handlers;
     this.#digest = digest(token);
@@ -55,18 +62,22 @@ export class ControlServer {
   }
 
   /** Call it only as the owner of the project's store. */
-  static async listen(stateDirectory: string, handlers: ControlHandlers): Promise<ControlServer> {
-    const endpoint: Endpoint = await createEndpoint(stateDirectory);
-    const server = new ControlServer(stateDirectory, endpoint.token, handlers);
+  static async listen(
+    stateDirectory: string,
+    handlers: ControlHandlers,
+    { idleMs = IDLE_MS }: { readonly idleMs?: number } = {},
+  ): Promise<ControlServer> {
+    const { path, token } = await createEndpoint(stateDirectory);
+    const server = new ControlServer(stateDirectory, token, handlers, idleMs);
     await new Promise<void>((resolve, reject) => {
       server.#server.once('error', reject);
-      server.#server.listen(endpoint.path, () => {
+      server.#server.listen(path, () => {
         server.#server.off('error', reject);
         resolve();
       });
     });
     // The directory is closed to others already; this is for those who open it again by hand.
-    if (process.platform !== 'win32') await chmod(endpoint.path, 0o600);
+    if (process.platform !== 'win32') await chmod(path, 0o600);
     return server;
   }
 
@@ -85,6 +96,12 @@ export class ControlServer {
     }, 500);
     await this.#closed;
     clearTimeout(cut);
+    for (const socket of this.#watchers.keys()) this.#unwatch(socket);
+  }
+
+  #unwatch(socket: Socket): void {
+    this.#watchers.get(socket)?.();
+    this.#watchers.delete(socket);
   }
 
   async #serve(socket: Socket): Promise<void> {
@@ -93,10 +110,9 @@ export class ControlServer {
     socket.on('error', () => undefined);
     socket.once('close', () => {
       this.#sockets.delete(socket);
-      this.#watchers.get(socket)?.();
-      this.#watchers.delete(socket);
+      this.#unwatch(socket);
     });
-    socket.setTimeout(IDLE_MS, () => socket.destroy());
+    socket.setTimeout(this.#idleMs, () => socket.destroy());
     send(socket, { troupe: PROTOCOL, pid: process.pid });
     try {
       // The iterator leaves the connection open when it ends, so that the reason can still be told.
@@ -105,7 +121,7 @@ export class ControlServer {
         const request = this.#parse(line);
         socket.setTimeout(0);
         send(socket, await this.#answer(request, socket));
-        if (request.do === 'order') socket.setTimeout(IDLE_MS);
+        if (request.do === 'order') socket.setTimeout(this.#idleMs);
       }
     } catch (error) {
       // Not a request of ours, or a connection that broke; in the second case nobody hears this.
@@ -151,8 +167,11 @@ export class ControlServer {
     const result = this.#handlers.snapshot();
     if (!this.#watchers.has(socket) && !socket.destroyed) {
       const off = this.#handlers.subscribe((event) => {
-        if (socket.writableLength > MAX_UNSENT_BYTES) socket.destroy();
-        else send(socket, { event });
+        if (socket.writableLength <= MAX_UNSENT_BYTES) send(socket, { event });
+        else {
+          this.#unwatch(socket);
+          socket.destroy();
+        }
       });
       this.#watchers.set(socket, off);
     }

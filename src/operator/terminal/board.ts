@@ -1,5 +1,6 @@
 import { phaseOf, type TaskState } from '../../index.ts';
 import type { RunsView, RunView, TaskView } from '../run-view.ts';
+import { countTasks, isUnderWay } from './task-counts.ts';
 import { lookOf, markOf } from './task-style.ts';
 import {
   cleanLine,
@@ -52,7 +53,7 @@ export function renderBoard(
   const head = shown.flatMap((run) => headOf(run, view.tasks(run.id), options));
   const tail: Line[] = footer === undefined ? [] : [[{ text: footer, style: 'yellow' }]];
   const tasks = shown.flatMap((run) => view.tasks(run.id));
-  const active = tasks.filter((task) => phaseOf(task.state) === 'active');
+  const active = tasks.filter((task) => isUnderWay(task));
   const stuck = tasks.filter((task) => ['person', 'stuck'].includes(phaseOf(task.state)));
   const delayed = tasks.filter((task) => phaseOf(task.state) === 'delayed');
 
@@ -81,31 +82,14 @@ function headOf(run: RunView, tasks: readonly TaskView[], options: BoardOptions)
   const elapsed = formatDuration((run.endedAt ?? now) - run.createdAt);
   const title = run.title === run.id ? '' : `${dot}${run.title}`;
   const total = run.total;
-  const count = (...phases: string[]): number =>
-    tasks.filter((task) => phases.includes(phaseOf(task.state))).length;
-  const counts: readonly (readonly [number, string, Span])[] = (
-    [
-      [count('done'), 'done', 'green'],
-      [count('active'), 'running', 'cyan'],
-      [count('ready'), 'ready', 'dim'],
-      [count('delayed'), 'retrying', 'yellow'],
-      [count('person'), 'waiting for a person', 'magenta'],
-      [count('stuck'), 'blocked', 'red'],
-      [count('waiting'), 'waiting', 'dim'],
-      [count('cancelled'), 'cancelled', 'dim'],
-    ] as const
-  ).map(([n, words, style]) => [n, words, { text: `${n} ${words}`, style }]);
-  const done = total === 0 ? 0 : Math.floor((count('done', 'cancelled') / total) * BAR);
+  const ended = tasks.filter((task) => ['done', 'cancelled'].includes(task.state)).length;
+  const filled = total === 0 ? 0 : Math.floor((ended / total) * BAR);
   const spans: Span[] = [
-    { text: (unicode ? '█' : '#').repeat(done), style: 'green' },
-    { text: (unicode ? '░' : '.').repeat(BAR - done), style: 'dim' },
-    ' ',
+    { text: (unicode ? '█' : '#').repeat(filled), style: 'green' },
+    { text: (unicode ? '░' : '.').repeat(BAR - filled), style: 'dim' },
   ];
-  let first = true;
-  for (const [n, , span] of counts) {
-    if (n === 0) continue;
-    spans.push(first ? ' ' : dot, span);
-    first = false;
+  for (const [index, { count, words, style }] of countTasks(tasks).entries()) {
+    spans.push(index === 0 ? '  ' : dot, { text: `${count} ${words}`, style });
   }
   return [
     [
@@ -133,14 +117,10 @@ function taskRows(
   const stateWidth = Math.max(...tasks.map((task) => lookOf(task.state).words.length));
   return tasks.map((task) => {
     const look = lookOf(task.state);
-    const phase = phaseOf(task.state);
-    const what =
-      phase === 'active'
-        ? [view.doing(task.run, task.id), task.agent]
-            .filter((part) => part !== undefined)
-            .join(', ')
-        : (task.reason ?? '');
-    const attempt = task.attempts > 1 || phase !== 'active' ? `#${task.attempts}` : '';
+    const underWay = isUnderWay(task);
+    const doing = task.state === 'verifying' ? view.doing(task.run, task.id) : task.agent;
+    const what = underWay ? (doing ?? '') : (task.reason ?? '');
+    const attempt = task.attempts > 1 || !underWay ? `#${task.attempts}` : '';
     return [
       { text: `  ${markOf(task.state, unicode)} `, style: look.style },
       pad(truncate(name(task), nameWidth, unicode ? '…' : '~'), nameWidth),

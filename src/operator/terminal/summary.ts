@@ -1,6 +1,7 @@
 import { phaseOf } from '../../index.ts';
 import type { RunReport } from '../report.ts';
 import type { TaskView } from '../run-view.ts';
+import { countTasks } from './task-counts.ts';
 import { lookOf, markOf } from './task-style.ts';
 import {
   cleanLine,
@@ -41,19 +42,7 @@ const STATE_STYLES: Readonly<Partial<Record<RunReport['state'], Style>>> = {
 };
 
 function headline(report: RunReport, { unicode, now }: SummaryOptions): Line {
-  const { counts } = report;
-  const parts: string[] = [];
-  const add = (n: number | undefined, words: string): void => {
-    if (n !== undefined && n > 0) parts.push(`${n} ${words}`);
-  };
-  add(counts.done, 'done');
-  add(counts.active, 'running');
-  add(counts.ready, 'ready');
-  add(counts.delayed, 'retrying');
-  add(counts.person, 'waiting for a person');
-  add(counts.stuck, 'blocked');
-  add(counts.waiting, 'waiting');
-  add(counts.cancelled, 'cancelled');
+  const parts = countTasks(report.tasks).map(({ count, words }) => `${count} ${words}`);
   const style = STATE_STYLES[report.state];
   const took = formatDuration((report.endedAt ?? now) - report.createdAt);
   return [

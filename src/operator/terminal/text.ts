@@ -158,6 +158,14 @@ export function formatDuration(ms: number): string {
   return `${Math.floor(seconds / 86_400)}d${two(Math.floor((seconds % 86_400) / 3600))}h`;
 }
 
+/** The local time, `12:03:11`, with the date before it when that is another day than `now`. */
+export function formatWhen(at: number, now: number): string {
+  const date = new Date(at);
+  if (date.toDateString() === new Date(now).toDateString()) return formatTime(at);
+  const day = [date.getFullYear(), date.getMonth() + 1, date.getDate()];
+  return `${day.map((part) => String(part).padStart(2, '0')).join('-')} ${formatTime(at)}`;
+}
+
 /** The local time of day, `12:03:11`. */
 export function formatTime(at: number): string {
   const date = new Date(at);
