@@ -146,6 +146,8 @@ const ROLES: ReadonlySet<string> = new Set([
   ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'app'] as const),
 ]);
 
+const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 'delayed']);
+
 /**
  * Opens a store and goes on with whatever waits in it. Register agents and gatekeepers right after; work of agents
  * that are not registered yet waits for them.
@@ -544,14 +546,26 @@ export class Troupe {
       this.#waiting.add(fail);
       // Somebody awaits this: the process stays while nothing but a person's answer is outstanding.
       this.#keepAlive ??= setInterval(() => undefined, 2 ** 30);
-      this.#host.inspect(address).then((known) => {
-        if (known === undefined) fail(new NotFoundError(`There is no run "${run}".`));
-        else if (isSettled(known.snapshot.value)) {
-          release();
-          resolve();
-        }
+      this.#isSettledNow(run).then((settled) => {
+        if (!settled) return;
+        release();
+        resolve();
       }, fail);
     });
+  }
+
+  /**
+   * Whether a run that was settled when it last took a turn still is: a task that somebody has just decided about
+   * moves again before its run has heard of it.
+   * @throws {NotFoundError}
+   */
+  async #isSettledNow(run: string): Promise<boolean> {
+    const known = await this.#host.inspect(runAddress(run));
+    if (known === undefined) throw new NotFoundError(`There is no run "${run}".`);
+    const state = known.snapshot.value;
+    if (state !== 'blocked') return isSettled(state);
+    const counts = await this.#store.countTasks(run);
+    return !Object.keys(counts).some((task) => MOVING.has(phaseOf(task as TaskState)));
   }
 
   async #ready(): Promise<void> {

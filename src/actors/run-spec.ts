@@ -3,7 +3,7 @@ import { didYouMean } from '../machines/policies/did-you-mean.ts';
 import {
   DEFAULT_TASK_LIMITS,
   parseTaskLimits,
-  type TaskLimits,
+  type TaskLimitsInput,
 } from '../machines/policies/limits.ts';
 import { readSettings } from '../machines/policies/settings.ts';
 import type { TaskSpec } from '../machines/task-machine.ts';
@@ -24,7 +24,7 @@ export interface TaskInput {
   /** Default `normal`. */
   readonly priority?: PriorityName | Priority;
   readonly input?: JsonValue;
-  readonly limits?: Partial<TaskLimits>;
+  readonly limits?: TaskLimitsInput;
   /** Not started until it is enabled. */
   readonly staged?: boolean;
 }
@@ -34,7 +34,7 @@ export interface RunSpec {
   readonly id?: string;
   readonly title?: string;
   readonly tasks: readonly TaskInput[];
-  readonly limits?: Partial<TaskLimits>;
+  readonly limits?: TaskLimitsInput;
   /** Tasks in flight at once, being worked on or verified. Default: twice what the agents can do together. */
   readonly concurrency?: number;
 }

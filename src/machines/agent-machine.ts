@@ -165,6 +165,9 @@ const base = durable.extend({
       // nothing either way.
       if (event.error.code === 'timeout') return;
       const outcome = blame(event.error) === 'infrastructure' ? 'failure' : 'success';
+      // The breaker will say so at once; no second probe until then.
+      if (outcome === 'failure' && context.breaker === 'halfOpen')
+        enqueue.assign({ breaker: 'open' });
       enqueue({ type: 'send', params: record(context, outcome) });
     }),
     withdrawWork: durable.enqueueActions(({ context, event, enqueue }) => {

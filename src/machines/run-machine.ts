@@ -173,7 +173,8 @@ const base = durable.extend({
     }),
     ask: assign(({ context }) => ({ asking: context.asking ?? claimInput(context) })),
     lookAgain: assign({ again: true }),
-    looked: assign({ again: false }),
+    // A claim that is made again asks for what was free when it was interrupted: after it, look once more.
+    looked: assign(({ context }) => ({ again: context.asking !== null })),
     notePaused: assign(({ event }) =>
       event.type === 'run.pause' ? { reason: `Paused by ${event.by}.` } : {},
     ),

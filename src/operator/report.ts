@@ -2,7 +2,7 @@ import { EXIT_CODES, phaseOf, type RunState, type TaskPhase } from '../index.ts'
 import type { RunView, TaskView } from './run-view.ts';
 
 /** What a run waits for, and what a person can do about it. */
-export interface Need {
+interface Need {
   readonly task: string;
   readonly state: TaskView['state'];
   readonly reason: string | null;

@@ -34,7 +34,7 @@ export interface TaskView {
   readonly position: number;
 }
 
-export interface QuestionView {
+interface QuestionView {
   readonly id: string;
   readonly text: string;
   readonly choices?: readonly string[];
@@ -42,7 +42,7 @@ export interface QuestionView {
 }
 
 /** Where runs and tasks are read from. */
-export type RowSource = Pick<Store, 'listRuns' | 'listTasks'>;
+type RowSource = Pick<Store, 'listRuns' | 'listTasks'>;
 
 type RunRow = Awaited<ReturnType<RowSource['listRuns']>>[number];
 type TaskRow = Awaited<ReturnType<RowSource['listTasks']>>[number];

@@ -16,7 +16,7 @@ export interface AttemptView {
   readonly evidence: EvidenceView | null;
 }
 
-export interface EvidenceView {
+interface EvidenceView {
   /** The file, relative to the project. */
   readonly artifact: string | null;
   readonly commit: string | null;

@@ -314,12 +314,13 @@ export class DurableHost {
         );
       }
     }
-    const existing = new Set(await this.#loader.existing(requests.map(({ address }) => address)));
+    const existing = new Set(await this.#loader.stored(requests.map(({ address }) => address)));
     this.#assertRunning();
     // Nothing is created before everything is known to be possible.
     const born = [];
     for (const { address, machine, input } of requests) {
-      if (existing.has(address)) continue;
+      const known = this.#directory.actors.get(address);
+      if (existing.has(address) || (known !== undefined && known.state !== 'loading')) continue;
       existing.add(address);
       const registration = requireRegistration(this.#registrations, machine);
       const turn = this.#turns.prepareBirth(address, registration, copyJson(input));
@@ -516,6 +517,7 @@ export class DurableHost {
 
   async #stop(drain: boolean, graceMs: number): Promise<void> {
     const { runner } = this.#effects;
+    if (this.#state === 'new' || this.#state === 'opening') this.#state = 'stopped';
     if (this.#state === 'running') {
       this.#state = 'stopping';
       runner.close();

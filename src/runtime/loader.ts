@@ -86,8 +86,11 @@ export class Loader {
     );
   }
 
-  /** @returns those of the addresses at which there is an actor, in memory or not */
-  async existing(addresses: readonly Address[]): Promise<ReadonlySet<string>> {
+  /**
+   * Finds out which of the addresses have an actor in the store. One that is made while this looks may be missing;
+   * then it is in memory, as none leaves memory meanwhile.
+   */
+  async stored(addresses: readonly Address[]): Promise<ReadonlySet<string>> {
     const found = new Set<string>();
     this.#held++;
     try {
@@ -97,10 +100,6 @@ export class Loader {
       }
     } finally {
       this.#held--;
-    }
-    for (const address of addresses) {
-      const actor = this.#o.directory.actors.get(address);
-      if (actor !== undefined && actor.state !== 'loading') found.add(address);
     }
     return found;
   }

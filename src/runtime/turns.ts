@@ -495,7 +495,7 @@ export class Turns {
         const correlation = `${address}!${name}!${request}`;
         // A delayed request is waited for from when it is sent.
         const dueAt = now + (params.delayMs ?? 0) + params.timeoutMs;
-        this.#timers.set(address, REQUEST + request, id, dueAt, {
+        this.#timers.set(address, REQUEST + request, `${id}~timeout`, dueAt, {
           do: 'deadline',
           request: message.type,
           to: params.to,
