@@ -50,6 +50,8 @@ import {
   ConflictError,
   NotFoundError,
   StoppedError,
+  TroupeError,
+  ValidationError,
 } from './protocol/errors.ts';
 import { type FaultPoint, noFaults } from './protocol/fault-point.ts';
 import { deepHash, unitHash } from './protocol/hash.ts';
@@ -198,7 +200,8 @@ export class Troupe {
   readonly #concurrency = new Map<string, number>();
   readonly #verifiers: Registry<Verifier>;
   #policy: OverseerPolicy | undefined;
-  readonly #setup: Promise<unknown>[] = [];
+  /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run. */
+  readonly #setup = new Set<Promise<unknown>>();
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
@@ -569,7 +572,7 @@ export class Troupe {
   }
 
   async #ready(): Promise<void> {
-    while (this.#setup.length > 0) await Promise.all(this.#setup.splice(0));
+    while (this.#setup.size > 0) await Promise.all(this.#setup);
   }
 
   #spawnSoon(
@@ -579,9 +582,12 @@ export class Troupe {
     const promise = this.#host.spawn(requests).then(async (created) => {
       if (created.length < requests.length) await then();
     });
-    // Whoever starts a run hears of it; until then it must not end the process.
-    promise.catch((error: unknown) => this.#logger.debug({ err: error }, 'a role did not start'));
-    this.#setup.push(promise);
+    this.#setup.add(promise);
+    promise.then(
+      () => this.#setup.delete(promise),
+      // Whoever starts a run hears of it; until then it must not end the process.
+      (error: unknown) => this.#logger.debug({ err: error }, 'a role did not start'),
+    );
   }
 
   #requireProject(what: string): GitProject {
@@ -758,9 +764,21 @@ export class Task {
   }
 
   async #ask(message: AcceptedBy<Address<'task'>>): Promise<TaskState> {
-    const reply = await this.#troupe.request(taskAddress(this.run, this.id), message);
-    return (reply as unknown as { state: TaskState }).state;
+    try {
+      const reply = await this.#troupe.request(taskAddress(this.run, this.id), message);
+      return (reply as unknown as { state: TaskState }).state;
+    } catch (error) {
+      throw refusalOf(error);
+    }
   }
+}
+
+/** What a task refuses comes as data; here it is an error of its class again. */
+function refusalOf(error: unknown): unknown {
+  if (!(error instanceof TroupeError)) return error;
+  const { code, message, context } = error;
+  if (code === 'conflict') return new ConflictError(message, { context, cause: error });
+  return code === 'validation' ? new ValidationError(message, { context, cause: error }) : error;
 }
 
 const isSettled = (state: JsonValue): boolean =>

@@ -159,7 +159,7 @@ export class DurableHost {
     const directory = new Directory(clock);
     const agenda = new Agenda(clock);
     const commits = new Commits(store, faultPoint, schedule, failed);
-    const requests = new Requests(agenda, clock);
+    const requests = new Requests(agenda);
     const delivery = new Delivery({
       clock,
       logger,
@@ -366,22 +366,12 @@ export class DurableHost {
    * @throws {MailboxFullError} too many wait there already
    * @throws {StoppedError} the host stopped before the answer came
    */
-  async request(to: Address, message: Message, options: RequestOptions = {}): Promise<JsonValue> {
-    this.#assertRunning();
-    const { timeoutMs = 30_000, signal, id } = options;
-    if (!(timeoutMs > 0) || !Number.isFinite(timeoutMs)) {
-      throw new ValidationError(
-        `Expected timeoutMs to be a number of milliseconds above 0, got ${String(timeoutMs)}.`,
-      );
+  request(to: Address, message: Message, options: RequestOptions = {}): Promise<JsonValue> {
+    try {
+      return this.#request(to, message, options);
+    } catch (error) {
+      return Promise.reject(error as Error);
     }
-    const correlation = `${APP}!${this.#runtimeId}.${this.#made++}`;
-    const envelope = this.#fromOutside(to, message, options, correlation);
-    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
-    if (id !== undefined && this.#delivery.isWaiting(id)) {
-      throw new ConflictError(`A message with the id ${JSON.stringify(id)} waits already.`);
-    }
-    this.#delivery.post(envelope, options.delivery !== 'transient', id !== undefined);
-    return this.#requests.open(correlation, to, message.type, timeoutMs, signal);
   }
 
   /** The actor's state as stored; undefined if there is no such actor. */
@@ -445,8 +435,7 @@ export class DurableHost {
     const { ready, toLoad } = this.#directory;
     if (toLoad.length > 0) this.#loader.load();
     if (ready.length === 0) return;
-    const began = this.#clock.now();
-    let turns = 0;
+    let began: number | undefined;
     this.#pumping = true;
     try {
       while (this.#commits.stage.turns < MAX_BATCH) {
@@ -454,15 +443,34 @@ export class DurableHost {
         if (actor === undefined) return;
         actor.queued = false;
         const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
-        if (item !== undefined) {
-          this.#turns.take(actor, item);
-          this.#directory.enqueue(actor);
-        }
-        if ((++turns & 7) === 0 && this.#clock.now() - began > MAX_SLICE_MS) return;
+        if (item === undefined) continue;
+        const now = this.#turns.take(actor, item);
+        this.#directory.enqueue(actor);
+        began ??= now;
+        if (now - began > MAX_SLICE_MS) return;
       }
     } finally {
       this.#pumping = false;
     }
+  }
+
+  #request(to: Address, message: Message, options: RequestOptions): Promise<JsonValue> {
+    this.#assertRunning();
+    const { timeoutMs = 30_000, signal, id } = options;
+    if (!(timeoutMs > 0) || !Number.isFinite(timeoutMs)) {
+      throw new ValidationError(
+        `Expected timeoutMs to be a number of milliseconds above 0, got ${String(timeoutMs)}.`,
+      );
+    }
+    const correlation = `${APP}!${this.#runtimeId}.${this.#made++}`;
+    const envelope = this.#fromOutside(to, message, options, correlation);
+    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
+    if (id !== undefined && this.#delivery.isWaiting(id)) {
+      throw new ConflictError(`A message with the id ${JSON.stringify(id)} waits already.`);
+    }
+    this.#delivery.post(envelope, options.delivery !== 'transient', id !== undefined);
+    const dueAt = envelope.sentAt + timeoutMs;
+    return this.#requests.open(correlation, to, message.type, timeoutMs, dueAt, signal);
   }
 
   #fromOutside(

@@ -3,7 +3,6 @@ import { CancelledError, fromFailure, TimeoutError, TroupeError } from '../proto
 import type { JsonValue } from '../protocol/json.ts';
 import type { EpochMs } from '../protocol/message.ts';
 import type { Agenda, Appointment } from './agenda.ts';
-import type { Clock } from './clock.ts';
 import type { EffectOutcome } from './effect-runner.ts';
 
 /** Somebody outside who waits for an answer. */
@@ -54,11 +53,9 @@ class Waiter implements Appointment {
 export class Requests {
   readonly #waiters = new Map<string, Waiter>();
   readonly #agenda: Agenda;
-  readonly #clock: Clock;
 
-  constructor(agenda: Agenda, clock: Clock) {
+  constructor(agenda: Agenda) {
     this.#agenda = agenda;
-    this.#clock = clock;
   }
 
   get size(): number {
@@ -70,10 +67,10 @@ export class Requests {
     to: Address,
     type: string,
     timeoutMs: number,
+    dueAt: EpochMs,
     signal: AbortSignal | undefined,
   ): Promise<JsonValue> {
     return new Promise<JsonValue>((resolve, reject) => {
-      const dueAt = this.#clock.now() + timeoutMs;
       const waiter = new Waiter(this, correlation, to, type, timeoutMs, dueAt, resolve, reject);
       this.#waiters.set(correlation, waiter);
       this.#agenda.add(waiter);

@@ -89,13 +89,13 @@ export class Turns {
     this.#runtimeId = options.runtimeId;
   }
 
-  /** One turn of a live actor. */
-  take(actor: Actor, item: Item): void {
+  /** One turn of a live actor. @returns when it began */
+  take(actor: Actor, item: Item): EpochMs {
     const now = this.#clock.now();
     actor.lastUsed = now;
     this.#commits.stage.turns++;
     const event = this.#toEvent(actor, item, now);
-    if (event === undefined) return;
+    if (event === undefined) return now;
     const registration = actor.registration as Registration;
     const before = actor.snapshot as LiveSnapshot;
     let turn: PreparedTurn;
@@ -104,9 +104,10 @@ export class Turns {
       turn = this.#prepare(actor.address, registration, before, transition, event, now);
     } catch (error) {
       this.#faulted(actor, item, event, error);
-      return;
+      return now;
     }
     this.#carryOut(actor, turn, event, now);
+    return now;
   }
 
   /** @throws what the machine's code throws, or says why it cannot be stored; nothing has changed then */

@@ -12,6 +12,7 @@ import {
 import { branchOf, type TaskName, taskPath } from './branch-name.ts';
 import { CleanupQueue } from './cleanup-queue.ts';
 import { type Collected, type CollectOptions, collectWork, salvageWork } from './collect.ts';
+import { removeCutOffWrites } from './durable-file.ts';
 import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import type { Repository } from './repository.ts';
@@ -151,7 +152,7 @@ export class Workspaces {
 
   /**
    * Removes what a crash or an ended task has left: half-made places, places of tasks that are not in `live`,
-   * old verification directories, and what the queue holds. Call it at start-up, before anything runs.
+   * old verification directories, files that were not written to their end, and what the queue holds. Call it at start-up, before anything runs.
    */
   async reap(live: readonly TaskName[]): Promise<Reaped> {
     await ensureIgnoredDirectory(this.root);
@@ -169,6 +170,10 @@ export class Workspaces {
         if (name !== '.gitignore') await this.cleanup.removeOrQueue(path.join(directory, name));
       }
     }
+    await removeCutOffWrites(path.join(this.stateDirectory, 'tasks'), { recursive: true });
+    await removeCutOffWrites(path.join(this.stateDirectory, 'verified-trees'), { recursive: true });
+    // Not below it: there lie the agents' own files.
+    await removeCutOffWrites(this.root, { recursive: false });
     const living = new Set(live.map(taskPath));
     for (const run of await namesIn(this.root)) {
       if (run.startsWith('.')) continue; // ours: no slug begins with a dot

@@ -1,0 +1,101 @@
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { defaultRunId, findProject } from '../../src/operator/project.ts';
+import { prepareStateDirectory } from '../../src/operator/state-directory.ts';
+
+function temporary(): string {
+  const directory = realpathSync(mkdtempSync(path.join(tmpdir(), 'troupe project #1 ')));
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+describe('the project', () => {
+  test('is that of the nearest troupe.yaml', async () => {
+    const root = temporary();
+    const inside = path.join(root, 'src', 'deep');
+    mkdirSync(inside, { recursive: true });
+    writeFileSync(path.join(root, 'troupe.yaml'), '');
+    expect(await findProject(inside, undefined)).toEqual({
+      file: path.join(root, 'troupe.yaml'),
+      directory: root,
+    });
+    expect(await findProject(root, undefined)).toEqual({ file: 'troupe.yaml', directory: root });
+  });
+
+  test('is also where a run has left its state, and else the current directory', async () => {
+    const root = temporary();
+    const inside = path.join(root, 'src');
+    mkdirSync(inside);
+    expect(await findProject(inside, undefined)).toMatchObject({ directory: inside });
+    mkdirSync(path.join(root, '.troupe'));
+    writeFileSync(path.join(root, '.troupe', 'state.db'), '');
+    expect(await findProject(inside, undefined)).toMatchObject({ directory: root });
+  });
+
+  test('is that of the file, or the directory, that was named', async () => {
+    const root = temporary();
+    mkdirSync(path.join(root, 'other'));
+    const directory = path.join(root, 'other');
+    expect(await findProject(root, 'other/docs.yaml')).toEqual({
+      file: 'other/docs.yaml',
+      directory,
+    });
+    expect(await findProject(root, 'other')).toEqual({ file: 'other/troupe.yaml', directory });
+    await expect(findProject(root, 'none/troupe.yaml')).rejects.toMatchObject({
+      code: 'configuration',
+      message: 'The directory of none/troupe.yaml cannot be used: there is no such file.',
+    });
+  });
+});
+
+test.each([
+  { file: 'troupe.yaml', run: 'main' },
+  { file: 'troupe.yml', run: 'main' },
+  { file: '/somewhere/troupe.docs.yaml', run: 'docs' },
+  { file: 'docs.yaml', run: 'docs' },
+  { file: 'the plan (2).yaml', run: 'the-plan-2' },
+  { file: '..yaml', run: 'main' },
+  { file: 'a..b.yaml', run: 'a.b' },
+  { file: `${'x'.repeat(100)}.yaml`, run: 'x'.repeat(64) },
+])('the backlog in $file is the run $run', ({ file, run }) => {
+  expect(defaultRunId(file)).toBe(run);
+});
+
+describe('the state directory', () => {
+  test('is for its owner, and git does not see it', async () => {
+    const root = temporary();
+    mkdirSync(path.join(root, '.troupe'), { mode: 0o755 });
+    const directory = await prepareStateDirectory(root);
+    expect(statSync(directory).mode & 0o777).toBe(0o700);
+    expect(readFileSync(path.join(directory, '.gitignore'), 'utf8')).toBe('*\n');
+    expect(await prepareStateDirectory(root)).toBe(directory);
+  });
+
+  test('is no link: what we write would go wherever it leads', async () => {
+    const root = temporary();
+    const victim = temporary();
+    symlinkSync(victim, path.join(root, '.troupe'));
+    await expect(prepareStateDirectory(root)).rejects.toMatchObject({
+      code: 'configuration',
+      message: `Expected ${root}/.troupe to be a directory, got a symbolic link. Remove it and try again.`,
+    });
+    expect(() => statSync(path.join(victim, '.gitignore'))).toThrow('ENOENT');
+  });
+
+  test('that cannot be made is said in words', async () => {
+    const root = temporary();
+    writeFileSync(path.join(root, '.troupe'), '');
+    await expect(prepareStateDirectory(root)).rejects.toMatchObject({ code: 'configuration' });
+  });
+});
