@@ -124,8 +124,9 @@ function checkJudgement(name: string, answer: unknown): Judgement {
   const problem = findNonJson(answer, 'it');
   const parsed = problem === undefined ? judgement.safeParse(answer) : undefined;
   if (parsed?.success) return parsed.data;
-  const got =
+  const found =
     problem === undefined ? excerpt(JSON.stringify(answer)) : `${problem.path} is ${problem.found}`;
+  const got = answer === undefined ? 'nothing' : found;
   throw new ConfigurationError(
     `Expected the gatekeeper "${name}" to answer { accepted: true, evidence: ["…"] }, { accepted: false, reason: "…" } or { needsApproval: ["…"] } in plain JSON, got ${got}.`,
   );

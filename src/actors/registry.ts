@@ -25,7 +25,7 @@ export class Registry<T> {
   /** @throws {ConfigurationError} the name is taken */
   add(name: string, entry: T): void {
     if (this.#entries.has(name)) {
-      throw new ConfigurationError(`There is a ${this.#what} named "${name}" already.`);
+      throw new ConfigurationError(`The ${this.#what} "${name}" is registered already.`);
     }
     this.#entries.set(name, entry);
     for (const resolve of this.#waiting.get(name) ?? []) resolve(entry);

@@ -23,7 +23,7 @@ export interface JobPool {
 }
 
 /** As many requests wait for one agent or gatekeeper; the next one is refused. */
-export const QUEUE_LIMIT = 1000;
+const QUEUE_LIMIT = 1000;
 
 export const emptyPool = (concurrency: number): JobPool => ({
   concurrency,

@@ -56,9 +56,6 @@ export function replyTo(meta: Meta): ReplyTo | undefined {
   return { address: meta.from, correlation: meta.correlation, attempt: meta.attempt ?? 1 };
 }
 
-/** The longest message accepted from outside: larger things belong in a file or a row of their own. */
-export const MAX_MESSAGE_CHARS = 1_000_000;
-
 /**
  * Checks a message that comes from outside (the app, a file, the network, a model).
  * @throws {ValidationError} no type, a reserved type or field, or a part that JSON would lose; says where

@@ -572,6 +572,8 @@ export class DurableHost {
 
   /** Resolves when `quiet` holds, or the host has failed. */
   #quiet(quiet: () => boolean): Promise<void> {
+    // It may have failed while it was stopping: then nobody looks again.
+    if (this.#state === 'failed') return Promise.resolve();
     return new Promise<void>((resolve) => {
       this.#whenQuiet.push({ quiet, resolve });
       this.#schedule();

@@ -17,7 +17,7 @@ export interface DependencyGraph {
   readonly unblocks: ReadonlyMap<string, number>;
 }
 
-export const MAX_DEPENDENCIES = 20;
+const MAX_DEPENDENCIES = 20;
 
 /** A cycle longer than this is named by its beginning only. */
 const NAMED_IN_CYCLE = 12;

@@ -14,7 +14,7 @@ export interface StagingLimits {
   readonly enableFirst: number;
 }
 
-export const DEFAULT_STAGING: StagingLimits = { stageAbove: 120, enableFirst: 30 };
+const DEFAULT_STAGING: StagingLimits = { stageAbove: 120, enableFirst: 30 };
 
 export interface StagedPlan {
   /** Ids of the tasks that take part now, the most urgent first. */

@@ -2,7 +2,7 @@ import Database from 'better-sqlite3';
 import { type ErrorCode, TroupeError } from '../../protocol/errors.ts';
 
 /** SQLite's own name of what went wrong (`SQLITE_FULL`), or undefined if it is not SQLite's error. */
-export function sqliteCode(error: unknown): string | undefined {
+function sqliteCode(error: unknown): string | undefined {
   return error instanceof Database.SqliteError ? error.code : undefined;
 }
 
