@@ -11,6 +11,8 @@ const AT_ONCE = 32;
  * How: tasks without dependencies, an agent that is a function and returns at once, a generic gatekeeper that accepts
  * with one piece of evidence; 32 at once. Wall time from `troupe.start` to the answer of `run.result()`, divided by the
  * number of tasks: making the tasks, every message, effect, checkpoint and row of each, and listing them in the end.
+ * CPU time is that of all threads, collecting garbage and writing the file included; unlike wall time it tells little
+ * of what else the machine does.
  * `kept` is the heap after a full collection when the run is done and before the runtime stops: what the run has left
  * in memory. `peak` is the most that was seen in use, garbage included, every 20 ms.
  *
@@ -38,7 +40,9 @@ export const growth: Bench = {
           'tasks',
           'ms per task',
           `: that of ${sizes[1]} tasks`,
-          'of that, `start`',
+          'CPU, ms per task',
+          `: that of ${sizes[1]} tasks`,
+          '`start`, ms per task',
           'heap kept, kB per task',
           'heap peak, MB',
         ],
@@ -48,6 +52,10 @@ export const growth: Bench = {
             size.toLocaleString('en-US').replaceAll(',', ' '),
             samples.of(`${kind} ${size} ms`),
             size === sizes[1] ? '1' : samples.ratio(`${kind} ${size} ms`, `${kind} ${sizes[1]} ms`),
+            samples.of(`${kind} ${size} cpu`),
+            size === sizes[1]
+              ? '1'
+              : samples.ratio(`${kind} ${size} cpu`, `${kind} ${sizes[1]} cpu`),
             samples.of(`${kind} ${size} start`),
             samples.of(`${kind} ${size} kept`),
             samples.of(`${kind} ${size} peak`),
@@ -74,6 +82,7 @@ async function measure(
   const sampling = setInterval(() => {
     peak = Math.max(peak, process.memoryUsage().heapUsed);
   }, 20);
+  const cpuBefore = process.cpuUsage();
   const begin = performance.now();
   const run = await troupe.start({
     id: 'one',
@@ -87,6 +96,7 @@ async function measure(
   const started = performance.now();
   const { state, counts } = await run.result();
   const end = performance.now();
+  const cpu = process.cpuUsage(cpuBefore);
   clearInterval(sampling);
   if (state !== 'done' || counts.done !== size) {
     throw new Error(`Expected ${size} tasks to be done, got ${counts.done} (run ${state}).`);
@@ -95,6 +105,7 @@ async function measure(
   await troupe.stop();
   return [
     ['ms', (end - begin) / size],
+    ['cpu', (cpu.user + cpu.system) / 1000 / size],
     ['start', (started - begin) / size],
     ['kept', kept / size / 1000],
     ['peak', peak / 1e6],

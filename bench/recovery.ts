@@ -35,7 +35,14 @@ export const recovery: Bench = {
       }
       await rm(path);
     }
-    const parts = ['open the store', 'read what waits', 'load the actors', 'handle', 'all'];
+    const parts = [
+      'open the store',
+      'read what waits',
+      'load the actors',
+      'handle',
+      'all',
+      'CPU of all threads',
+    ];
     return [
       {
         columns: ['actors, each with a message', ...parts.map((part) => `${part}, ms`)],
@@ -84,6 +91,7 @@ async function recover(
   path: string,
   count: number,
 ): Promise<readonly (readonly [string, number])[]> {
+  const cpuBefore = process.cpuUsage();
   const begin = performance.now();
   const store = await openSqliteStore({ path, durability: 'full' });
   const opened = performance.now();
@@ -100,6 +108,7 @@ async function recover(
   const read = performance.now();
   await handled;
   const end = performance.now();
+  const cpu = process.cpuUsage(cpuBefore);
   const stored = await storedTurns(store);
   await host.stop();
   if (stored !== count) throw new Error(`Expected ${count} stored turns, got ${stored}.`);
@@ -109,6 +118,7 @@ async function recover(
     ['load the actors', loading.ms],
     ['handle', end - read - loading.ms],
     ['all', end - begin],
+    ['CPU of all threads', (cpu.user + cpu.system) / 1000],
   ];
 }
 

@@ -20,7 +20,8 @@ const OUTSTANDING = [1, 32, 256] as const;
  * do not count. Each figure has a new database file.
  *
  * Beside it, in the same run: the same rows handed to the same store as ready-made batches of 256, two on their way
- * at once. That is what the disk and SQLite allow; the share of it that is reached is the runtime's doing.
+ * at once. That is what the disk and SQLite allow; the share of it that is reached is the runtime's doing. And the CPU
+ * time of a turn, which says who is the bottleneck: the main thread, or the others (the store's writer, and V8's own).
  *
  * Cheating would be: one checkpoint for several turns, messages that are not waited for, a tmpfs, `normal` called
  * durable, or a state so small that it costs nothing to store.
@@ -33,10 +34,10 @@ export const turns: Bench = {
     for (let run = 0; run < options.runs; run++) {
       for (const kind of STORES) {
         for (const outstanding of OUTSTANDING) {
-          samples.add(
-            `${kind} ${outstanding}`,
-            await sendFor(milliseconds, kind, outstanding, options.directory),
-          );
+          const sent = await sendFor(milliseconds, kind, outstanding, options.directory);
+          samples.add(`${kind} ${outstanding}`, sent.perSecond);
+          samples.add(`${kind} ${outstanding} main`, sent.mainCpu);
+          samples.add(`${kind} ${outstanding} others`, sent.otherCpu);
         }
         samples.add(`${kind} alone`, await storeAlone(milliseconds, kind, options.directory));
       }
@@ -48,12 +49,16 @@ export const turns: Bench = {
           ...OUTSTANDING.map((n) => `${n} outstanding, turns/s`),
           'the store alone, turns/s',
           '256 outstanding : store alone',
+          'at 256, CPU of the main thread, µs per turn',
+          'of the other threads, µs per turn',
         ],
         rows: STORES.map((kind) => [
           kind,
           ...OUTSTANDING.map((n) => samples.of(`${kind} ${n}`)),
           samples.of(`${kind} alone`),
           samples.ratio(`${kind} 256`, `${kind} alone`),
+          samples.of(`${kind} 256 main`),
+          samples.of(`${kind} 256 others`),
         ]),
       },
     ];
@@ -65,19 +70,28 @@ async function sendFor(
   kind: StoreKind,
   outstanding: number,
   directory: string,
-): Promise<number> {
+): Promise<{ readonly perSecond: number; readonly mainCpu: number; readonly otherCpu: number }> {
   const store = await openStore(kind, directory);
   const host = await openNotebooks(store, ACTORS);
   const clients = (until: number): Promise<void> =>
     keepOutstanding(host, outstanding, ACTORS, () => performance.now() < until);
   await clients(performance.now() + milliseconds / 4);
   const before = await storedTurns(store);
+  const mainBefore = process.threadCpuUsage();
+  const allBefore = process.cpuUsage();
   const begin = performance.now();
   await clients(begin + milliseconds);
   const seconds = (performance.now() - begin) / 1000;
+  const main = process.threadCpuUsage(mainBefore);
+  const all = process.cpuUsage(allBefore);
   const taken = (await storedTurns(store)) - before;
   await host.stop();
-  return taken / seconds;
+  const mainUs = main.user + main.system;
+  return {
+    perSecond: taken / seconds,
+    mainCpu: mainUs / taken,
+    otherCpu: (all.user + all.system - mainUs) / taken,
+  };
 }
 
 async function storeAlone(

@@ -410,12 +410,15 @@ const base = durable.extend({
     /** The attempt failed before a gatekeeper saw it. */
     recordFailure: assign(({ context, event }) => {
       const failure = failureOf(event);
+      // What no agent has answered itself is the fault of nobody who worked: a gatekeeper that crashed, a deadline that
+      // passed while the process was down.
+      const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
       return assessed(context, event.meta.at, {
-        kind: blame(failure),
+        kind,
         reason: failure.message,
         stage: null,
         evidence: null,
-        feedback: blame(failure) === 'work' ? [failure.message] : [],
+        feedback: kind === 'work' ? [failure.message] : [],
         errorFingerprint: errorFingerprint(failure.message),
         changeFingerprint: undefined,
         countFeedback: false,
@@ -610,8 +613,7 @@ const base = durable.extend({
     pauseAsked: ({ context }) => context.pauseAsked,
     agentIsUnknown: ({ event }) => {
       const failure = failureOf(event);
-      // Every failure that an agent answers with names it; this one comes from where it should be.
-      return failure.code === 'not_found' && failure.context?.['agent'] === undefined;
+      return failure.code === 'not_found' && !isFromAgent(failure);
     },
     isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
     isQuestion: ({ event }) => workOutcome(event)?.outcome === 'question',
@@ -642,6 +644,8 @@ const base = durable.extend({
     decidesApprove: ({ context, event }) =>
       decisionOf(event)?.decision === 'approve' && context.submitted,
     policyIsUsedUp: ({ context }) => context.policyRounds >= POLICY_ROUNDS,
+    /** Nobody answered in time (the process was down for a day, say): the work goes on, and must not be done twice. */
+    isOverdue: ({ event }) => 'failure' in event && event.failure.code === 'timeout',
     decidesBlock: ({ event }) => decisionOf(event)?.decision === 'block',
     decidesCancel: ({ event }) => decisionOf(event)?.decision === 'cancel',
     unblocksLater: ({ event }) => event.type === 'task.unblock' && (event.delayMs ?? 0) > 0,
@@ -903,6 +907,7 @@ export const taskMachine = base.createMachine({
         ],
         'agent.work:err': [
           { guard: 'agentIsUnknown', target: 'escalated', actions: 'noteUnknownAgent' },
+          { guard: 'isOverdue', target: 'assessing', actions: ['recallAgent', 'recordFailure'] },
           { target: 'assessing', actions: 'recordFailure' },
         ],
         'task.cancel': {
@@ -948,7 +953,14 @@ export const taskMachine = base.createMachine({
           { guard: 'needsApproval', target: 'awaitingApproval', actions: 'recordApprovalNeeded' },
           { target: 'assessing', actions: 'recordVerdict' },
         ],
-        'gatekeeper.verify:err': { target: 'assessing', actions: 'recordFailure' },
+        'gatekeeper.verify:err': [
+          {
+            guard: 'isOverdue',
+            target: 'assessing',
+            actions: ['recallGatekeeper', 'recordFailure'],
+          },
+          { target: 'assessing', actions: 'recordFailure' },
+        ],
         'task.cancel': {
           target: 'cancelling',
           actions: [
@@ -1092,6 +1104,9 @@ function verdictOf(event: TaskEvent): Verdict | undefined {
       return undefined;
   }
 }
+
+/** Every failure that an agent answers with names it; the others come from where it should be. */
+const isFromAgent = (failure: Failure): boolean => failure.context?.['agent'] !== undefined;
 
 const areTexts = (value: unknown): boolean =>
   Array.isArray(value) && value.every((item) => typeof item === 'string');

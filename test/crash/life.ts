@@ -1,0 +1,162 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { afterAll } from 'vitest';
+
+/** How a life ended: `SIGKILL`, or its exit code. */
+export type Death = string | number;
+
+/** No wait for a child is longer; then it is killed and the test fails with what it had said. */
+const PATIENCE_MS = 60_000;
+
+/** Compiled modules are shared by all lives: a restart takes half as long. */
+const compileCache = path.join(os.tmpdir(), 'troupe-crash-compile-cache');
+
+/** Run when all tests of the file have ended: tests run side by side, and none may clean up under another. */
+const cleanups = new Set<() => void>();
+afterAll(() => {
+  for (const cleanUp of [...cleanups].reverse()) cleanUp();
+}, PATIENCE_MS);
+
+/** Sees to it that something is cleaned up, at the latest when the file's tests have ended. @returns cleans it up now */
+export function atLast(cleanUp: () => void): () => void {
+  const once = (): void => {
+    if (cleanups.delete(once)) cleanUp();
+  };
+  cleanups.add(once);
+  return once;
+}
+
+/** A directory that is removed at last. Its path is real: no symlink on the way. */
+export function scratch(): string {
+  const directory = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'troupe-crash-')));
+  atLast(() => rmSync(directory, { recursive: true, force: true, maxRetries: 3 }));
+  return directory;
+}
+
+/** One life of a process: from its start to its death. */
+export class Life {
+  readonly #process: ChildProcess;
+  readonly #lines: string[] = [];
+  readonly #waiting = new Set<() => void>();
+  readonly #errors: string[] = [];
+  #death: Death | undefined;
+
+  /**
+   * Starts `<name>.child.ts` of this folder.
+   * @param orders what the child is to do; it parses them from its first argument
+   */
+  constructor(
+    name: string,
+    orders: Readonly<Record<string, unknown>>,
+    env: Readonly<Record<string, string>> = {},
+  ) {
+    const file = fileURLToPath(new URL(`./${name}.child.ts`, import.meta.url));
+    const child = spawn(process.execPath, [file, JSON.stringify(orders)], {
+      env: { ...process.env, NODE_COMPILE_CACHE: compileCache, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    this.#process = child;
+    child.stderr?.on('data', (chunk: Buffer) => this.#errors.push(chunk.toString()));
+    const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
+    lines.on('line', (line) => {
+      this.#lines.push(line);
+      this.#wake();
+    });
+    // Not `close`: a command that the child had started may hold the pipes open for longer than the child lives.
+    child.once('exit', (code, signal) => {
+      this.#death = signal ?? code ?? 'unknown';
+      setImmediate(() => this.#wake());
+    });
+    atLast(() => {
+      child.kill('SIGKILL');
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    });
+  }
+
+  get pid(): number {
+    return this.#process.pid ?? -1;
+  }
+
+  get stderr(): string {
+    return this.#errors.join('');
+  }
+
+  get lines(): readonly string[] {
+    return this.#lines;
+  }
+
+  kill(signal: NodeJS.Signals = 'SIGKILL'): void {
+    this.#process.kill(signal);
+  }
+
+  /** The first line that begins so. @throws when the child ends without it, or says nothing for too long */
+  async line(start: string): Promise<string> {
+    const find = (): string | undefined => this.#lines.find((line) => line.startsWith(start));
+    await this.#until(() => find() !== undefined || this.#death !== undefined, `"${start}"`);
+    const line = find();
+    if (line === undefined)
+      throw new Error(`It ended (${this.#death}) before "${start}".${this.#said()}`);
+    return line;
+  }
+
+  /** Like `line`, but undefined when the child dies first. */
+  async lineOrDeath(start: string): Promise<string | undefined> {
+    const find = (): string | undefined => this.#lines.find((line) => line.startsWith(start));
+    await this.#until(() => find() !== undefined || this.#death !== undefined, `"${start}"`);
+    return find();
+  }
+
+  async death(): Promise<Death> {
+    await this.#until(() => this.#death !== undefined, 'its end');
+    return this.#death as Death;
+  }
+
+  /** Waits for an orderly end. @throws when it ends otherwise */
+  async finished(): Promise<void> {
+    const death = await this.death();
+    if (death !== 0) throw new Error(`Expected an orderly end, got ${death}.${this.#said()}`);
+  }
+
+  async #until(condition: () => boolean, what: string): Promise<void> {
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      this.#process.kill('SIGKILL');
+      this.#wake();
+    }, PATIENCE_MS);
+    try {
+      while (!condition()) {
+        if (late) throw new Error(`Waited ${PATIENCE_MS} ms for ${what}.${this.#said()}`);
+        await new Promise<void>((resolve) => this.#waiting.add(resolve));
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #wake(): void {
+    for (const resolve of this.#waiting) resolve();
+    this.#waiting.clear();
+  }
+
+  #said(): string {
+    return `\nIt said:\n${this.#lines.slice(-40).join('\n')}\n${this.stderr.slice(-4000)}`;
+  }
+}
+
+/** Random numbers that a seed repeats (mulberry32). */
+export function randomFrom(seed: number): (below: number) => number {
+  let state = seed >>> 0;
+  return (below) => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}

@@ -1,0 +1,115 @@
+import { describe, expect, test } from 'vitest';
+import {
+  CancelledError,
+  ConfigurationError,
+  ConflictError,
+  type ErrorCode,
+  EXIT_CODES,
+  fromFailure,
+  LockConflictError,
+  MailboxFullError,
+  NotFoundError,
+  StoppedError,
+  TimeoutError,
+  TroupeError,
+  toFailure,
+  ValidationError,
+} from '../../src/protocol/errors.ts';
+import { findNonJson } from '../../src/protocol/json.ts';
+
+describe('errors', () => {
+  test.each([
+    { error: new ValidationError('m'), code: 'validation', retryable: false },
+    { error: new ConfigurationError('m'), code: 'configuration', retryable: false },
+    { error: new NotFoundError('m'), code: 'not_found', retryable: false },
+    { error: new ConflictError('m'), code: 'conflict', retryable: false },
+    { error: new LockConflictError('m'), code: 'lock_conflict', retryable: true },
+    { error: new MailboxFullError('a/b', 3), code: 'unavailable', retryable: true },
+    { error: new TimeoutError('m'), code: 'timeout', retryable: true },
+    { error: new CancelledError('m', { retryable: true }), code: 'conflict', retryable: false },
+    { error: new StoppedError(), code: 'unavailable', retryable: false },
+  ])('$error.name is $code', ({ error, code, retryable }) => {
+    expect(error).toBeInstanceOf(TroupeError);
+    expect(error).toBeInstanceOf(Error);
+    expect(error.name).toBe(error.constructor.name);
+    expect([error.code, error.retryable]).toEqual([code, retryable]);
+    expect(error.exitCode).toBe(EXIT_CODES[code as ErrorCode]);
+    expect(findNonJson(error.toFailure())).toBeUndefined();
+  });
+
+  test('each code has an exit code of its own, in the groups that are promised', () => {
+    const codes = Object.values(EXIT_CODES);
+    expect(new Set(codes).size).toBe(codes.length);
+    expect(EXIT_CODES).toEqual({
+      ...{ rate_limited: 10, timeout: 11, network: 12, unavailable: 13, upstream: 14 },
+      ...{
+        validation: 20,
+        not_found: 21,
+        conflict: 22,
+        lock_conflict: 23,
+        idempotency_conflict: 24,
+      },
+      ...{ policy: 30, approval_required: 31, quota: 32, unauthorized: 33, forbidden: 34 },
+      ...{ internal: 40, configuration: 41, unhandled: 42 },
+    });
+  });
+
+  test.each(Object.keys(EXIT_CODES) as ErrorCode[])('%s survives being stored and sent', (code) => {
+    const error = new TroupeError(code, 'what happened', {
+      context: { path: 'a.ts' },
+      retryAfterMs: 250,
+      cause: new Error('below'),
+    });
+    const failure = JSON.parse(JSON.stringify(error.toFailure()));
+    const again = fromFailure(failure);
+    expect(again.toFailure()).toEqual(error.toFailure());
+    expect([again.code, again.message, again.retryable, again.retryAfterMs, again.context]).toEqual(
+      [code, 'what happened', error.retryable, 250, { path: 'a.ts' }],
+    );
+    expect(error.cause).toBeInstanceOf(Error);
+  });
+
+  test.each([
+    [
+      Object.assign(new Error('x'), { code: 'ECONNREFUSED' }),
+      { code: 'network', retryable: true, context: { name: 'Error', cause: 'ECONNREFUSED' } },
+    ],
+    [
+      Object.assign(new Error('x'), { code: 'ENOENT' }),
+      { code: 'unhandled', retryable: false, context: { name: 'Error', cause: 'ENOENT' } },
+    ],
+    [
+      new TypeError('terminated'),
+      {
+        code: 'unhandled',
+        retryable: false,
+        message: 'terminated',
+        context: { name: 'TypeError' },
+      },
+    ],
+    // Words in a text decide nothing.
+    [new Error('503 files were timeout network'), { code: 'unhandled', retryable: false }],
+    [new Error(''), { message: 'Error' }],
+    ['a text', { code: 'unhandled', message: 'a text', retryable: false }],
+    [{ odd: 1 }, { message: 'A value that is not an Error was thrown: {"odd":1}' }],
+    [1n, { message: 'A value that is not an Error was thrown.' }],
+    [undefined, { code: 'unhandled' }],
+  ])('%s is a failure', (thrown, failure) => {
+    expect(toFailure(thrown)).toMatchObject(failure);
+    expect(findNonJson(toFailure(thrown))).toBeUndefined();
+  });
+
+  test('the audit row has neither stack nor cause', () => {
+    const error = new TimeoutError('slow', { cause: new Error('secret'), context: { ms: 5 } });
+    expect(error.toAuditEvent(7)).toEqual({
+      type: 'error',
+      at: 7,
+      name: 'TimeoutError',
+      code: 'timeout',
+      message: 'slow',
+      retryable: true,
+      context: { ms: 5 },
+    });
+    expect(JSON.stringify(error.toAuditEvent(7))).not.toContain('secret');
+  });
+});
