@@ -23,8 +23,9 @@ const FILES = 200;
  * `full`, one task after the other (concurrency 1). Every process that is started is timed from before its `fork` to
  * its exit, through Node's diagnostics channel. Overhead = wall time per task − time in which at least one of these
  * processes ran; git that runs beside other git counts once. So the overhead holds everything of ours: turns, commits,
- * fsyncs, reading and writing files, looking through /proc, and waiting for nothing. The patch agent's work is one
- * `git apply`, the command agent's one `cp`.
+ * fsyncs, reading and writing files, looking through /proc, and waiting for a core. The patch agent's work is one
+ * `git apply`, the command agent's one `cp`. CPU is that of all threads of this process, without its children; most of
+ * it is `fork`, which counts as git's time above.
  *
  * The second table says what starting one process costs: by Node alone, and with its process group, registry file and
  * sweep, as the pipeline starts it. The third counts git's commands per task.
@@ -41,13 +42,14 @@ export const pipeline: Bench = {
     let gitTasks = 0;
     for (let run = 0; run < options.runs; run++) {
       for (const agent of AGENTS) {
-        const { wall, children } = await runTasks(agent, tasks, run, options);
+        const { wall, cpu, children } = await runTasks(agent, tasks, run, options);
         const git = children.filter(({ argv }) => argv[0] === 'git');
         const others = children.filter(({ argv }) => argv[0] !== 'git');
         samples.add(`${agent} wall`, wall / tasks);
         samples.add(`${agent} git`, timeCovered(git) / tasks);
         samples.add(`${agent} git count`, git.length / tasks);
         samples.add(`${agent} commands`, timeCovered(others) / tasks);
+        samples.add(`${agent} cpu`, cpu / tasks);
         samples.add(`${agent} overhead`, (wall - timeCovered(children)) / tasks);
         if (agent !== 'patch') continue;
         gitTasks += tasks;
@@ -68,10 +70,11 @@ export const pipeline: Bench = {
           'git commands',
           'other commands, ms',
           'overhead, ms',
+          'CPU of this process, ms',
         ],
         rows: AGENTS.map((agent) => [
           agent,
-          ...['wall', 'git', 'git count', 'commands', 'overhead'].map((what) =>
+          ...['wall', 'git', 'git count', 'commands', 'overhead', 'cpu'].map((what) =>
             samples.of(`${agent} ${what}`),
           ),
         ]),
@@ -92,7 +95,11 @@ async function runTasks(
   tasks: number,
   run: number,
   { directory, quick }: BenchOptions,
-): Promise<{ readonly wall: number; readonly children: readonly ChildTime[] }> {
+): Promise<{
+  readonly wall: number;
+  readonly cpu: number;
+  readonly children: readonly ChildTime[];
+}> {
   const place = join(directory, `${agent}-${run}`);
   const project = join(place, 'project');
   makeRepository(project);
@@ -118,11 +125,13 @@ async function runTasks(
     if (!quick) await work(troupe, 'first', [task('first')]);
     const list = Array.from({ length: tasks }, (_, i) => task(`task-${i}`));
     const watch = watchChildren();
+    const cpuBefore = process.cpuUsage();
     const begin = performance.now();
     await work(troupe, 'measured', list);
     const wall = performance.now() - begin;
+    const cpu = process.cpuUsage(cpuBefore);
     watch.stop();
-    return { wall, children: watch.children };
+    return { wall, cpu: (cpu.user + cpu.system) / 1000, children: watch.children };
   } finally {
     await troupe.stop();
   }

@@ -283,6 +283,36 @@ describe('result()', () => {
     await troupe.stop();
   });
 
+  test.each([{ drain: false }, { drain: true }])(
+    'and nothing else that was asked hangs when the runtime stops: $drain',
+    async (options) => {
+      const disk = memoryDisk();
+      const troupe = await disk.open();
+      cast(troupe);
+      const run = await troupe.start({ id: 'r', tasks: [task('a', { staged: true })] });
+      const asked = [
+        troupe.start({ id: 's', tasks: [task('a')] }),
+        run.task('a').pause(),
+        run.task('a').status(),
+        run.cancel('Not needed.'),
+        run.tasks(),
+        run.result(),
+        troupe.runs(),
+        troupe.request('run/r', { type: 'run.pause', by: 'nobody answers this' }),
+      ];
+      const settled = Promise.allSettled(asked);
+      await Promise.all([troupe.stop(options), troupe.stop()]);
+      for (const outcome of await settled) {
+        if (outcome.status === 'rejected') expect(outcome.reason).toBeInstanceOf(TroupeError);
+      }
+      // What was stored goes on.
+      const next = await disk.open();
+      cast(next);
+      await next.run('r').cancel('Still not needed.');
+      await reaches(next, 'run/r', 'cancelled');
+    },
+  );
+
   test('comes also when a listener throws', async () => {
     const troupe = await memoryDisk().open();
     cast(troupe);

@@ -301,7 +301,6 @@ export const runMachine = base.createMachine({
         settling: { always: 'idle' },
         /** Claimed what there was; the next change decides. */
         waiting: {
-          always: { guard: 'hasEnded', target: '#run.done' },
           on: {
             'run.taskChanged': { target: 'idle', actions: ['count', 'keepPlaces'] },
             'task.claim:err': { target: 'idle', actions: 'claimRefused' },

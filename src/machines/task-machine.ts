@@ -1169,7 +1169,11 @@ const policyRounds = (context: TaskContext, event: TaskEvent): number =>
 function failureOf(event: TaskEvent): Failure {
   if ('failure' in event) return event.failure;
   if ('error' in event) return event.error;
-  return { code: 'internal', message: `Unexpected "${event.type}".`, retryable: false };
+  return {
+    code: 'internal',
+    message: `What came with "${event.type}" cannot be used.`,
+    retryable: false,
+  };
 }
 
 function decisionOf(

@@ -44,6 +44,8 @@ export interface DurableEffectsOptions {
   readonly maxRestarts: number;
   /** Sees to it that what was staged outside a turn is flushed. */
   readonly schedule: () => void;
+  /** Whether what is staged now will be flushed: the host has neither failed nor stopped. */
+  readonly canStore: () => boolean;
   /** An effect has ended; its outcome counts if `take` says so when its turn comes. */
   readonly deliver: (effect: DurableEffect, outcome: EffectOutcome) => void;
 }
@@ -101,7 +103,14 @@ export class DurableEffects {
   }
 
   /** A turn starts an effect; one that has the id already is stopped. It runs after the turn's commit. */
-  start(actor: Actor, id: string, src: string, input: JsonValue, generation: string, now: number) {
+  start(
+    actor: Actor,
+    id: string,
+    src: string,
+    input: JsonValue,
+    generation: string,
+    now: number,
+  ): void {
     const { address } = actor;
     this.stop(address, id);
     const hasPlace = this.runner.reserve();
@@ -152,15 +161,15 @@ export class DurableEffects {
   /** After a crash or a stop: goes on with what the actor, which was just read, had under way. */
   restart(actor: Actor, now: number): void {
     for (const effect of [...(this.#byAddress.get(actor.address)?.values() ?? [])]) {
-      const { record } = effect;
-      if (
-        actor.snapshot?.children[record.id] === undefined ||
-        actor.registration?.driver.hasEffect(record.src) !== true
-      ) {
-        // A migration has removed the state or the effect.
+      const child = actor.snapshot?.children[effect.record.id];
+      if (child === undefined) {
+        // A migration has taken away the state that started it.
         this.take(effect);
         continue;
       }
+      // Or it has given it another name.
+      effect.record = { ...effect.record, src: String(child.src) };
+      const { record } = effect;
       if (record.startedAt !== NOT_STARTED && record.attempt > this.#options.maxRestarts) {
         this.#ended.add(effect);
         this.#options.deliver(effect, { ok: false, failure: restartedTooOften(record) });
@@ -251,7 +260,8 @@ export class DurableEffects {
     outcome: JsonValue,
   ): Promise<void> {
     const { record } = effect;
-    if (!effect.live) {
+    // Its state was left, and somebody else may have taken over; or it was left behind when the runtime stopped.
+    if (!effect.live || !this.#options.canStore()) {
       throw new ConflictError(
         `The effect "${record.src}" of ${record.address} is no longer wanted.`,
       );

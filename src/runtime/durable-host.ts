@@ -15,6 +15,7 @@ import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import { type Envelope, type Message, parseMessage } from '../protocol/message.ts';
 import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
 import type { ActorRecord, MessageRecord, Store } from '../store/store.ts';
+import { checkNotAnswer, requireRegistration, requireSpawnable } from './action-checks.ts';
 import { Agenda } from './agenda.ts';
 import { type Clock, MAX_TIMER_MS } from './clock.ts';
 import { Commits } from './commits.ts';
@@ -29,10 +30,10 @@ import { copyJson } from './json-copy.ts';
 import { Loader } from './loader.ts';
 import { createRegistration, type MachineOptions, type Registration } from './registration.ts';
 import { cancelled, Requests } from './requests.ts';
-import { checkNotAnswer, requireRegistration, requireSpawnable, Turns } from './turns.ts';
+import { Turns } from './turns.ts';
 import type { PersistedSnapshot } from './xstate-driver.ts';
 
-export type { MachineOptions, ProjectedActor } from './registration.ts';
+export type { MachineOptions } from './registration.ts';
 
 /*
  * The durable host: actors, their mailboxes, and the turn.
@@ -173,9 +174,16 @@ export class DurableHost {
       events,
       schedule,
     });
+    const notify: Delivery['notify'] = (address, item) => {
+      try {
+        delivery.notify(address, item);
+      } catch (error) {
+        this.#fail(error);
+      }
+    };
     const timers = new DurableTimers(agenda, commits, (timer) => {
       // A stopping host handles what is under way; what is due is under way with the next one.
-      if (this.#state === 'running') delivery.notify(timer.address, { kind: 'timer', timer });
+      if (this.#state === 'running') notify(timer.address, { kind: 'timer', timer });
     });
     const effects = new DurableEffects({
       store,
@@ -189,9 +197,10 @@ export class DurableHost {
         heartbeatMs: atLeast(0, 'effects.heartbeatMs', options.effects?.heartbeatMs ?? 600_000),
       },
       maxRestarts: atLeast(0, 'maxEffectRestarts', options.maxEffectRestarts ?? 3),
+      canStore: () => this.#state !== 'failed' && this.#state !== 'stopped',
       deliver: (effect, outcome) => {
         if (this.#state !== 'running' && this.#state !== 'stopping') return;
-        delivery.notify(effect.record.address as Address, { kind: 'effect', effect, outcome });
+        notify(effect.record.address as Address, { kind: 'effect', effect, outcome });
       },
     });
     const turns = new Turns({

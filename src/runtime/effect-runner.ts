@@ -47,7 +47,7 @@ export interface EffectHost<E extends Runnable> {
   /** An effect that has waited for a place may start. @returns false if it is not wanted any more */
   starting(effect: E): Promise<boolean>;
   loadSteps(scope: string): Promise<ReadonlyMap<string, JsonValue>>;
-  /** Resolves when the step is stored. */
+  /** Resolves when the step is stored; rejects when its effect is not wanted any more, and nothing is kept. */
   saveStep(effect: E, scope: string, key: string, outcome: JsonValue): Promise<void>;
   ended(effect: E, outcome: EffectOutcome): void;
   progressed(effect: E, value: JsonValue): void;
@@ -277,10 +277,10 @@ export class EffectRunner<E extends Runnable> {
         );
       }
       await this.#host.faultPoint('step.before-save');
-      // A step of an effect whose state was left must not be kept: somebody else may have taken over.
-      controller.signal.throwIfAborted();
+      // Also when the time is up or the runtime stops: what is done need not be done again.
       await this.#host.saveStep(effect, scope, key, result);
       this.#beat(running);
+      controller.signal.throwIfAborted();
       return result;
     };
   }

@@ -1,28 +1,16 @@
 import type { Logger } from 'pino';
-import { type Address, isAddress, parseAddress } from '../protocol/address.ts';
+import type { Address } from '../protocol/address.ts';
 import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
-import {
-  ConfigurationError,
-  fromFailure,
-  TimeoutError,
-  toFailure,
-  ValidationError,
-} from '../protocol/errors.ts';
-import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
-import {
-  type Envelope,
-  type EpochMs,
-  type Message,
-  type Meta,
-  parseMessage,
-  type ReplyTo,
-} from '../protocol/message.ts';
-import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
+import { fromFailure, TimeoutError, toFailure } from '../protocol/errors.ts';
+import type { JsonObject, JsonValue } from '../protocol/json.ts';
+import type { Envelope, EpochMs, Message, Meta } from '../protocol/message.ts';
+import { PRIORITIES, type Priority } from '../protocol/priority.ts';
 import type { Projection } from '../store/store.ts';
+import { checkAction } from './action-checks.ts';
 import type { Actor, Item, MessageItem } from './actor.ts';
 import type { Clock } from './clock.ts';
 import type { Commits } from './commits.ts';
-import { APP_KIND, type Delivery, SPAWN } from './delivery.ts';
+import { type Delivery, SPAWN } from './delivery.ts';
 import type { DurableEffects } from './durable-effects.ts';
 import type { DurableTimers } from './durable-timers.ts';
 import type { HostEmitter } from './host-emitter.ts';
@@ -223,7 +211,7 @@ export class Turns {
     event: MachineEvent | null,
     at: EpochMs,
   ): PreparedTurn {
-    for (const action of actions) this.#check(address, action);
+    for (const action of actions) checkAction(this.#registrations, address, action);
     if (before !== undefined && isSameState(before, snapshot)) {
       return { snapshot, actions, change: undefined };
     }
@@ -334,82 +322,6 @@ export class Turns {
   }
 
   // ── what a machine asks for ────────────────────────────────────────────────────────────────────────
-
-  /** @throws {TroupeError} the action cannot be carried out; says what is wrong with it */
-  #check(address: Address, action: MachineAction): void {
-    switch (action.kind) {
-      case 'command':
-        this.#checkCommand(address, action);
-        return;
-      case 'raiseLater':
-        checkDelay(address, action.delayMs);
-        checkJson(address, action.event, action.event.type);
-        return;
-      case 'sendParent':
-        if (action.delayMs !== undefined) checkDelay(address, action.delayMs);
-        parseMessage(action.event);
-        return;
-      case 'sendSelf':
-        parseMessage(action.event);
-        return;
-      case 'emit':
-        checkJson(address, action.event, action.event.type);
-        return;
-      default:
-        return;
-    }
-  }
-
-  #checkCommand(address: Address, action: Extract<MachineAction, { kind: 'command' }>): void {
-    if (typeof action.params !== 'object' || action.params === null) {
-      throw new ConfigurationError(`The action "${action.command}" of ${address} has no params.`);
-    }
-    switch (action.command) {
-      case 'send':
-      case 'request': {
-        const params = action.params as SendParams & RequestParams;
-        if (!isAddress(params.to)) parseAddress(params.to);
-        checkNotAnswer(parseMessage(params.message).type);
-        if (params.priority !== undefined) parsePriority(params.priority);
-        if (params.delayMs !== undefined) checkDelay(address, params.delayMs);
-        if (action.command === 'send') return;
-        if (!(params.timeoutMs > 0) || !Number.isFinite(params.timeoutMs)) {
-          throw new ConfigurationError(
-            `A request of ${address} needs timeoutMs, a number of milliseconds above 0, got ${String(params.timeoutMs)}.`,
-          );
-        }
-        if (
-          params.attempt !== undefined &&
-          !(Number.isSafeInteger(params.attempt) && params.attempt >= 1)
-        ) {
-          throw new ConfigurationError(
-            `The attempt of a request of ${address} must be an integer from 1, got ${String(params.attempt)}.`,
-          );
-        }
-        return;
-      }
-      case 'reply': {
-        const params = action.params as ReplyParams & { reply?: unknown; failure?: unknown };
-        if (params.to !== undefined && !isReplyTo(params.to)) {
-          throw new ConfigurationError(
-            `A reply of ${address} needs "to" as replyTo(event.meta) gave it, or undefined if nobody asked.`,
-          );
-        }
-        if ('failure' in params) checkJson(address, params.failure, 'failure');
-        else if (params.reply !== undefined) checkJson(address, params.reply, 'reply');
-        return;
-      }
-      case 'spawn': {
-        const params = action.params as SpawnParams;
-        requireSpawnable(params.address);
-        requireRegistration(this.#registrations, String(params.machine));
-        if (params.input !== undefined) checkJson(address, params.input, 'input');
-        return;
-      }
-      case 'cancelRequest':
-        return;
-    }
-  }
 
   /** @param turn names the turn within the actor: with the place in it, the name of whatever it makes */
   #actAll(actor: Actor, actions: readonly MachineAction[], turn: string, now: EpochMs): void {
@@ -577,60 +489,6 @@ function envelope(
   priority: Priority = PRIORITIES.normal,
 ): Envelope {
   return { id, from, to: to as Address, message, priority, sentAt };
-}
-
-/** @throws {ConfigurationError} */
-export function requireRegistration(
-  registrations: ReadonlyMap<string, Registration>,
-  name: string,
-): Registration {
-  const registration = registrations.get(name);
-  if (registration !== undefined) return registration;
-  throw new ConfigurationError(
-    `No machine named "${name}" is registered. Known: ${[...registrations.keys()].join(', ') || 'none'}.`,
-  );
-}
-
-/** @throws {ValidationError} */
-export function requireSpawnable(text: unknown): Address {
-  const address = parseAddress(text);
-  if (!address.startsWith(`${APP_KIND}/`)) return address;
-  throw new ValidationError(
-    `Addresses that begin with "${APP_KIND}/" stand for whoever is outside; give the actor ${JSON.stringify(address)} another kind.`,
-  );
-}
-
-/**
- * Only the reply action makes answers: a message of such a type would pass for one.
- * @throws {ValidationError}
- */
-export function checkNotAnswer(type: string): void {
-  if (!type.endsWith(':ok') && !type.endsWith(':err')) return;
-  throw new ValidationError(
-    `The message type ${JSON.stringify(type)} is reserved: types that end with ":ok" or ":err" are answers, which the reply action makes.`,
-  );
-}
-
-function isReplyTo(to: ReplyTo): boolean {
-  return (
-    isAddress(to.address) && typeof to.correlation === 'string' && Number.isSafeInteger(to.attempt)
-  );
-}
-
-function checkDelay(address: Address, delayMs: unknown): void {
-  if (typeof delayMs === 'number' && Number.isFinite(delayMs) && delayMs >= 0) return;
-  throw new ConfigurationError(
-    `A delay of ${address} must be a number of milliseconds from 0, got ${String(delayMs)}.`,
-  );
-}
-
-function checkJson(address: Address, value: unknown, what: string): void {
-  if (typeof value === 'string' || value === null || typeof value === 'boolean') return;
-  const problem = findNonJson(value, what);
-  if (problem === undefined) return;
-  throw new ValidationError(
-    `What ${address} sends must be plain JSON, but ${problem.path} is ${problem.found}.`,
-  );
 }
 
 /** A turn that ends where it began leaves no checkpoint. */

@@ -230,6 +230,11 @@ describe('what can work', () => {
     expect(tasks[0]?.gatekeeper).toBe('git');
   });
 
+  test('the input is handed on as it is', () => {
+    const input = { words: [1, 'two', null], deep: { er: true } };
+    expect(check(run({ ...a, input })).tasks[0]?.input).toEqual(input);
+  });
+
   test('priorities by name and by number', () => {
     const { tasks } = check(run({ ...a, priority: 'urgent' }, { ...a, id: 'b', priority: 5 }));
     expect(tasks.map(({ priority }) => priority)).toEqual([4, 5]);

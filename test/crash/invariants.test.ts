@@ -18,7 +18,7 @@ import { makeProject, paths, RUN, USER_FILES } from './project.ts';
 import { gitAsUser } from './world.ts';
 
 // Real processes on a machine that may be busy: the limit is for what hangs.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 240_000 });
 
 /* Who checks the checker: sound data passes, and data with one thing wrong is found out, by the right invariant. */
 

@@ -9,8 +9,8 @@ import { afterAll } from 'vitest';
 /** How a life ended: `SIGKILL`, or its exit code. */
 export type Death = string | number;
 
-/** No wait for a child is longer; then it is killed and the test fails with what it had said. */
-const PATIENCE_MS = 60_000;
+/** A child that says nothing for so long while it is waited for is killed, and the test fails with what it had said. */
+const PATIENCE_MS = 120_000;
 
 /** Compiled modules are shared by all lives: a restart takes half as long. */
 const compileCache = path.join(os.tmpdir(), 'troupe-crash-compile-cache');
@@ -42,6 +42,7 @@ export class Life {
   readonly #process: ChildProcess;
   readonly #lines: string[] = [];
   readonly #waiting = new Set<() => void>();
+  readonly #timers = new Set<NodeJS.Timeout>();
   readonly #errors: string[] = [];
   #death: Death | undefined;
 
@@ -64,6 +65,7 @@ export class Life {
     const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream });
     lines.on('line', (line) => {
       this.#lines.push(line);
+      for (const timer of this.#timers) timer.refresh();
       this.#wake();
     });
     // Not `close`: a command that the child had started may hold the pipes open for longer than the child lives.
@@ -129,13 +131,18 @@ export class Life {
       this.#process.kill('SIGKILL');
       this.#wake();
     }, PATIENCE_MS);
+    this.#timers.add(timer);
     try {
       while (!condition()) {
-        if (late) throw new Error(`Waited ${PATIENCE_MS} ms for ${what}.${this.#said()}`);
+        if (late)
+          throw new Error(
+            `Not a word for ${PATIENCE_MS} ms while waiting for ${what}.${this.#said()}`,
+          );
         await new Promise<void>((resolve) => this.#waiting.add(resolve));
       }
     } finally {
       clearTimeout(timer);
+      this.#timers.delete(timer);
     }
   }
 

@@ -90,7 +90,7 @@ test.concurrent('killed at random times from outside, nothing is lost and nothin
     if (workload.kills % 40 === 0) await checkMidway(workload);
   }
   await runToTheEnd(workload);
-}, 240_000);
+}, 600_000);
 
 test.concurrent('killed at every crash point, nothing is lost and nothing happens twice', async () => {
   const workload = newWorkload('full');
@@ -108,4 +108,4 @@ test.concurrent('killed at every crash point, nothing is lost and nothing happen
     if (workload.kills % 40 === 0) await checkMidway(workload);
   }
   await runToTheEnd(workload);
-}, 240_000);
+}, 600_000);

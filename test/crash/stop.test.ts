@@ -4,7 +4,7 @@ import { paths, release } from './project.ts';
 import { ProjectUnderTest } from './project-fixture.ts';
 
 // Real processes on a machine that may be busy: the limit is for what hangs.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 240_000 });
 
 /* A13: stopping leaves no process, no handle that keeps the process alive, and no promise that hangs. */
 

@@ -12,7 +12,7 @@ import type { WorkerOrders } from './workload.ts';
 import { openWorld } from './world.ts';
 
 // Real processes on a machine that may be busy: the limit is for what hangs.
-vi.setConfig({ testTimeout: 120_000 });
+vi.setConfig({ testTimeout: 240_000 });
 
 /* One test for each window between two things that belong together, with a real SIGKILL in it. */
 

@@ -12,6 +12,7 @@ import {
   inWords,
   type Moment,
   messagesIn,
+  START,
   type Step,
   stateOf,
 } from './driven.ts';
@@ -160,6 +161,10 @@ describe('the way through', () => {
   });
 });
 
+test('a run that has ended knows when', () => {
+  expect(contextOf(live(input({ ready: 1 }), [claims('a'), ...does('a')])).endedAt).toBe(START);
+});
+
 describe('places', () => {
   const asked = (step: Step) => {
     const action = claimAsked(step);
@@ -225,6 +230,19 @@ describe('places', () => {
     expect(stateOf(step)).toBe('running.claiming');
   });
 
+  test.each<{ from: string; facts: readonly Fact[] }>([
+    { from: 'paused', facts: [pause] },
+    { from: 'cancelling.listing', facts: [cancel] },
+    {
+      from: 'running.holding',
+      facts: [changed('x', 'waiting', 'waiting'), changed('b', 'ready', 'stuck'), claimFails],
+    },
+  ])('also in $from', ({ from, facts }) => {
+    const step = live(input({ ready: 9, waiting: 1 }), [claims('a', 'b'), ...facts]);
+    expect(stateOf(step)).toBe(from);
+    expect(Object.keys(contextOf(take(step, refuses('a'))).claimed)).not.toContain('a');
+  });
+
   test('a task that goes on after an answer has a place without a claim', () => {
     const step = live(input({ ready: 9 }, { concurrency: 2 }), [
       claims('a', 'b'),
@@ -244,7 +262,7 @@ describe('places', () => {
       claims(),
       changed('a', 'waiting', 'active'),
     ]);
-    expect(contextOf(step).claimed).toEqual({});
+    expect(contextOf(step).claimed).toStrictEqual({});
   });
 
   test('an agent that a task was reassigned to gets a place', () => {
@@ -339,7 +357,7 @@ describe('pausing', () => {
 
   test('also a run that stands still can be paused; resumed, it stands still', () => {
     const step = live(input({ waiting: 1 }), [pause]);
-    expect(stateOf(step)).toBe('paused');
+    expect([stateOf(step), contextOf(step).reason]).toEqual(['paused', 'Paused by ada.']);
     expect(stateOf(take(step, resume))).toBe('blocked');
   });
 });
@@ -353,6 +371,11 @@ describe('standing still', () => {
     expect(contextOf(step).reason).toBe(
       'Nothing moves by itself: 1 blocked, 1 waiting for a person, 2 waiting for these or staged.',
     );
+  });
+
+  test('and it says so anew when that changes', () => {
+    const step = live(input({ ready: 1, person: 1 }), [...still, changed('b', 'person', 'stuck')]);
+    expect(contextOf(step).reason).toBe('Nothing moves by itself: 2 blocked.');
   });
 
   test.each<[TaskPhase, string]>([
@@ -429,7 +452,7 @@ describe('cancelling', () => {
     ].reduce<Step>(take, third);
     expect(stateOf(ended)).toBe('cancelled');
     expect(contextOf(ended).reason).toBe('Not needed.');
-    expect(contextOf(ended).endedAt).not.toBeNull();
+    expect(contextOf(ended).endedAt).toBe(START);
   });
 
   test('a store that is away holds it up, no more', () => {
@@ -458,7 +481,7 @@ describe('cancelling', () => {
     const before = live(input({ ready: 2 }), facts);
     expect(stateOf(before)).toBe(from);
     const step = take(before, cancel);
-    expect(stateOf(step)).toBe('cancelling.listing');
+    expect([stateOf(step), contextOf(step).reason]).toEqual(['cancelling.listing', 'Not needed.']);
     expect([...step.pending.effects]).toEqual(['listOpen']);
     expect(step.pending.timers.size).toBe(0);
   });

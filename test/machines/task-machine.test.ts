@@ -9,6 +9,7 @@ import {
   inWords,
   messagesIn,
   refusalIn,
+  START,
   type Step,
   shownState,
   stateOf,
@@ -41,6 +42,7 @@ import {
   policyDecides,
   policyFails,
   prepared,
+  proof,
   rejected,
   released,
   resume,
@@ -159,6 +161,21 @@ describe('the way through', () => {
     const step = live({}, after);
     expect(stateOf(step)).toBe(state);
     expect(inWords(step.actions)).toEqual(wishes);
+  });
+
+  test('what is kept of an attempt that was accepted', () => {
+    expect(contextOf(live({}, [...verifying, accepted])).last).toMatchObject({
+      outcome: 'accepted',
+      endedAt: START,
+      evidence: proof,
+    });
+  });
+
+  test('what needs approval, and what has been shown for it', () => {
+    expect(contextOf(live({}, [...verifying, needsApproval]))).toMatchObject({
+      reason: 'Approval is needed: It deletes data.',
+      last: { outcome: 'running', evidence: proof },
+    });
   });
 
   test('what the agent is asked', () => {
@@ -920,9 +937,12 @@ describe('decisions', () => {
   });
 
   test('an agent that answers with nothing usable has failed', () => {
-    expect(stateOf(live({}, [...working, { type: 'agent.work:ok', reply: null }]))).toBe(
-      'retrying',
-    );
+    const step = live({}, [...working, { type: 'agent.work:ok', reply: null }]);
+    expect(stateOf(step)).toBe('retrying');
+    expect(contextOf(step)).toMatchObject({
+      reason: 'What came with "agent.work:ok" cannot be used.',
+      last: { outcome: 'infrastructure', endedAt: START },
+    });
   });
 });
 

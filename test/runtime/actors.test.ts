@@ -439,6 +439,34 @@ describe('an actor whose stored state does not fit', () => {
     expect([...(world.data.effects.get('worker/a')?.keys() ?? [])]).toEqual([]);
     expect(outside.started).toHaveLength(1);
   });
+
+  test('what a migration has given another name is started under that name', async () => {
+    const outside = new Outside();
+    const world = new World({ worker: workerMachine(outside) });
+    await world.open();
+    await world.create(['worker/a', 'worker']);
+    await world.send('worker/a', { type: 'start' });
+    const renaming = setup({
+      actors: { labour: outside.effect('labour') } as Record<string, ReturnType<Outside['effect']>>,
+    }).createMachine({
+      id: 'worker',
+      initial: 'idle',
+      states: { idle: {}, working: { invoke: { src: 'labour', id: 'w', onDone: 'idle' } } },
+    });
+    await world.reopen({
+      machines: {
+        worker: {
+          machine: renaming,
+          version: 2,
+          migrate: (snapshot) => ({ ...snapshot, children: { w: 'labour' } }),
+        },
+      },
+    });
+    expect(outside.last('labour').context.attempt).toBe(2);
+    outside.last('labour').finish(null);
+    await world.settle();
+    expect(world.state('worker/a').value).toBe('idle');
+  });
 });
 
 describe('an actor whose machine is not registered yet', () => {

@@ -124,6 +124,9 @@ describe('a message is handled exactly once', () => {
     await world.wait(host.send('counter/a', { type: 'inc' }, { id: 'mine' }));
     const again = await world.reopen({ machines: {} });
     await world.wait(again.send('counter/a', { type: 'inc' }, { id: 'mine' }));
+    again.register('counter', counterMachine);
+    await world.settle();
+    expect(world.context('counter/a')['n']).toBe(1);
     await world.reopen();
     expect(world.context('counter/a')['n']).toBe(1);
   });

@@ -549,6 +549,35 @@ describe('stopping', () => {
     expect(world.clock.pending).toBe(0);
   });
 
+  test.each([false, true])(
+    'a store that fails while the stop waits for an effect (drain: %s)',
+    async (drain) => {
+      const outside = new Outside();
+      let store: TestStore | undefined;
+      const world = new World(
+        { worker: workerMachine(outside, { deaf: true }), counter: counterMachine },
+        {
+          wrap: (memory) => {
+            store = new TestStore(memory);
+            return store;
+          },
+        },
+      );
+      await world.open();
+      await world.create(['worker/a', 'worker'], ['counter/a', 'counter']);
+      await world.send('worker/a', { type: 'start' });
+      if (store !== undefined) store.refuse = () => new Error('gone');
+      const sent = world.host.send('counter/a', { type: 'inc' });
+      sent.catch(() => undefined);
+      const stopped = world.host.stop({ drain, graceMs: 1000 });
+      await world.settle();
+      expect(world.facts('failed')).toHaveLength(1);
+      await world.advance(10_000);
+      await world.wait(stopped);
+      await expect(sent).rejects.toThrow('gone');
+    },
+  );
+
   test('a store that fails during the stop', async () => {
     const { world, store } = await newWorld();
     await world.send('worker/a', { type: 'start' });
@@ -705,6 +734,51 @@ describe('a delivery that goes wrong changes nothing twice and loses nothing', (
     expect(world.context('counter/a')['n']).toBe(1);
     expect(world.context('worker/a')['log']).toEqual(['done']);
     expect(world.data.messages.size).toBe(0);
+  });
+
+  test('one that fails from outside is the caller’s error, and nothing is stored', async () => {
+    const { world } = await newWorld();
+    const faults = new FaultPoints('bus.deliver:throw');
+    await world.reopen({ faultPoint: faults.hit });
+    await expect(world.send('counter/a', { type: 'inc' })).rejects.toThrow('injected fault');
+    await world.send('counter/a', { type: 'inc' });
+    expect([faults.fired, world.context('counter/a')['n'], world.data.messages.size]).toEqual([
+      1, 1, 0,
+    ]);
+  });
+
+  test.each([
+    { what: 'a timer', nth: 2 },
+    { what: 'the end of an effect', nth: 3 },
+  ])('one of $what that fails stops the host, which loses nothing', async ({ nth }) => {
+    const outside = new Outside();
+    const machine = setup({
+      actors: { work: outside.effect('work') } as Record<string, ReturnType<Outside['effect']>>,
+    }).createMachine({
+      initial: 'waiting',
+      states: {
+        waiting: { on: { go: 'soon' } },
+        soon: { after: { 10: 'working' } },
+        working: { invoke: { src: 'work', id: 'w', onDone: 'done' } },
+        done: {},
+      },
+    });
+    const world = new World({ m: machine });
+    await world.open();
+    await world.create(['m/1', 'm']);
+    const faults = new FaultPoints(`bus.deliver:throw:${nth}`);
+    await world.reopen({ faultPoint: faults.hit });
+    await world.send('m/1', { type: 'go' });
+    await world.advance(10);
+    outside.started[0]?.finish(null);
+    await world.settle();
+    expect(faults.fired).toBe(1);
+    expect(world.facts('failed')).toHaveLength(1);
+    await world.reopen();
+    await world.advance(1);
+    outside.last('work').finish(null);
+    await world.settle();
+    expect(world.state('m/1').value).toBe('done');
   });
 
   test('a transient message delivered twice', async () => {

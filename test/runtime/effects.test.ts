@@ -5,7 +5,7 @@ import type { JsonValue } from '../../src/protocol/json.ts';
 import { effect } from '../../src/runtime/effect.ts';
 import { FaultPoints } from '../../src/runtime/fault-points.ts';
 import { puppetMachine, workerMachine } from './machines.ts';
-import { Outside, World } from './world.ts';
+import { Outside, TestStore, World } from './world.ts';
 
 async function newWorld(
   options: ConstructorParameters<typeof World>[1] & { readonly deaf?: boolean } = {},
@@ -155,6 +155,28 @@ describe('an effect', () => {
     await world.settle();
     expect(log(world)).toEqual([]);
     expect(world.state('worker/a').value).toBe('idle');
+  });
+
+  test('its result is dropped if it ends while the turn that left its state is being stored', async () => {
+    let store: TestStore | undefined;
+    const { world, outside } = await newWorld({
+      wrap: (memory) => {
+        store = new TestStore(memory);
+        return store;
+      },
+    });
+    await world.send('worker/a', { type: 'start' });
+    store?.hold();
+    void world.host.send('worker/a', { type: 'leave' });
+    await world.settle();
+    // It is not aborted yet: that follows from the commit.
+    expect(outside.last('work').aborted).toBe(false);
+    outside.last('work').finish('late');
+    await world.settle();
+    store?.release();
+    await world.settle();
+    expect(log(world)).toEqual([]);
+    await world.stop();
   });
 
   test('re-entered: the old one is aborted, the new one has another key, and only its result counts', async () => {
@@ -405,6 +427,121 @@ describe('steps', () => {
     expect(faults.fired).toBe(1);
     await world.reopen();
     expect(ran).toEqual(['one', 'one#2', 'one#2', 'elsewhere']);
+  });
+
+  test('a step is over when its result is stored, and not before', async () => {
+    const { machine, ran } = stepping();
+    let store: TestStore | undefined;
+    const world = new World(
+      { worker: machine },
+      {
+        wrap: (memory) => {
+          store = new TestStore(memory);
+          return store;
+        },
+      },
+    );
+    await world.open();
+    store?.hold();
+    const created = world.host.spawn([{ address: 'worker/a', machine: 'worker' }]);
+    await world.settle();
+    // The birth is stored; what comes after it is held.
+    store?.release();
+    store?.hold();
+    await world.wait(created);
+    expect(ran).toEqual(['one']);
+    store?.release();
+    await world.settle();
+    expect(ran).toEqual(['one', 'one#2', 'elsewhere']);
+  });
+
+  test('a step that ends while the runtime stops is kept', async () => {
+    const ran: string[] = [];
+    let finishStep: () => void = () => undefined;
+    const machine = withEffects({
+      work: effect<JsonValue>(async ({ step }) => {
+        await step('paid for', async () => {
+          ran.push('step');
+          await new Promise<void>((resolve) => {
+            finishStep = resolve;
+          });
+          return null;
+        });
+        ran.push('after it');
+        return null;
+      }),
+    }).createMachine({ invoke: { src: 'work', id: 'w' } });
+    const world = new World({ worker: machine });
+    await world.open();
+    await world.create(['worker/a', 'worker']);
+    const stopped = world.host.stop();
+    await world.advance(1000);
+    finishStep();
+    await world.wait(stopped);
+    // The effect was called off; what it had done is done.
+    expect(ran).toEqual(['step']);
+    await world.open();
+    expect(ran).toEqual(['step', 'after it']);
+  });
+
+  test('a step that ends after its state was left is not kept', async () => {
+    let finishStep: () => void = () => undefined;
+    const machine = withEffects({
+      work: effect<JsonValue>(async ({ stepsOf }) => {
+        await stepsOf('elsewhere')('late', async () => {
+          await new Promise<void>((resolve) => {
+            finishStep = resolve;
+          });
+          return null;
+        });
+        return null;
+      }),
+    }).createMachine({
+      initial: 'working',
+      states: {
+        working: { invoke: { src: 'work', id: 'w', onDone: 'idle' }, on: { leave: 'idle' } },
+        idle: {},
+      },
+    });
+    const world = new World({ worker: machine });
+    await world.open();
+    await world.create(['worker/a', 'worker']);
+    await world.send('worker/a', { type: 'leave' });
+    finishStep();
+    await world.settle();
+    expect(steps(world)).toEqual([]);
+  });
+
+  test('a step of an effect that was left behind when the runtime stopped is refused, and nobody waits for it', async () => {
+    const refused: unknown[] = [];
+    let finishStep: () => void = () => undefined;
+    const machine = withEffects({
+      work: effect<JsonValue>(async ({ step }) => {
+        try {
+          await step('deaf', async () => {
+            await new Promise<void>((resolve) => {
+              finishStep = resolve;
+            });
+            return null;
+          });
+        } catch (error) {
+          refused.push(error);
+        }
+        return null;
+      }),
+    }).createMachine({ invoke: { src: 'work', id: 'w' } });
+    const world = new World({ worker: machine });
+    await world.open();
+    await world.create(['worker/a', 'worker']);
+    const stopped = world.host.stop();
+    await world.advance(5000);
+    await stopped;
+    finishStep();
+    await world.settle();
+    expect(refused.map(String)).toEqual([
+      'ConflictError: The effect "work" of worker/a is no longer wanted.',
+    ]);
+    expect(steps(world)).toEqual([]);
   });
 
   test('nothing is kept of an effect whose state was left', async () => {

@@ -154,13 +154,23 @@ export const oracleMachine = setup({ actions: { ...durableActions } }).createMac
 export const workerMachine = (outside: Outside, options: { readonly deaf?: boolean } = {}) =>
   setup({
     actors: { work: outside.effect('work', options) },
-    actions: { ...durableActions },
+    actions: {
+      ...durableActions,
+      tooLate: assign({ log: ({ context }) => [...context['log'], 'too late'] }),
+    },
   }).createMachine({
     id: 'worker',
     context: ({ input }) => ({ job: input ?? null, log: [] }),
     initial: 'idle',
     states: {
-      idle: { on: { start: 'working' } },
+      idle: {
+        on: {
+          start: 'working',
+          // It was left before these came: nobody may hear of them.
+          'xstate.done.actor.w': { actions: 'tooLate' },
+          'xstate.error.actor.w': { actions: 'tooLate' },
+        },
+      },
       working: {
         invoke: {
           src: 'work',

@@ -333,7 +333,7 @@ describe('what can be seen only when it happens is refused then', () => {
         c: { always: 'b' },
       },
     });
-    expect(thrownBy(always)).toContain('Infinite loop detected');
+    expect(thrownBy(always)).toContain('more than 1000 microsteps');
     const raised = createMachine({ id: 'm', on: { go: { actions: raise({ type: 'go' }) } } });
     expect(thrownBy(raised)).toContain('Infinite loop detected');
     const born = createMachine({
@@ -398,6 +398,22 @@ describe('contexts are frozen while developing', () => {
     expect(thrownBy(machine())).toContain('Cannot assign to read only property');
     expect(shared).toEqual({ o: { n: 0 }, list: [1] });
     expect(Object.isFrozen(shared.list)).toBe(true);
+  });
+
+  test('also at the top of the context', () => {
+    const careless = createMachine({
+      id: 'm',
+      context: () => ({ n: 0 }),
+      on: {
+        go: {
+          actions: assign(({ context }) => {
+            context['n']++;
+            return {};
+          }),
+        },
+      },
+    });
+    expect(thrownBy(careless)).toContain('Cannot assign to read only property');
   });
 
   test('so does one that was read from the store', () => {

@@ -5,6 +5,7 @@ import {
   type TaskWithDependencies,
 } from '../../../src/machines/policies/dependency-graph.ts';
 import { ValidationError } from '../../../src/protocol/errors.ts';
+import { cpuTimeMs } from '../../cpu-time.ts';
 
 const task = (id: string, ...dependsOn: string[]): TaskWithDependencies => ({ id, dependsOn });
 const names = (count: number) => Array.from({ length: count }, (_, i) => `t${i}`);
@@ -192,9 +193,9 @@ describe('100 000 tasks', () => {
     ],
     ['a missing one at the end', [...chain, task('last', 't100001')], /Did you mean "t/],
   ])('%s', (_, tasks, message) => {
-    const start = performance.now();
+    const start = cpuTimeMs();
     const error = refusal(tasks);
-    expect(performance.now() - start).toBeLessThan(limitMs);
+    expect(cpuTimeMs() - start).toBeLessThan(limitMs);
     if (message === undefined) expect(error).toBeUndefined();
     else expect(error?.message).toMatch(message);
   });

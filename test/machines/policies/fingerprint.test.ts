@@ -5,6 +5,7 @@ import {
   feedbackFingerprint,
   normaliseErrorText,
 } from '../../../src/machines/policies/fingerprint.ts';
+import { cpuTimeMs } from '../../cpu-time.ts';
 import { OTHER_FAILURE, SAME_FAILURE } from './fingerprint-pairs.ts';
 
 describe('error fingerprint: the table', () => {
@@ -159,9 +160,9 @@ describe('error fingerprint: long output', () => {
     const inOneLine = unit.repeat(Math.ceil(megabytes10 / unit.length));
     const line = `${unit.repeat(Math.ceil(4_000 / unit.length))}\n`;
     for (const text of [inOneLine, line.repeat(Math.ceil(megabytes10 / line.length))]) {
-      const start = performance.now();
+      const start = cpuTimeMs();
       errorFingerprint(text);
-      expect(performance.now() - start).toBeLessThan(limitMs);
+      expect(cpuTimeMs() - start).toBeLessThan(limitMs);
     }
   });
 

@@ -1,0 +1,74 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { examples } from './examples.ts';
+import type { Fault } from './scenario.ts';
+import { scenarios } from './scenario.ts';
+import { simulate, World } from './world.ts';
+
+const env = process.env;
+/** How many worlds are lived through. */
+const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? 2_000);
+/** To live through one that failed again: `seed` and `path` as fast-check printed them. */
+const REPLAY = {
+  ...(env['TROUPE_SIMULATION_SEED'] === undefined
+    ? {}
+    : { seed: Number(env['TROUPE_SIMULATION_SEED']) }),
+  ...(env['TROUPE_SIMULATION_PATH'] === undefined ? {} : { path: env['TROUPE_SIMULATION_PATH'] }),
+};
+
+/** The worker has to answer its parent now and then; a world of its own never waits for the event loop. */
+const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe('the whole runtime, simulated', () => {
+  test(`keeps its promises in ${SCHEDULES} worlds that fail and crash`, {
+    timeout: 600_000,
+  }, async () => {
+    const fired = new Map<Fault['do'], number>();
+    let worlds = 0;
+    let lives = 0;
+    await fc.assert(
+      fc.asyncProperty(scenarios, async (scenario) => {
+        const report = await simulate(scenario);
+        worlds++;
+        lives += report.lives;
+        for (const fault of report.fired) fired.set(fault, (fired.get(fault) ?? 0) + 1);
+        await yieldToEventLoop();
+      }),
+      { numRuns: SCHEDULES, ...REPLAY },
+    );
+    // A fault that did not happen has proved nothing.
+    if (worlds < 500) return;
+    for (const fault of FAULTS) {
+      expect(fired.get(fault) ?? 0, `${fault} in ${worlds} worlds`).toBeGreaterThan(worlds / 50);
+    }
+    expect(lives, 'lives').toBeGreaterThan(worlds * 1.5);
+  });
+
+  test('is the same world, step by step, when the scenario is the same', async () => {
+    await fc.assert(
+      fc.asyncProperty(scenarios, async (scenario) => {
+        const first = new World(scenario, { trace: true });
+        const second = new World(scenario, { trace: true });
+        await first.live();
+        await second.live();
+        expect(second.trace).toEqual(first.trace);
+        await yieldToEventLoop();
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  test.each(examples)('$found', async ({ scenario }) => {
+    await simulate(scenario);
+  });
+});
+
+const FAULTS: readonly Fault['do'][] = [
+  'crash',
+  'crashAtPoint',
+  'stop',
+  'commitFails',
+  'readFails',
+  'duplicate',
+  'drop',
+];
