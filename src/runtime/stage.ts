@@ -174,7 +174,11 @@ export class Stage {
 
   /** The rows are stored: does what waited for that. */
   finish(): void {
-    for (const actor of this.#actors) actor.uncommitted--;
+    for (const actor of this.#actors) {
+      actor.uncommitted--;
+      // An idle actor must not keep its last stage alive, with the text of every checkpoint in it.
+      if (actor.stage === this) actor.stage = undefined;
+    }
     this.#actors.length = 0;
     if (this.#messages.length > 0) this.#messages = [];
     this.turns = 0;

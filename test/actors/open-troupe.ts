@@ -99,7 +99,7 @@ export async function advance(clock: SimulatedClock, ms: number): Promise<void> 
 }
 
 /** Everything that needs neither time nor a disk has happened. For troupes on a memory disk only. */
-export async function settled(): Promise<void> {
+async function settled(): Promise<void> {
   for (let i = 0; i < 20; i++) await new Promise<void>((resolve) => setImmediate(resolve));
 }
 

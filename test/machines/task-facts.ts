@@ -176,9 +176,6 @@ export const dependency = (id: string, outcome: 'done' | 'cancelled' = 'done'): 
 
 export const working = [claimed, prepared];
 export const verifying = [...working, submitted()];
-export const escalated = [...working, fails(), backoffIsOver, ...working, fails()];
-/** With two attempts allowed, the second one's feedback is for a person. */
-export const ONE_REJECTION = { attempts: 1 } satisfies Partial<TaskLimits>;
 
 export function live(over: Parameters<typeof spec>[0], facts: readonly Fact[]): Step {
   let step = task.begin(spec(over));

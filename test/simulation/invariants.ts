@@ -37,7 +37,7 @@ const GAVE_UP: Causes = ['agent.work:err'];
 const JUDGED: Causes = ['gatekeeper.verify:ok', 'gatekeeper.verify:err'];
 const NOT_PREPARED: Causes = ['xstate.error.actor.prepare'];
 
-export const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Causes>>>>> = {
+const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Causes>>>>> = {
   staged: {
     waiting: ['task.enable'],
     ready: ['task.enable'],

@@ -901,7 +901,8 @@ export async function simulate(
       (thrown: unknown) => thrown,
     );
     const said = describeError(error);
-    const same = describeError(repeated) === said ? '' : `\n(The second time: ${describeError(repeated)})`;
+    const same =
+      describeError(repeated) === said ? '' : `\n(The second time: ${describeError(repeated)})`;
     const lines = again.trace.slice(-400).map((line) => `    ${line}`);
     throw new Violation(
       `${said}${same}\n\nscenario: ${JSON.stringify(scenario)}\n\ntrace (the last ${lines.length} of ${again.trace.length} lines):\n${lines.join('\n')}`,
