@@ -179,7 +179,7 @@ export class World {
         this.#begin();
         continue;
       }
-      this.#faultsDue();
+      if (this.#faultsDue()) continue;
       // What a mailbox has lost would come after what was sent later; so nothing later is let in.
       if (this.#life.dropped) this.#crash('a delivery was dropped');
       if (this.#life.dead) continue;
@@ -489,21 +489,25 @@ export class World {
 
   // ── what fails ───────────────────────────────────────────────────────────────────────────────────────
 
-  #faultsDue(): void {
-    if (this.#kind) return;
+  /** True: something failed just now, and has consequences. */
+  #faultsDue(): boolean {
+    if (this.#kind) return false;
     const life = this.#life as Life;
     for (const fault of this.#scenario.faults) {
       if (fault.do === 'crash' && fault.step === this.#steps) {
         this.#fired.push(fault.do);
         this.#steps++;
         this.#crash(`at step ${fault.step}`);
-        return;
+        return true;
       }
       if (fault.do === 'stop' && fault.step === this.#steps && life.ready && !life.stopping) {
         this.#fired.push(fault.do);
+        this.#steps++;
         this.#stop(life, `at step ${fault.step}`, fault.drain);
+        return true;
       }
     }
+    return false;
   }
 
   #faultPoint(life: Life, name: string): void | Promise<void> {
