@@ -480,15 +480,8 @@ export class Troupe {
    * @returns a function that ends it
    */
   on<E extends keyof HostEvents>(event: E, listener: HostEvents[E]): () => void {
-    const guarded = (...args: unknown[]): void => {
-      try {
-        (listener as (...args: unknown[]) => void)(...args);
-      } catch (error) {
-        this.#logger.error({ err: error, event }, 'a listener threw');
-      }
-    };
-    this.#host.events.on(event, guarded as never);
-    return () => this.#host.events.off(event, guarded as never);
+    this.#host.events.on(event, listener as never);
+    return () => this.#host.events.off(event, listener as never);
   }
 
   /** Stops: see `DurableHost.stop`. Every promise of this object is settled when it resolves. */

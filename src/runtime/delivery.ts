@@ -29,6 +29,11 @@ export const APP: Address<typeof APP_KIND> = `${APP_KIND}/client`;
 export const SPAWN = 'xstate.troupe.spawn';
 /** Timers, ends of effects and births go before everything that was sent. */
 const INTERNAL: Priority = PRIORITIES.critical;
+/**
+ * Answers, and the deadlines they are held to: an answer that came in time, and waited in the mailbox when the process
+ * died, must not be overtaken by its own deadline.
+ */
+const ANSWER: Priority = PRIORITIES.high;
 
 export interface DeliveryOptions {
   readonly clock: Clock;
@@ -159,7 +164,7 @@ export class Delivery {
         from,
         to: to.address,
         message,
-        priority: PRIORITIES.high,
+        priority: ANSWER,
         sentAt: now,
         correlation: to.correlation,
         attempt: to.attempt,
@@ -307,7 +312,7 @@ export class Delivery {
 
   #accept(actor: Actor, item: Item): void {
     if (item.kind !== 'message') {
-      actor.mailbox.push(item, INTERNAL);
+      actor.mailbox.push(item, isDeadline(item) ? ANSWER : INTERNAL);
     } else if (
       item.envelope.message.type === SPAWN &&
       actor.birth === undefined &&
@@ -321,4 +326,8 @@ export class Delivery {
     if (actor.state === 'ended') this.refuseAll(actor);
     else this.#directory.enqueue(actor);
   }
+}
+
+function isDeadline(item: Item): boolean {
+  return item.kind === 'timer' && item.timer.action.do === 'deadline';
 }

@@ -134,6 +134,12 @@ interface Event extends MachineEvent {
   readonly meta: { readonly id: string; readonly from: string; readonly at: number };
 }
 
+interface Job {
+  readonly id: string;
+  readonly task: string;
+  readonly attempt: number;
+}
+
 interface TaskHistory {
   state: TaskState;
   /** Failures of the work, and of what is around it in a row, since it was given its budget. */
@@ -164,6 +170,9 @@ export class Ledger {
   readonly #looked = new Map<string, number>();
   readonly #handled = new Map<string, Set<string>>();
   readonly #tasks = new Map<string, TaskHistory>();
+  readonly #running = new Map<string, readonly Job[]>();
+  /** How often a gatekeeper has accepted work at a task. */
+  readonly #accepted = new Map<string, number>();
   /** The phase that the run was last told of each task. */
   readonly #told = new Map<string, string>();
 
@@ -220,7 +229,7 @@ export class Ledger {
         break;
       case 'agent':
       case 'gatekeeper':
-        this.#poolTurn(checkpoint);
+        this.#poolTurn(checkpoint, event);
         break;
       default:
     }
@@ -299,9 +308,9 @@ export class Ledger {
     this.#told.set(task, to);
   }
 
-  #poolTurn({ address, snapshotJson }: CheckpointRecord): void {
+  #poolTurn({ address, snapshotJson }: CheckpointRecord, event: Event | null): void {
     const { context } = JSON.parse(snapshotJson) as {
-      context: { pool: { running: readonly { id: string; task: string; attempt: number }[] } };
+      context: { pool: { running: readonly Job[] } };
     };
     const { running } = context.pool;
     const most = this.#concurrency.get(address) ?? 0;
@@ -314,6 +323,13 @@ export class Ledger {
       jobs.size === running.length,
       () => `${address} does one attempt twice: ${[...jobs].join(', ')}.`,
     );
+    const before = this.#running.get(address) ?? [];
+    this.#running.set(address, running);
+    if (event?.type.startsWith('xstate.done.actor.') !== true) return;
+    const verdict = event['output'] as Partial<Verdict> | null;
+    if (verdict?.verdict !== 'accepted') return;
+    const task = before.find(({ id }) => id === event['actorId'])?.task ?? 'nobody';
+    this.#accepted.set(task, (this.#accepted.get(task) ?? 0) + 1);
   }
 
   // ── when nothing moves ───────────────────────────────────────────────────────────────────────────────
@@ -488,10 +504,16 @@ export class Ledger {
     const tasks = this.#currentTasks(run);
     for (const [address, { state }] of tasks) {
       demand(state === 'done' || state === 'cancelled', () => `${address} is ${state} at the end.`);
-      const accepted = this.#tasks.get(address)?.accepted;
+      const accepted = this.#tasks.get(address)?.accepted ?? 0;
       demand(
         accepted === (state === 'done' ? 1 : 0),
         () => `${address} is ${state} and was accepted ${accepted} times.`,
+      );
+      // What was called off may have been accepted in the same moment; what is done was accepted once.
+      const verdicts = this.#accepted.get(address) ?? 0;
+      demand(
+        verdicts === 1 || (verdicts === 0 && state === 'cancelled'),
+        () => `${address} is ${state}, and the gatekeeper has accepted it ${verdicts} times.`,
       );
     }
     const timers = [...this.#disk.timers.values()].reduce((sum, byId) => sum + byId.size, 0);

@@ -98,6 +98,8 @@ export interface Rule {
 export type Fault =
   /** The process dies between two steps. */
   | { readonly do: 'crash'; readonly step: number }
+  /** The same, and nobody starts it again for two days: every deadline has passed. */
+  | { readonly do: 'down'; readonly step: number }
   /** It dies so many hits of fault points after its start, the first life counted apart. */
   | { readonly do: 'crashAtPoint'; readonly life: number; readonly hit: number }
   | { readonly do: 'stop'; readonly step: number; readonly drain: boolean }
@@ -172,11 +174,12 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
       hit: fc.integer({ min: 1, max: 250 }),
     }),
   },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('down' as const), step: fc.nat(400) }) },
   {
     weight: 1,
     arbitrary: fc.record({
       do: fc.constant('stop' as const),
-      step: fc.nat({ max: 600 }),
+      step: fc.nat({ max: 400 }),
       drain: fc.boolean(),
     }),
   },

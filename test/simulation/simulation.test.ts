@@ -68,6 +68,7 @@ describe('the whole runtime, simulated', () => {
 const FAULTS: readonly Fault['do'][] = [
   'crash',
   'crashAtPoint',
+  'down',
   'stop',
   'commitFails',
   'readFails',

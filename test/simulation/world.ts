@@ -18,6 +18,7 @@ const RUN = 'r';
 const START = Date.UTC(2026, 0, 1);
 /** What is due later than this (a question without a time limit) is not waited for. */
 const HORIZON_MS = 7 * 86_400_000;
+const DOWN_MS = 2 * 86_400_000;
 const AGENT_TIMEOUT_MS = 60_000;
 /** More steps than this, and the world does not come to rest. */
 const MAX_STEPS = 30_000;
@@ -494,10 +495,14 @@ export class World {
     if (this.#kind) return false;
     const life = this.#life as Life;
     for (const fault of this.#scenario.faults) {
-      if (fault.do === 'crash' && fault.step === this.#steps) {
+      if ((fault.do === 'crash' || fault.do === 'down') && fault.step === this.#steps) {
         this.#fired.push(fault.do);
         this.#steps++;
         this.#crash(`at step ${fault.step}`);
+        if (fault.do === 'down') {
+          this.#say(() => 'two days pass');
+          this.#now += DOWN_MS;
+        }
         return true;
       }
       if (fault.do === 'stop' && fault.step === this.#steps && life.ready && !life.stopping) {
