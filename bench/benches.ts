@@ -10,5 +10,8 @@ export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   memory: async () => (await import('./memory.ts')).memory,
   pipeline: async () => (await import('./pipeline.ts')).pipeline,
   growth: async () => (await import('./growth.ts')).growth,
+  'million-turns': async () => (await import('./million-turns.ts')).millionTurns,
+  conversation: async () => (await import('./conversation.ts')).conversationBench,
+  'time-travel': async () => (await import('./time-travel.ts')).timeTravel,
   'store-writer': async () => (await import('./store-threads.ts')).storeThreads,
 };

@@ -1,9 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import { parseRetention } from '../src/actors/retention.ts';
 import { systemClock } from '../src/runtime/clock.ts';
 import { DurableHost, type HostOptions } from '../src/runtime/durable-host.ts';
 import { MemoryStore } from '../src/store/memory/memory-store.ts';
+import { PackedStore } from '../src/store/payload/packed-store.ts';
 import { openSqliteStore } from '../src/store/sqlite/sqlite-store.ts';
 import type { Store } from '../src/store/store.ts';
 import { ADD, notebook, notebookAddress } from './notebook.ts';
@@ -20,20 +22,21 @@ export function openStore(kind: StoreKind, directory: string): Promise<Store> {
   return openSqliteStore({ path: join(directory, `store-${files++}.db`), durability: kind });
 }
 
-/** A host as `createTroupe` makes one, with a logger that says nothing. */
+/** A host as `createTroupe` makes one, retention included, with a logger that says nothing. */
 export function makeHost(store: Store, options: Partial<HostOptions> = {}): DurableHost {
   return new DurableHost({
     store,
     clock: systemClock,
     logger: pino({ level: 'silent' }),
     newId: randomUUID,
+    retention: parseRetention(),
     ...options,
   });
 }
 
 /** A host that is open, with so many notebooks in it. */
 export async function openNotebooks(store: Store, count: number): Promise<DurableHost> {
-  const host = makeHost(store);
+  const host = makeHost(new PackedStore(store));
   host.register('notebook', notebook);
   await host.open();
   await spawnNotebooks(host, count);

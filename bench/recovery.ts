@@ -63,8 +63,13 @@ const NOTHING: Batch = {
   effects: [],
   steps: [],
   clearedSteps: [],
+  clearedIdempotency: [],
+  idempotency: [],
   deadLetters: [],
   projections: [],
+  removedAttempts: [],
+  claims: [],
+  cuts: [],
 };
 
 async function prepare(path: string, count: number): Promise<void> {

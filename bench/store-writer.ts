@@ -66,8 +66,13 @@ function batchOf(size: number): Batch {
     effects: [],
     steps: [],
     clearedSteps: [],
+    clearedIdempotency: [],
+    idempotency: [],
     deadLetters: [],
     projections: [],
+    removedAttempts: [],
+    claims: [],
+    cuts: [],
   };
   for (let i = 0; i < size; i++) {
     const seq = turns++;
@@ -88,8 +93,11 @@ function batchOf(size: number): Batch {
       at: seq,
       kind: 'auto',
       label: null,
+      version: 1,
       eventJson: messageJson,
       snapshotJson,
+      pendingJson: null,
+      detailsJson: null,
     });
     if (seq % 2 === 1) batch.consumed.push(`message-${seq - 1}`);
     else {

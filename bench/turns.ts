@@ -135,8 +135,11 @@ async function storeAlone(
         at: turn,
         kind: 'auto',
         label: null,
+        version: 1,
         eventJson,
         snapshotJson,
+        pendingJson: null,
+        detailsJson: null,
       })),
       consumed: [],
       messages: [],
@@ -146,8 +149,13 @@ async function storeAlone(
       effects: [],
       steps: [],
       clearedSteps: [],
+      clearedIdempotency: [],
+      idempotency: [],
       deadLetters: [],
       projections: [],
+      removedAttempts: [],
+      claims: [],
+      cuts: [],
     });
   };
   for (let i = 0; i < 4; i++) await commit();

@@ -34,7 +34,7 @@ await troupe.stop();
 // preparing
 // working
 // verifying
-// retrying
+// { retrying: 'workAgain' }
 // ready
 // preparing
 // working

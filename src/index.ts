@@ -6,13 +6,16 @@ export type {
   RunResult,
   RunSpec,
   RunStatus,
+  StoreCheck,
   TaskInput,
   TaskStatus,
   TroupeOptions,
 } from './troupe.ts';
+export { type CheckStoreOptions, checkStore } from './check-store.ts';
 export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors
+export type { Artifacts } from './actors/artifacts.ts';
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';
 export type { Compensation, Compensations } from './actors/compensation.ts';
 export type { CommandEngineOptions } from './actors/command-engine.ts';
@@ -23,8 +26,14 @@ export type {
   VerifyContext,
   VerifyFunction,
 } from './actors/gatekeeper.ts';
+export type { CheckpointDiff, Difference } from './actors/checkpoint-diff.ts';
+export type { CheckpointInfo, CutDiff, CutInfo, Note, TaskDiff } from './actors/history.ts';
+export { History } from './actors/history.ts';
+export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
 export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overseer.ts';
+export type { RetentionOptions } from './actors/retention.ts';
+export { parseRetention } from './actors/retention.ts';
 
 // workspace
 export type { VerifyCommand } from './workspace/verification.ts';
@@ -41,15 +50,37 @@ export { type Clock, systemClock } from './runtime/clock.ts';
 export type { MachineOptions, RequestOptions, SendOptions } from './runtime/durable-host.ts';
 export { effect } from './runtime/effect.ts';
 export type { EffectContext } from './runtime/effect-runner.ts';
+export type {
+  Step,
+  StepFunction,
+  StepOptions,
+  StepRetry,
+  StepRun,
+  StepTransaction,
+  TransactionOptions,
+} from './runtime/step.ts';
+export { StepMismatchError } from './runtime/step.ts';
 export { FaultPoints } from './runtime/fault-points.ts';
 export type { EffectFact, HostEvents, Turn } from './runtime/host-events.ts';
+export type { PruneReport } from './runtime/housekeeping.ts';
+export type { Fence, Lease, LeaseOptions, Leases } from './runtime/leases.ts';
+export { type Migrations, migrations, type StateWith } from './runtime/migrations.ts';
 export type { PersistedSnapshot } from './runtime/xstate-driver.ts';
 
 // store
 export { MemoryStore } from './store/memory/memory-store.ts';
+export {
+  type AesGcmKeys,
+  aesGcmCodec,
+  parseKeys,
+  readKeyFile,
+} from './store/payload/aes-gcm-codec.ts';
+export type { PayloadCodec } from './store/payload/codec.ts';
+export { PackedStore } from './store/payload/packed-store.ts';
+export type { Reencrypted } from './store/payload/reencrypt.ts';
 export { openReadOnlyStore } from './store/sqlite/read-only.ts';
 export { openSqliteStore } from './store/sqlite/sqlite-store.ts';
-export type { Batch, Store } from './store/store.ts';
+export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';
 
 // protocol
 export type { Address } from './protocol/address.ts';
@@ -63,13 +94,16 @@ export {
   ConflictError,
   EXIT_CODES,
   fromFailure,
+  IdempotencyConflictError,
   LockConflictError,
   MailboxFullError,
   NotFoundError,
+  PayloadTooLargeError,
   StoppedError,
   TimeoutError,
   TroupeError,
   toFailure,
+  UnreadablePayloadError,
   ValidationError,
 } from './protocol/errors.ts';
 export type { JsonObject, JsonValue } from './protocol/json.ts';

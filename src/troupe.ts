@@ -7,6 +7,7 @@ import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
 import type { Compensations } from './actors/compensation.ts';
+import { cutOf, type TaskMove } from './actors/cuts.ts';
 import type { Engine } from './actors/engine.ts';
 import {
   gatekeeperActor,
@@ -15,12 +16,25 @@ import {
   type VerifyFunction,
 } from './actors/gatekeeper.ts';
 import { GitProject, type GitProjectOptions } from './actors/git-project.ts';
+import {
+  type CheckpointInfo,
+  type CutDiff,
+  type CutInfo,
+  checkNote,
+  checkpointInfo,
+  History,
+  type Note,
+} from './actors/history.ts';
 import { type OverseerPolicy, overseerActor } from './actors/overseer.ts';
 import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
+import { parseRetention, type RetentionOptions } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
 import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
+import { RunTravel } from './actors/run-travel.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
+import { taskMigrations } from './actors/task-migrations.ts';
+import { TimedCuts } from './actors/timed-cuts.ts';
 import { breakerMachine } from './machines/breaker-machine.ts';
 import {
   type BlockersSummary,
@@ -39,6 +53,7 @@ import {
   gatekeeperAddress,
   kindOf,
   overseerAddress,
+  parseAddress,
   parseId,
   runAddress,
   taskAddress,
@@ -55,7 +70,7 @@ import {
 } from './protocol/errors.ts';
 import { type FaultPoint, noFaults } from './protocol/fault-point.ts';
 import { deepHash, unitHash } from './protocol/hash.ts';
-import type { JsonValue } from './protocol/json.ts';
+import type { JsonObject, JsonValue } from './protocol/json.ts';
 import type { Message } from './protocol/message.ts';
 import { type Clock, systemClock } from './runtime/clock.ts';
 import {
@@ -65,17 +80,34 @@ import {
   type SendOptions,
 } from './runtime/durable-host.ts';
 import type { HostEvents, Turn } from './runtime/host-events.ts';
+import type { PruneReport, Retention } from './runtime/housekeeping.ts';
+import type { Leases } from './runtime/leases.ts';
+import { checkStatement } from './runtime/step.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
+import type { PayloadCodec } from './store/payload/codec.ts';
+import { PackedStore } from './store/payload/packed-store.ts';
+import type { Reencrypted } from './store/payload/reencrypt.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
-import type { AttemptRow, Store, TaskRow } from './store/store.ts';
+import type { AttemptRow, SqlValue, Store, TaskRow } from './store/store.ts';
 
 export type { RunSpec, TaskInput } from './actors/run-spec.ts';
 
 export interface TroupeOptions {
   /** Path of the SQLite file (made if need be), `:memory:`, or a store of your own. */
   readonly store: string | Store;
+  /** Encrypts what actors store, or encodes it otherwise. Default: none. See PayloadCodec. */
+  readonly codec?: PayloadCodec;
+  /** A turn that would store a longer state of an actor fails, and says which keys are large. Default 16 MiB. */
+  readonly maxSnapshotBytes?: number;
   /** `full` survives power loss; `normal` survives `kill -9` and is faster. Default `full`. */
   readonly durability?: 'full' | 'normal';
+  /** See `SqliteStoreOptions.takeOver`. Default: false. */
+  readonly takeOver?: boolean;
+  /**
+   * Tables of the app in the same file, called `app_…`, for `step.tx` and `query`: one statement each (CREATE, ALTER,
+   * DROP), carried out once, in this order. To change a table later, add a statement at the end. Needs SQLite.
+   */
+  readonly appSchema?: readonly string[];
   /** A git repository for tasks that are code. */
   readonly project?: GitProjectOptions;
   /** Default: warnings and worse, as JSON lines on stderr. */
@@ -84,8 +116,12 @@ export interface TroupeOptions {
   readonly newId?: () => string;
   /** Messages that may wait for one agent. Default 1 000. */
   readonly agentMailboxLimit?: number;
+  /** Idempotency keys of `send` and `request` are forgotten after so long. Default 86 400 000 ms, 24 hours. */
+  readonly idempotencyTtlMs?: number;
   /** An agent or gatekeeper that shows no sign of life for so long is aborted. Default 600 000 ms; 0: never. */
   readonly heartbeatMs?: number;
+  /** How much history is kept; false: all of it. Default: see RetentionOptions. */
+  readonly retention?: RetentionOptions | false;
   /** @internal */
   readonly faultPoint?: FaultPoint;
   /** @internal */
@@ -132,12 +168,31 @@ export interface RunStatus {
   readonly reason: string | null;
   readonly createdAt: number;
   readonly endedAt: number | null;
+  /** The run and the cut it began as a copy of; null for one that was started. */
+  readonly forkedFrom: { readonly run: string; readonly cut: string } | null;
 }
 
 export interface RunResult extends RunStatus {
   readonly tasks: readonly TaskStatus[];
 }
 
+/** What `check` and `checkStore` found. */
+export interface StoreCheck {
+  /** How many actors were looked at: those that have not ended. */
+  readonly actors: number;
+  /** Those that today's code could not go on with; each would be quarantined. */
+  readonly problems: readonly {
+    readonly address: Address;
+    readonly machine: string;
+    /** Of the machine that stored it. */
+    readonly version: number;
+    /** What is in the way, in words. */
+    readonly problem: string;
+  }[];
+}
+
+/** Actors read in one go. */
+const MAX_CHECKED = 1000;
 const DEFAULT_CONCURRENCY = 1;
 const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
 const OVERSEER = 'main';
@@ -159,19 +214,33 @@ const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 
 export async function createTroupe(options: TroupeOptions): Promise<Troupe> {
   const logger = options.logger ?? pino({ level: 'warn' }, pino.destination(2));
   const faultPoint = options.faultPoint ?? noFaults;
-  const store = await openStore(options, logger);
+  const retention = parseRetention(options.retention);
+  const store = packedStore(await openStore(options, logger), options.codec);
+  let project: GitProject | undefined;
   try {
-    const project =
+    if (options.appSchema !== undefined) await store.applyAppSchema(options.appSchema);
+    project =
       options.project === undefined
         ? undefined
         : await GitProject.open(options.project, faultPoint);
-    const troupe = new Troupe(options, store, project, logger, faultPoint);
+    const troupe = new Troupe(options, store, project, logger, faultPoint, retention);
     await troupe.open();
     return troupe;
   } catch (error) {
+    await project?.close();
     await store.close();
     throw error;
   }
+}
+
+function packedStore(store: Store, codec: PayloadCodec | undefined): PackedStore {
+  if (!(store instanceof PackedStore)) {
+    return new PackedStore(store, codec === undefined ? {} : { codec });
+  }
+  if (codec === undefined) return store;
+  throw new ConfigurationError(
+    'Give the codec to the PackedStore or to createTroupe, not to both: it would be two.',
+  );
 }
 
 async function openStore(options: TroupeOptions, logger: Logger): Promise<Store> {
@@ -181,6 +250,7 @@ async function openStore(options: TroupeOptions, logger: Logger): Promise<Store>
   return await openSqliteStore({
     path: options.store,
     durability: options.durability ?? 'full',
+    takeOver: options.takeOver ?? false,
     // Armed points run on this thread while the writer's waits: not for production.
     ...(options.faultPoint === undefined ? {} : { faultPoint: options.faultPoint }),
     onWarning: (message) => logger.warn(message),
@@ -190,8 +260,13 @@ async function openStore(options: TroupeOptions, logger: Logger): Promise<Store>
 export class Troupe {
   /** Turns of all actors, told after they are stored. Completes when the runtime stops or fails (see `on('failed')`). */
   readonly turns$: Observable<Turn>;
+  /** What was: checkpoints of actors, cuts of runs, and how they differ. */
+  readonly history: History;
+  readonly #timedCuts: TimedCuts;
+  readonly #runTravel: RunTravel;
   readonly #host: DurableHost;
-  readonly #store: Store;
+  readonly #store: PackedStore;
+  readonly #retention: Retention | undefined;
   readonly #project: GitProject | undefined;
   readonly #clock: Clock;
   readonly #newId: () => string;
@@ -210,12 +285,14 @@ export class Troupe {
   /** @internal Use `createTroupe`. */
   constructor(
     options: TroupeOptions,
-    store: Store,
+    store: PackedStore,
     project: GitProject | undefined,
     logger: Logger,
     faultPoint: FaultPoint,
+    retention: Retention | undefined,
   ) {
     this.#store = store;
+    this.#retention = retention;
     this.#project = project;
     this.#clock = options.clock ?? systemClock;
     this.#newId = options.newId ?? randomUUID;
@@ -230,17 +307,29 @@ export class Troupe {
       logger,
       newId: this.#newId,
       faultPoint,
+      ...(options.idempotencyTtlMs === undefined
+        ? {}
+        : { idempotencyTtlMs: options.idempotencyTtlMs }),
       effects: { heartbeatMs: options.heartbeatMs ?? 600_000 },
+      retention,
+      ...(options.maxSnapshotBytes === undefined
+        ? {}
+        : { maxSnapshotBytes: options.maxSnapshotBytes }),
       ...(options.defer === undefined ? {} : { defer: options.defer }),
     });
     this.#host.register('run', runActor(store), {
       project: (actor) => projectRun(actor as never),
+      cut: ({ context, value, at }, occasion) =>
+        cutOf((context as unknown as RunContext).run, occasion, at, {
+          label: occasion === 'milestone' && typeof value === 'string' ? value : null,
+        }),
       mailboxLimit: RUN_MAILBOX_LIMIT,
     });
     this.#host.register('task', taskActor(store, this.#agents, project), {
       project: (actor) => projectTask(actor as never),
+      migrations: taskMigrations,
     });
-    this.#host.register('agent', agentActor(this.#agents, project, this.#clock), {
+    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store), {
       mailboxLimit: options.agentMailboxLimit ?? 1_000,
     });
     this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
@@ -252,6 +341,13 @@ export class Troupe {
       ),
     );
     this.#host.register('breaker', breakerMachine);
+    this.#timedCuts = new TimedCuts(this.#host, this.#clock, logger);
+    this.history = new History(store);
+    this.#runTravel = new RunTravel({
+      store,
+      clock: this.#clock,
+      timeTravel: this.#host.timeTravel,
+    });
     this.turns$ = new Observable<Turn>((subscriber) =>
       this.on('turn', (turn) => subscriber.next(turn)),
     ).pipe(takeUntil(this.#over));
@@ -268,6 +364,7 @@ export class Troupe {
       if (checkouts.length > 0) {
         this.#logger.warn({ checkouts }, 'brought checkouts forward that a crash had left behind');
       }
+      await this.#project.checkClean();
       const live: { run: string; task: string }[] = [];
       for (const run of await this.#store.listRuns()) {
         if (run.endedAt !== null) continue;
@@ -278,7 +375,10 @@ export class Troupe {
         }
       }
       await this.#project.reap(live);
-      this.#verifiers.add(GIT_GATEKEEPER, this.#project.verifier());
+      this.#verifiers.add(
+        GIT_GATEKEEPER,
+        this.#project.verifier(() => this.#store.assertOwner()),
+      );
     }
     await this.#host.open();
     this.#spawnSoon([
@@ -385,9 +485,11 @@ export class Troupe {
     const specHash = deepHash(tasks as unknown as JsonValue);
     const known = await this.#host.inspect(runAddress(id));
     if (known !== undefined) {
-      if ((known.snapshot.context as unknown as RunContext).specHash === specHash) return;
+      const found = (known.snapshot.context as unknown as RunContext).specHash;
+      if (found === specHash) return;
       throw new ConflictError(
-        `A run "${id}" exists already, with other tasks. Choose another id, or go on with it: troupe.run("${id}").`,
+        `A run "${id}" exists already, with other tasks (${found}, these are ${specHash}). Choose another id, or go on with it: troupe.run("${id}").`,
+        { context: { run: id, expected: specHash, found } },
       );
     }
     const counts: Partial<Record<TaskPhase, number>> = {};
@@ -461,18 +563,163 @@ export class Troupe {
     this.#host.register(machine.id, machine, options);
   }
 
-  /** Sends a message; resolves when it is stored. */
+  /**
+   * Keeps an actor as it is now, under a label to go back to it by. (Every turn is a checkpoint anyway.)
+   * @throws {NotFoundError} there is no such actor
+   */
+  async checkpoint(address: Address, note: Note = {}): Promise<CheckpointInfo> {
+    const seq = await this.#host.timeTravel.checkpoint(parseAddress(address), checkNote(note));
+    return checkpointInfo(await this.history.checkpoint(address, seq));
+  }
+
+  /**
+   * Makes an actor what it was right after the turn of a checkpoint, byte for byte; keys that were added later are gone.
+   * Timers are due when they were due (at once, if that is past), effects are started again, and a request that it had
+   * just made ends with a failure (`conflict`, retryable). Its mailbox stays, and so does what it has sent. How it is now
+   * is kept as a checkpoint, to which it can be rolled back in turn. Also for one that has ended or is quarantined.
+   *
+   * Crash: before it is stored nothing has happened, afterwards everything has.
+   * @param to the checkpoint's number, its label or the beginning of its id
+   * @returns the checkpoint that it is at now
+   * @throws {NotFoundError} no such actor or checkpoint; says which there are
+   * @throws {ConflictError} it was made by a version of the machine that cannot be migrated; nothing has changed
+   * @throws {ValidationError} the address is of one of Troupe's own roles: roll back its task or run
+   */
+  async rollback(address: Address, to: number | string): Promise<CheckpointInfo> {
+    requireNoRole(
+      address,
+      'rolled back',
+      'Roll back a task or a run: troupe.run(id).rollback(cut).',
+    );
+    await this.#host.flush();
+    const { seq } = await this.history.checkpoint(address, to);
+    const now = await this.#host.timeTravel.rollback(address, seq);
+    return checkpointInfo(await this.history.checkpoint(address, now));
+  }
+
+  /**
+   * Makes a new actor of what another one was; that one goes on as it is. Timers, effects and requests as for `rollback`.
+   * @throws {ConflictError} there is an actor at `as`, or the checkpoint cannot be restored
+   */
+  async fork(
+    address: Address,
+    to: number | string,
+    { as }: { readonly as: Address },
+  ): Promise<Address> {
+    for (const one of [address, parseAddress(as)]) {
+      requireNoRole(one, 'forked', 'Fork a run: troupe.run(id).fork(cut, { id }).');
+    }
+    await this.#host.flush();
+    const { seq } = await this.history.checkpoint(address, to);
+    await this.#host.timeTravel.fork(address, seq, as);
+    return as;
+  }
+
+  /** @internal */
+  get runTravel(): RunTravel {
+    return this.#runTravel;
+  }
+
+  /** @internal Keeps a run as it is now. @returns the cut's id */
+  async takeCut(run: string, note: Note): Promise<string> {
+    const plan = cutOf(run, 'manual', this.#clock.now(), checkNote(note));
+    return await this.#host.timeTravel.takeCut(plan);
+  }
+
+  /**
+   * Sends a message. It resolves when the message is stored, not when it is handled: from then on no crash can lose
+   * it, and its receiver has its turn with it later, perhaps in the next process. So do not look for what it leads to
+   * right after; wait for it:
+   * - `request` resolves with the receiver's answer, given in the turn that handled it;
+   * - `on('turn', …)` and `turns$` tell every turn after it is stored, with the state it led to;
+   * - `run.result()` waits until a run ends or stands still.
+   *
+   * With `delivery: 'transient'` it resolves at once, and a crash loses the message.
+   * @throws {ValidationError} a malformed address, message, priority or id
+   * @throws {MailboxFullError} too many wait there already; nothing was stored
+   * @throws {StoppedError} the runtime stops or has stopped
+   */
   send<A extends Address>(to: A, message: AcceptedBy<A>, options?: SendOptions): Promise<void> {
     return this.#host.send(to, message as Message, options);
   }
 
-  /** Sends a request and waits for its answer. */
+  /**
+   * Sends a request and waits for its answer, which the receiver gives in the turn that handles it or in a later one.
+   * When it resolves, that turn is stored.
+   * @throws {TimeoutError} no answer within `timeoutMs` (default 30 000); the receiver may handle it all the same
+   * @throws {TroupeError} what the receiver answered instead; see `DurableHost.request` for the rest
+   */
   request<A extends Address>(
     to: A,
     message: AcceptedBy<A>,
     options?: RequestOptions,
   ): Promise<JsonValue> {
     return this.#host.request(to, message as Message, options);
+  }
+
+  /**
+   * Leases by name, for what Troupe cannot protect itself (a port, a deployment): one holder at a time, for a time,
+   * each with a greater token. `troupe.leases.withLease('deploy', async (lease) => { … })`.
+   */
+  get leases(): Leases {
+    return this.#host.leases;
+  }
+
+  /**
+   * The rows of one SELECT: of the app's own tables, and of Troupe's. It sees what was committed before the call, and
+   * while it runs nothing is written, so keep it short. At most 10 000 rows. Needs SQLite.
+   * @throws {TroupeError} `validation`: no plain SELECT, one that fails, or a value that JSON has not
+   */
+  async query(sql: string, ...values: readonly SqlValue[]): Promise<readonly JsonObject[]> {
+    return await this.#store.query(checkStatement('query', sql, values));
+  }
+
+  /**
+   * Removes history now, until none is left that is too old, and gives the space back. This happens by itself, bit by
+   * bit, unless `retention` is false.
+   * @param retention instead of that of `createTroupe`
+   * @throws {ConfigurationError} a setting that cannot be; or `retention` is false, and none is named here
+   */
+  async prune(retention?: RetentionOptions): Promise<PruneReport> {
+    const policy = retention === undefined ? this.#retention : parseRetention(retention);
+    if (policy === undefined) {
+      throw new ConfigurationError(
+        'Expected to be told what may be removed: this runtime keeps all history (retention: false). Name it: troupe.prune({ checkpointsPerActor: 100 }).',
+      );
+    }
+    return await this.#host.prune(policy);
+  }
+
+  /**
+   * Writes a copy of the store to a file while everything goes on: a store itself, as it was at one moment. See
+   * `backUp` in store/sqlite/back-up.ts.
+   * @returns its size in bytes
+   * @throws {ConflictError} there is a file of that name
+   * @throws {ConfigurationError} the store is in memory
+   */
+  async backup(file: string): Promise<number> {
+    return await this.#store.backup(file);
+  }
+
+  /**
+   * Whether the code of today can go on from every stored state: restores each actor that has not ended, and changes
+   * nothing. To try an upgrade before it is made, see `checkStore`.
+   */
+  async check(): Promise<StoreCheck> {
+    const all = (await this.#store.listActors()).filter(
+      ({ status }) => status === 'active' || status === 'quarantined',
+    );
+    const problems: StoreCheck['problems'][number][] = [];
+    for (let at = 0; at < all.length; at += MAX_CHECKED) {
+      const addresses = all.slice(at, at + MAX_CHECKED).map(({ address }) => address);
+      for (const stored of await this.#store.loadActors(addresses)) {
+        const problem = this.#host.findObstacle(stored);
+        if (problem === undefined) continue;
+        const { address, machine, version } = stored;
+        problems.push({ address: address as Address, machine, version, problem });
+      }
+    }
+    return { actors: all.length, problems };
   }
 
   /**
@@ -484,9 +731,31 @@ export class Troupe {
     return () => this.#host.events.off(event, listener as never);
   }
 
-  /** Stops: see `DurableHost.stop`. Every promise of this object is settled when it resolves. */
+  /**
+   * Brings everything that is stored under the codec's current key: rows from before there was a codec, and those under
+   * an older key, which is not needed afterwards. In slices, while everything else goes on. After a crash begin it
+   * again.
+   * @throws {ConfigurationError} there is no codec, or the store is in memory only
+   * @throws {UnreadablePayloadError} a text is damaged, or its key is not known; what was done before stays done
+   */
+  reencrypt(): Promise<Reencrypted> {
+    return this.#store.reencrypt();
+  }
+
+  /**
+   * Stops; what is not finished stays stored, and the next `createTroupe` on the store goes on with it. Every promise
+   * of this object is settled when it resolves.
+   *
+   * Called again while it stops, it is the same stop, which both promises tell the end of. So `stop({ drain: true })`
+   * and then `stop()` is: wait for what runs, until somebody has waited long enough.
+   * @param options.drain what runs may finish, and what comes of it is handled; nothing new starts. Default false: it
+   * is aborted (its signal first; what does not heed that is left behind after 5 s)
+   * @param options.graceMs with `drain`: after so long it is aborted all the same. Default 30 000
+   */
   async stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
+    this.#timedCuts.stop();
     await this.#host.stop(options);
+    await this.#project?.close();
     this.#over.next();
     const error = new StoppedError();
     for (const reject of [...this.#waiting]) reject(error);
@@ -637,11 +906,17 @@ export class Run {
     );
   }
 
-  /** Starts nothing new; what runs goes on to its end. */
+  /**
+   * Starts nothing new; what runs goes on to its end. It holds until `resume`, whatever restarts in between.
+   *
+   * The order is stored when this resolves; the run takes it in its next turn (see `Troupe.send`). It is `paused` when
+   * `events$` says so; one that has ended or is being cancelled takes no notice.
+   */
   async pause(by = 'app'): Promise<void> {
     await this.#troupe.send(runAddress(this.id), { type: 'run.pause', by });
   }
 
+  /** Ends a pause of the run; tasks that were paused one by one stay so. Stored when it resolves, as for `pause`. */
   async resume(by = 'app'): Promise<void> {
     await this.#troupe.send(runAddress(this.id), { type: 'run.resume', by });
   }
@@ -684,13 +959,69 @@ export class Run {
     return stopped.map((task) => task.id);
   }
 
-  /** Cancels every task that has not ended. */
+  /** Cancels every task that has not ended. Stored when it resolves; `result` waits for the end. */
   async cancel(reason: string, by = 'app'): Promise<void> {
     await this.#troupe.send(runAddress(this.id), { type: 'run.cancel', by, reason });
   }
 
   task(id: string): Task {
     return this.#troupe.task(this.id, id);
+  }
+
+  /** The moments to which the run can be rolled back, oldest first. */
+  cuts(): Promise<readonly CutInfo[]> {
+    return this.#troupe.history.cuts(this.id);
+  }
+
+  /**
+   * Keeps the run with all its tasks as they are now, in one consistent cut. (One is taken at the start, when it stands
+   * still or ends, before each rollback, and every ten minutes in which something happens.)
+   * @throws {NotFoundError} there is no such run
+   */
+  async checkpoint(note: Note = {}): Promise<CutInfo> {
+    await this.status();
+    return await this.#troupe.history.cut(this.id, await this.#troupe.takeCut(this.id, note));
+  }
+
+  /**
+   * Makes the run with all its tasks what they were at a cut, in one commit. Work that is under way is called off; tasks
+   * that were in the middle of an attempt begin it again. How it is now is kept as another cut.
+   *
+   * What has left the store is not taken back: a task that was merged since is merged (the answer names the commit), and
+   * is found to be when it is done again.
+   * @param to the cut's label, the beginning of its id, `start` or `last`
+   * @param options.dryRun changes nothing, and says what would become of each task
+   * @throws {NotFoundError} no such cut; says which there are
+   * @throws {ConflictError} a checkpoint cannot be restored; nothing has changed
+   */
+  async rollback(
+    to: string,
+    options: { readonly dryRun?: boolean } = {},
+  ): Promise<readonly TaskMove[]> {
+    await this.status();
+    if (options.dryRun === true) return await this.#troupe.history.moves(this.id, to);
+    const { id, label } = await this.#troupe.history.cut(this.id, to);
+    const before = `before rollback to ${label ?? id}`;
+    return await this.#troupe.runTravel.rollback(this.id, id, before);
+  }
+
+  /**
+   * Begins a new run that is what this one was at a cut: its tasks with their states, timers and budgets. Attempts that
+   * were under way begin again; this run goes on as it is.
+   * @throws {NotFoundError} no such cut
+   * @throws {ConflictError} there is a run of that id
+   */
+  async fork(to: string, { id }: { readonly id: string }): Promise<Run> {
+    await this.status();
+    parseId(id, 'the id of the fork');
+    const cut = await this.#troupe.history.cut(this.id, to);
+    await this.#troupe.runTravel.fork(this.id, cut.id, id);
+    return this.#troupe.run(id);
+  }
+
+  /** How the run and its tasks differ between two cuts. */
+  diff(from: string, to: string): Promise<CutDiff> {
+    return this.#troupe.history.diffCuts(this.id, from, to);
   }
 }
 
@@ -730,7 +1061,7 @@ export class Task {
     return await this.#ask({ type: 'task.decide', decision, by, ...rest });
   }
 
-  /** Lets a staged task go on. Nothing happens if it is not staged. */
+  /** Lets a staged task go on. Nothing happens if it is not staged. Stored when it resolves: see `Troupe.send`. */
   async enable(): Promise<void> {
     await this.#troupe.send(taskAddress(this.run, this.id), { type: 'task.enable' });
   }
@@ -756,6 +1087,18 @@ export class Task {
     return this.#ask({ type: 'task.cancel', reason, by });
   }
 
+  /**
+   * Makes the task what it was at one of its checkpoints; its run goes on with the others. Work that is under way is
+   * called off; an attempt it was in the middle of begins again.
+   * @throws {ConflictError} the run has ended, or others have gone on because this task had: roll back the run
+   */
+  async rollback(to: number | string): Promise<TaskMove> {
+    const address = taskAddress(this.run, this.id);
+    await this.#troupe.host.flush();
+    const { seq } = await this.#troupe.history.checkpoint(address, to);
+    return await this.#troupe.runTravel.rollbackTask(this.run, this.id, seq);
+  }
+
   async #ask(message: AcceptedBy<Address<'task'>>): Promise<TaskState> {
     try {
       const reply = await this.#troupe.request(taskAddress(this.run, this.id), message);
@@ -776,6 +1119,13 @@ function refusalOf(error: unknown): unknown {
 
 const isSettled = (state: JsonValue): boolean =>
   state === 'done' || state === 'cancelled' || state === 'blocked';
+
+function requireNoRole(address: Address, what: string, instead: string): void {
+  if (!ROLES.has(kindOf(address))) return;
+  throw new ValidationError(
+    `${address} is of one of Troupe's own roles and cannot be ${what} by itself: others rely on it. ${instead}`,
+  );
+}
 
 function requireOwnId(machine: AnyStateMachine): void {
   const { id } = machine ?? {};
@@ -805,6 +1155,7 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
   const details = JSON.parse(row.detailsJson) as {
     counts: Record<TaskPhase, number>;
     reason: string | null;
+    forkedFrom?: RunStatus['forkedFrom'];
   };
   return {
     id: row.run,
@@ -815,6 +1166,7 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
     reason: details.reason,
     createdAt: row.createdAt,
     endedAt: row.endedAt,
+    forkedFrom: details.forkedFrom ?? null,
   };
 }
 

@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { assign, setup } from 'xstate';
+import type { Address } from '../src/protocol/address.ts';
 import { durableActions } from '../src/protocol/commands.ts';
 import {
   ConfigurationError,
@@ -96,7 +97,7 @@ describe.each(DISKS)('on $disk', ({ make }) => {
     const other = troupe.start({ id: 'r', tasks: [task('a'), task('c')] });
     await expect(other).rejects.toThrow(ConflictError);
     await expect(other).rejects.toThrow(
-      'A run "r" exists already, with other tasks. Choose another id, or go on with it: troupe.run("r").',
+      /^A run "r" exists already, with other tasks \([0-9a-f]{64}, these are [0-9a-f]{64}\)\. Choose another id, or go on with it: troupe\.run\("r"\)\.$/,
     );
     expect((await troupe.run('r').tasks()).map(({ id }) => id)).toEqual(['a', 'b']);
     await troupe.stop();
@@ -281,6 +282,34 @@ describe('result()', () => {
     await expect(run.result()).rejects.toThrow(StoppedError);
     await expect(troupe.start({ id: 's', tasks: [task('a')] })).rejects.toThrow(StoppedError);
     await troupe.stop();
+  });
+
+  test('a stop that drains can be hurried: what runs is aborted, and goes on with the next runtime', async () => {
+    const disk = memoryDisk();
+    const troupe = await disk.open();
+    const gate = new Gate();
+    let aborted = false;
+    troupe.agent('writer', async ({ signal }) => {
+      signal.addEventListener('abort', () => {
+        aborted = true;
+      });
+      await gate.wait(signal);
+      return null;
+    });
+    troupe.gatekeeper('editor', accepts);
+    const run = await troupe.start({ id: 'r', tasks: [task('a')] });
+    const result = run.result();
+    result.catch(() => undefined);
+    await gate.reached;
+    const draining = troupe.stop({ drain: true, graceMs: 3_600_000 });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(aborted).toBe(false);
+    await Promise.all([troupe.stop({ drain: false }), draining]);
+    expect(aborted).toBe(true);
+    await expect(result).rejects.toBeInstanceOf(StoppedError);
+    const next = await disk.open();
+    cast(next);
+    expect(await next.run('r').result()).toMatchObject({ state: 'done' });
   });
 
   test.each([{ drain: false }, { drain: true }])(
@@ -758,12 +787,14 @@ describe('a run', () => {
 });
 
 describe('trying again', () => {
-  test('a gatekeeper that cannot judge uses up no attempt', async () => {
+  test('a gatekeeper that cannot judge uses up no attempt, and nothing is worked on again', async () => {
     const troupe = await memoryDisk().open();
-    let times = 0;
-    troupe.agent('writer', () => null);
-    troupe.gatekeeper('editor', () => {
-      if (++times < 3) throw new Error('The library is closed.');
+    let drafts = 0;
+    const read: JsonValue[] = [];
+    troupe.agent('writer', () => ++drafts);
+    troupe.gatekeeper('editor', ({ submission }) => {
+      read.push(submission.result);
+      if (read.length < 3) throw new Error('The library is closed.');
       return accepts();
     });
     const run = await troupe.start({
@@ -772,11 +803,39 @@ describe('trying again', () => {
       limits: { ...fast, attempts: 1 },
     });
     expect(states(await run.result())).toEqual({ a: 'done' });
-    expect((await run.task('a').attempts()).map(({ outcome }) => outcome)).toEqual([
-      'infrastructure',
-      'infrastructure',
-      'accepted',
-    ]);
+    expect((await run.task('a').attempts()).map(({ outcome }) => outcome)).toEqual(['accepted']);
+    expect([drafts, read]).toEqual([1, [1, 1, 1]]);
+  });
+
+  test('while what was handed in waits to be verified again, its agent has room for another task', async () => {
+    const clock = new SimulatedClock();
+    const troupe = await memoryDisk().open({ clock });
+    const drafted: string[] = [];
+    troupe.agent('writer', ({ task }) => {
+      drafted.push(task.id);
+      return null;
+    });
+    let closed = true;
+    troupe.gatekeeper('editor', ({ submission }) => {
+      if (closed && submission.id === 'a') throw new Error('The library is closed.');
+      return accepts();
+    });
+    const hour = { initialMs: 3_600_000, jitter: 0, maxMs: 3_600_000 };
+    const run = await troupe.start({
+      id: 'r',
+      tasks: [task('a'), task('b')],
+      concurrency: 1,
+      limits: { infrastructureBackoff: hour },
+    });
+    await reaches(troupe, 'task/r/b', 'done');
+    const a = await troupe.host.inspect('task/r/a' as Address);
+    expect(a?.snapshot.value).toEqual({ retrying: 'verifyAgain' });
+    expect((await run.status()).counts).toMatchObject({ done: 1, delayed: 1 });
+    closed = false;
+    const result = run.result();
+    await advance(clock, 3_600_000);
+    expect(states(await result)).toEqual({ a: 'done', b: 'done' });
+    expect(drafted).toEqual(['a', 'b']);
   });
 
   test('what is accepted without evidence is not accepted', async () => {

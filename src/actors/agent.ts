@@ -7,8 +7,12 @@ import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { MAX_TIMER_MS } from '../runtime/clock.ts';
 import { effect } from '../runtime/effect.ts';
-import { ABORT_GRACE_MS, type EffectContext } from '../runtime/effect-runner.ts';
+import type { EffectContext } from '../runtime/effect-runner.ts';
+import { ABORT_GRACE_MS } from '../runtime/left-behind.ts';
+import type { Store } from '../store/store.ts';
 import type { Workspace } from '../workspace/workspace.ts';
+import { artifactKeeper, artifactScope, loadArtifacts } from './artifacts.ts';
+import { boundedByTask } from './bounded-by-task.ts';
 import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';
@@ -38,6 +42,7 @@ interface WorkInput {
   readonly guidance: readonly string[];
   readonly answers: Readonly<Record<string, JsonValue>>;
   readonly workspace: JsonValue;
+  readonly again?: boolean;
 }
 
 /** The agent machine with its engine: whatever is registered under the agent's name does the work. */
@@ -45,6 +50,7 @@ export function agentActor(
   agents: Registry<RegisteredAgent>,
   project: GitProject | undefined,
   clock: Clock,
+  store: Store,
 ) {
   return agentMachine.provide({
     actors: {
@@ -52,8 +58,8 @@ export function agentActor(
         const work = context.input as unknown as WorkInput;
         const name = context.address.slice('agent/'.length);
         const agent = await agents.whenReady(name, context);
-        return (await doTask(agent, work, context, project, clock)) as unknown as JsonValue;
-      }),
+        return (await doTask(agent, work, context, project, clock, store)) as unknown as JsonValue;
+      }, boundedByTask),
     },
   });
 }
@@ -64,6 +70,7 @@ async function doTask(
   context: EffectContext,
   project: GitProject | undefined,
   clock: Clock,
+  store: Store,
 ): Promise<WorkOutcome> {
   const given = work.workspace as unknown as Workspace | null;
   const workspace =
@@ -80,7 +87,7 @@ async function doTask(
   context.signal.addEventListener('abort', cancelLimit, { once: true });
   const signal = AbortSignal.any([context.signal, limit.signal]);
   // Steps belong to the attempt, not to this effect: they outlive a question and a restart.
-  const step = context.stepsOf(stepScope(work.task, work.attempt));
+  const step = context.stepsOf(stepScope(work.task, work.attempt), signal);
   const engineContext: EngineContext = {
     task: {
       run: work.run,
@@ -94,12 +101,15 @@ async function doTask(
     workspace,
     signal,
     step,
+    artifact: artifactKeeper(context.stepsOf(artifactScope(work.task, work.attempt), signal)),
+    artifacts: () => loadArtifacts(store, work.task, work.attempt),
     progress: context.progress,
     ask: (asked) => ask(asked, work.answers),
   };
   try {
     // Work that is merged is not done again: it could not even be, for the target has it already.
-    if (workspace !== null && project !== undefined && work.attempt > 1) {
+    const mayBeMerged = work.attempt > 1 || work.again === true;
+    if (workspace !== null && project !== undefined && mayBeMerged) {
       const merged = await project.findMerged(work);
       if (merged !== undefined) return merged;
     }

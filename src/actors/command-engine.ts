@@ -1,7 +1,9 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import { runCommand } from '../workspace/child-process.ts';
+import { diskTrouble } from '../workspace/disk-trouble.ts';
 import { excerptOf } from '../workspace/excerpt.ts';
 import type { Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
@@ -33,21 +35,27 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
     await mkdir(directory, { recursive: true });
     const taskFile = path.join(directory, `task-${task.attempt}.json`);
     const feedback = [...task.feedback, ...task.guidance];
-    await writeFile(taskFile, `${JSON.stringify({ ...task, feedback }, null, 2)}\n`);
+    const logFile = path.join(directory, `agent-${task.attempt}.log`);
+    // A link or a directory that somebody has put there is not written through, and no reason to fail.
+    for (const file of [taskFile, logFile]) await rm(file, { force: true, recursive: true });
+    await writeFile(taskFile, `${JSON.stringify({ ...task, feedback }, null, 2)}\n`, {
+      flag: 'wx',
+    });
+    const env = project.environment({
+      ...workspace.env,
+      TROUPE_RUN: task.run,
+      TROUPE_TASK: task.id,
+      TROUPE_ATTEMPT: String(task.attempt),
+      TROUPE_TASK_FILE: taskFile,
+      TROUPE_PROJECT: options.projectDirectory,
+    });
     const result = await runCommand({
       command,
       cwd: workspace.directory,
-      env: project.environment({
-        ...workspace.env,
-        TROUPE_RUN: task.run,
-        TROUPE_TASK: task.id,
-        TROUPE_ATTEMPT: String(task.attempt),
-        TROUPE_TASK_FILE: taskFile,
-        TROUPE_PROJECT: options.projectDirectory,
-      }),
+      env,
       // The agent's own limit aborts the signal; this one is only a backstop.
       timeoutMs: 24 * 3_600_000,
-      logFile: path.join(directory, `agent-${task.attempt}.log`),
+      logFile,
       signal,
       processes: project.processes,
       onOutput: () => progress({ task: task.id, output: true }),
@@ -60,6 +68,19 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       );
     }
     if (result.exitCode !== 0) {
+      if (result.spawnError !== undefined) {
+        throw new TroupeError(
+          'unavailable',
+          `The agent's command could not be started (${result.spawnError}): ${result.command}`,
+        );
+      }
+      const trouble = await diskTrouble([workspace.directory, env['TMPDIR'] ?? os.tmpdir()]);
+      if (trouble !== undefined) {
+        throw new TroupeError(
+          'unavailable',
+          `The agent's command failed while ${trouble}: ${result.command}\n${excerptOf(result.output, 2000)}`,
+        );
+      }
       const how =
         result.signal === null ? `exited with ${result.exitCode}` : `was ended by ${result.signal}`;
       throw new TroupeError(

@@ -3,6 +3,7 @@ import { taskAddress } from '../protocol/address.ts';
 import { toFailure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
+import { stepNameOf } from '../runtime/step.ts';
 import type { Store } from '../store/store.ts';
 
 /** Takes back what a finished step did, when its task is cancelled. Called at least once: make it harmless to repeat. */
@@ -41,10 +42,10 @@ export async function compensate(
   for (let attempt = input.attempt; attempt >= 1; attempt--) {
     const steps = await store.loadSteps(stepScope(taskAddress(input.run, input.id), attempt));
     for (const { key, outcomeJson } of steps.toReversed()) {
-      const compensation = compensations[key.replace(/#\d+$/, '')];
+      const compensation = compensations[stepNameOf(key)];
       if (compensation === undefined) continue;
       const step = `${attempt}/${key}`;
-      const reason = await context.step(`compensate ${step}`, async () => {
+      const reason = await context.step('compensate', { key: step }, async () => {
         try {
           await compensation({
             run: input.run,

@@ -2,6 +2,7 @@ import type { Question } from '../protocol/catalogue.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
 import type { Workspace } from '../workspace/workspace.ts';
+import type { Artifacts } from './artifacts.ts';
 
 /** The task as its agent sees it. */
 export interface AssignedTask {
@@ -25,6 +26,16 @@ export interface EngineContext {
   readonly signal: AbortSignal;
   /** Runs something once per attempt, whatever crashes: its result is kept under its name. */
   readonly step: EffectContext['step'];
+  /**
+   * Keeps a value under a name for later attempts at the task and for the tasks that depend on it, whatever becomes of
+   * this attempt. Of one name the last one counts. Stored when it resolves; at most 1 000 000 characters as JSON.
+   */
+  readonly artifact: (name: string, value: JsonValue) => Promise<void>;
+  /**
+   * What was kept so far: by the tasks that this one depends on (not by those behind them), then by earlier attempts
+   * at it, then by this one; of one name the last one counts.
+   */
+  readonly artifacts: () => Promise<Artifacts>;
   /** Says that it is alive, and what it does. */
   readonly progress: (value: JsonValue) => void;
   /**

@@ -5,6 +5,7 @@ import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { CommandEvidence, Verdict } from '../protocol/verdict.ts';
 import { effect } from '../runtime/effect.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
+import { boundedByTask } from './bounded-by-task.ts';
 import type { Registry } from './registry.ts';
 
 /** What an agent handed in. */
@@ -60,7 +61,7 @@ export function gatekeeperActor(verifiers: Registry<Verifier>) {
         const verify = await verifiers.whenReady(address.slice('gatekeeper/'.length), context);
         const submission = input as unknown as Submission;
         return (await verify({ submission, signal, step, progress })) as unknown as JsonValue;
-      }),
+      }, boundedByTask),
     },
   });
 }

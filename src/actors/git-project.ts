@@ -2,7 +2,7 @@ import path from 'node:path';
 import { errorFingerprint } from '../machines/policies/fingerprint.ts';
 import type { WorkspaceInput } from '../machines/task-machine.ts';
 import type { WorkOutcome } from '../protocol/catalogue.ts';
-import { TroupeError } from '../protocol/errors.ts';
+import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { slugOf } from '../workspace/branch-name.ts';
@@ -29,6 +29,11 @@ export interface GitProjectOptions {
   readonly environment?: readonly string[];
   /** Default `<directory>/.troupe`. */
   readonly stateDirectory?: string;
+  /**
+   * Refuse to open while a checkout of the target has uncommitted changes: they would hold back every merge. Nothing
+   * has been begun then. Default false: what is ready to be merged waits, as an infrastructure fault, until it is clean.
+   */
+  readonly requireClean?: boolean;
 }
 
 interface TaskOfRun {
@@ -98,6 +103,28 @@ export class GitProject {
     await removeStaleLocks(this.repository, processes);
     const checkouts = await this.repository.finishCheckouts();
     return { processes, checkouts };
+  }
+
+  /**
+   * Refuses what `requireClean` is about, if that was asked for. After `recover`: what looks like changes of the user
+   * may be a checkout that a crash of ours has left behind.
+   * @throws {ConfigurationError} names the checkouts, the changed files, and what to do
+   */
+  async checkClean(): Promise<void> {
+    if (this.#options.requireClean !== true) return;
+    const checkouts = await this.repository.checkedOutTargets();
+    const reasons = checkouts.flatMap(({ reason }) => (reason === undefined ? [] : [reason]));
+    if (reasons.length === 0) return;
+    throw new ConfigurationError(
+      `${reasons.join('\n')}\nUntil then nothing can be merged into ${this.repository.target}, and agents would not see these changes.`,
+    );
+  }
+
+  /** For when all work is over: waits for removals, ends what was kept running for the next question. */
+  async close(): Promise<void> {
+    await this.#workspaces.settled();
+    await this.repository.close();
+    this.processes.close();
   }
 
   /** Removes the places of tasks that are over. */
@@ -175,8 +202,11 @@ export class GitProject {
     }
   }
 
-  /** The gatekeeper of the target branch. */
-  verifier(): Verifier {
+  /**
+   * The gatekeeper of the target branch.
+   * @param mayMove asked right before the target moves; rejects when another process has taken over meanwhile
+   */
+  verifier(mayMove: () => Promise<void>): Verifier {
     return async ({ submission, signal, progress }) => {
       const change = submission.result as unknown as {
         readonly commit: string;
@@ -197,11 +227,13 @@ export class GitProject {
         fingerprint: (text) => errorFingerprint(text) ?? '',
         signal,
         onProgress: progress,
+        mayMove,
         faultPoint: this.#faultPoint,
       });
       if (verdict.verdict === 'accepted') {
         // The work is in the target; the place it was made in is not needed any more.
-        await this.#workspaces.release({ run: submission.run, task: submission.id });
+        const { run, id: task } = submission;
+        this.#workspaces.removeMeanwhile(this.#workspaces.release({ run, task }));
       }
       return verdict;
     };

@@ -1,6 +1,6 @@
 import { overseerMachine } from '../machines/overseer-machine.ts';
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
-import type { Decision, OverseerAnswer } from '../protocol/catalogue.ts';
+import type { Decision, OverseerAnswer, PolicyAnswer } from '../protocol/catalogue.ts';
 import { DECISIONS } from '../protocol/catalogue.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
@@ -17,6 +17,8 @@ export interface Escalation {
   readonly reason: string;
   readonly feedback: readonly string[];
   readonly attempts: number;
+  /** What the policy has decided about this task so far, and how often each: not to do so for ever. */
+  readonly decided: readonly PolicyAnswer[];
 }
 
 export interface PolicyDecision {

@@ -174,7 +174,12 @@ function checkShape(task: TaskInput, position: number, whole: string): void {
 }
 
 function titleOf(title: unknown, where: string): string {
-  if (typeof title === 'string' && title.length <= MAX_TITLE_CHARS) return title;
+  if (typeof title === 'string' && title.length <= MAX_TITLE_CHARS) {
+    if (title.isWellFormed()) return title;
+    throw new ValidationError(
+      `Expected the title of ${where} to be well-formed Unicode, got half of a surrogate pair in ${JSON.stringify(title.slice(0, 100))}: was it cut in the middle of a character?`,
+    );
+  }
   throw new ValidationError(
     `Expected the title of ${where} to be a text of at most ${MAX_TITLE_CHARS} characters, got ${typeof title === 'string' ? `${title.length} characters` : typeof title}.`,
   );

@@ -3,6 +3,7 @@ import type { JsonValue } from '../protocol/json.ts';
 import { effect } from '../runtime/effect.ts';
 import type { Store } from '../store/store.ts';
 import type { RegisteredAgent } from './agent.ts';
+import { boundedByTask } from './bounded-by-task.ts';
 import { type CompensationReport, compensate, stepScope } from './compensation.ts';
 import type { GitProject } from './git-project.ts';
 import type { Registry } from './registry.ts';
@@ -21,7 +22,7 @@ export function taskActor(
       prepare: effect<JsonValue, WorkspaceInput>(async ({ input, signal }) => {
         if (project === undefined || input.gatekeeper !== GIT_GATEKEEPER) return null;
         return (await project.prepare(input, signal)) as unknown as JsonValue;
-      }),
+      }, boundedByTask),
       release: effect<JsonValue, WorkspaceInput>(async (context) => {
         const { input, signal, address } = context;
         let report: CompensationReport = { compensated: [], failed: [] };

@@ -5,8 +5,17 @@ import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { type Meta, replyTo } from '../protocol/message.ts';
-import { admit, emptyPool, finish, type JobPool, startNext, withdraw } from './job-pool.ts';
-import { blame } from './policies/failure-class.ts';
+import {
+  admit,
+  emptyPool,
+  finish,
+  type JobPool,
+  startNext,
+  supersede,
+  superseded,
+  withdraw,
+} from './job-pool.ts';
+import { blame, interruptionsIn } from './policies/failure-class.ts';
 
 export interface AgentInput {
   readonly name: string;
@@ -66,7 +75,16 @@ const base = durable.extend({
     takeWork: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'agent.work') return;
       const { type, meta, ...work } = event;
-      const pool = admit(context.pool, {
+      const before = supersede(context.pool, event.task);
+      if (before.job !== undefined) {
+        if (before.wasRunning) enqueue.stopChild(before.job.id);
+        const to = before.job.replyTo ?? undefined;
+        enqueue({
+          type: 'reply',
+          params: { to, type, failure: superseded(event.task, { agent: context.name }) },
+        });
+      }
+      const pool = admit(before.pool, {
         task: event.task,
         attempt: event.attempt,
         priority: 0,
@@ -161,9 +179,9 @@ const base = durable.extend({
           },
         },
       });
-      // A task done badly is no reason to stop asking; an agent that cannot work is. Time that has run out says
-      // nothing either way.
-      if (event.error.code === 'timeout') return;
+      // A task done badly is no reason to stop asking; an agent that cannot work is. Time that has run out, or a process
+      // that has died, says nothing either way.
+      if (event.error.code === 'timeout' || interruptionsIn(event.error) !== undefined) return;
       const outcome = blame(event.error) === 'infrastructure' ? 'failure' : 'success';
       // The breaker will say so at once; no second probe until then.
       if (outcome === 'failure' && context.breaker === 'halfOpen')
@@ -172,7 +190,12 @@ const base = durable.extend({
     }),
     withdrawWork: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'agent.cancel') return;
-      const { pool, job, wasRunning } = withdraw(context.pool, event.task, event.attempt);
+      const { pool, job, wasRunning } = withdraw(
+        context.pool,
+        event.task,
+        event.attempt,
+        event.correlation,
+      );
       if (job === undefined) return;
       enqueue.assign({ pool });
       if (wasRunning) enqueue.stopChild(job.id);

@@ -4,7 +4,16 @@ import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { type Meta, replyTo } from '../protocol/message.ts';
-import { admit, emptyPool, finish, type JobPool, startNext, withdraw } from './job-pool.ts';
+import {
+  admit,
+  emptyPool,
+  finish,
+  type JobPool,
+  startNext,
+  supersede,
+  superseded,
+  withdraw,
+} from './job-pool.ts';
 
 export interface GatekeeperInput {
   readonly name: string;
@@ -54,7 +63,13 @@ const base = durable.extend({
     takeSubmission: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'gatekeeper.verify') return;
       const { type, meta, ...submission } = event;
-      const pool = admit(context.pool, {
+      const before = supersede(context.pool, event.task);
+      if (before.job !== undefined) {
+        if (before.wasRunning) enqueue.stopChild(before.job.id);
+        const to = before.job.replyTo ?? undefined;
+        enqueue({ type: 'reply', params: { to, type, failure: superseded(event.task, {}) } });
+      }
+      const pool = admit(before.pool, {
         task: event.task,
         attempt: event.attempt,
         priority: 0,
@@ -107,7 +122,12 @@ const base = durable.extend({
     }),
     withdrawSubmission: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'gatekeeper.cancel') return;
-      const { pool, job, wasRunning } = withdraw(context.pool, event.task, event.attempt);
+      const { pool, job, wasRunning } = withdraw(
+        context.pool,
+        event.task,
+        event.attempt,
+        event.correlation,
+      );
       if (job === undefined) return;
       enqueue.assign({ pool });
       if (wasRunning) enqueue.stopChild(job.id);

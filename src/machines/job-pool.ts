@@ -1,5 +1,6 @@
 import type { Address } from '../protocol/address.ts';
-import type { JsonValue } from '../protocol/json.ts';
+import type { Failure } from '../protocol/errors.ts';
+import type { JsonObject, JsonValue } from '../protocol/json.ts';
 import type { ReplyTo } from '../protocol/message.ts';
 
 /** Work that was asked for: it waits, then runs as an effect, and its asker is answered once. */
@@ -67,13 +68,43 @@ export function finish(
   return { pool: { ...pool, running: pool.running.filter((entry) => entry !== job) }, job };
 }
 
-/** Removes a task's job, whether it runs or waits. */
+interface Withdrawn {
+  readonly pool: JobPool;
+  readonly job: Job | undefined;
+  readonly wasRunning: boolean;
+}
+
+/** Removes a task's job, whether it runs or waits; with a correlation only the one that was asked for with it. */
 export function withdraw(
   pool: JobPool,
   task: string,
   attempt: number,
-): { readonly pool: JobPool; readonly job: Job | undefined; readonly wasRunning: boolean } {
-  const is = (job: Job): boolean => job.task === task && job.attempt === attempt;
+  correlation?: string,
+): Withdrawn {
+  return remove(
+    pool,
+    (job) =>
+      job.task === task &&
+      job.attempt === attempt &&
+      (correlation === undefined || job.replyTo?.correlation === correlation),
+  );
+}
+
+/**
+ * Removes the job that a task had asked for before: it asks for one at a time, and asks anew only when it has given that
+ * one up. Whoever waits for an answer all the same is to be given one.
+ */
+export const supersede = (pool: JobPool, task: string): Withdrawn =>
+  remove(pool, (job) => job.task === task);
+
+export const superseded = (task: string, context: JsonObject): Failure => ({
+  code: 'conflict',
+  message: `${task} has asked again since: this is no longer worked on.`,
+  retryable: false,
+  context,
+});
+
+function remove(pool: JobPool, is: (job: Job) => boolean): Withdrawn {
   const running = pool.running.find(is);
   const job = running ?? pool.queue.find(is);
   if (job === undefined) return { pool, job, wasRunning: false };

@@ -42,6 +42,7 @@ export function projectRun({ value, context, at }: Actor<RunContext>) {
       counts: context.counts,
       reason: context.reason,
       specHash: context.specHash,
+      ...(context.forkedFrom === undefined ? {} : { forkedFrom: context.forkedFrom }),
     }),
   };
   return [{ table: 'runs' as const, row }];
@@ -79,7 +80,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     unblocks: spec.dependants.length,
     position: spec.position,
     attempts: context.attempt,
-    reason: context.reason,
+    reason: wellFormed(context.reason),
     updatedAt: at,
     detailsJson: JSON.stringify(details),
   };
@@ -92,7 +93,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
       task: spec.id,
       attempt: last.attempt,
       outcome: last.outcome,
-      reason: last.reason,
+      reason: wellFormed(last.reason),
       startedAt: last.startedAt,
       endedAt: last.endedAt,
       detailsJson: JSON.stringify({
@@ -104,3 +105,6 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
   };
   return [tasks, attempts];
 }
+
+/** What agents and gatekeepers say may have been cut in the middle of a character. In JSON that stays; a column takes no halves. */
+const wellFormed = (text: string | null): string | null => text?.toWellFormed() ?? null;

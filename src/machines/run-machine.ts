@@ -18,6 +18,8 @@ export interface RunInput {
   readonly slots: Readonly<Record<string, number>>;
   /** Tasks in flight at once, over all agents. */
   readonly concurrency: number;
+  /** The run and the cut it began as a copy of. */
+  readonly forkedFrom?: { readonly run: string; readonly cut: string };
 }
 
 export interface RunContext extends RunInput {
@@ -310,6 +312,7 @@ export const runMachine = base.createMachine({
       },
     },
     blocked: {
+      meta: { milestone: 'blocked' },
       entry: 'noteWhatItWaitsFor',
       always: [
         { guard: 'hasEnded', target: 'done' },
@@ -349,8 +352,8 @@ export const runMachine = base.createMachine({
         awaiting: {},
       },
     },
-    cancelled: { type: 'final', entry: 'noteEnd' },
-    done: { type: 'final', entry: 'noteEnd' },
+    cancelled: { type: 'final', meta: { milestone: 'cancelled' }, entry: 'noteEnd' },
+    done: { type: 'final', meta: { milestone: 'done' }, entry: 'noteEnd' },
   },
 });
 

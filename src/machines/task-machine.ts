@@ -10,6 +10,7 @@ import type {
   Answer,
   Decision,
   Inbound,
+  PolicyAnswer,
   Question,
   TaskPhase,
   TaskState,
@@ -24,12 +25,13 @@ import type { Priority } from '../protocol/priority.ts';
 import type { Evidence, Verdict } from '../protocol/verdict.ts';
 import { commandsFor } from './commands-for.ts';
 import { backoffMs } from './policies/backoff.ts';
-import { blame } from './policies/failure-class.ts';
+import { blame, interruptionsIn } from './policies/failure-class.ts';
 import { errorFingerprint, feedbackFingerprint } from './policies/fingerprint.ts';
 import type { TaskLimits } from './policies/limits.ts';
 import {
   type AttemptOutcome,
   assess,
+  assessInfrastructure,
   emptyProgress,
   type ProgressRecord,
   recordOutcome,
@@ -95,9 +97,21 @@ export interface TaskContext {
   readonly cause: 'work' | 'infrastructure' | null;
   readonly next: 'retry' | 'blocked' | 'escalated';
   readonly retryInMs: number;
+  /**
+   * Where it goes on after a wait, a pause or a person's word. `verification`: what was handed in has not been judged,
+   * and is verified again as it is; the agent is not asked.
+   */
+  readonly goesOnWith: 'work' | 'verification';
   readonly pauseAsked: boolean;
+  /**
+   * It was rolled back. `unprepared`: to a question, and the workspace it was asked in is not there any more.
+   * `again`: to before or into an attempt that has been begun, and perhaps merged, already.
+   */
+  readonly rewound: 'no' | 'unprepared' | 'again';
   /** What the policy has decided since a person last did. */
   readonly policyRounds: number;
+  /** What the policy has ever decided about it, and how often each. */
+  readonly decided: readonly PolicyAnswer[];
   /** The last phase the run was told. */
   readonly told: TaskPhase;
   /** Ends of dependencies the run does not know it has heard of. */
@@ -132,6 +146,7 @@ export interface WorkspaceInput {
   readonly gatekeeper: string;
   readonly attempt: number;
   readonly cancelled: boolean;
+  readonly interruptions: number;
 }
 
 /** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
@@ -140,6 +155,8 @@ const MAX_NOTES = 5;
 const REPLY_WITHIN_MS = 24 * 3_600_000;
 /** A policy that always says the same would otherwise try for ever; after so many decisions a person is asked. */
 const POLICY_ROUNDS = 3;
+/** Different decisions of a policy that a task remembers; the oldest are forgotten first. */
+const MAX_DECIDED = 20;
 
 const DECIDABLE: readonly TaskState[] = ['escalated', 'awaitingApproval', 'blocked'];
 
@@ -227,6 +244,8 @@ const base = durable.extend({
       workspace: null,
       reason: null,
       cause: null,
+      goesOnWith: 'work' as const,
+      rewound: context.rewound === 'again' ? ('again' as const) : ('no' as const),
       last: {
         attempt: context.attempt + 1,
         startedAt: event.meta.at,
@@ -236,6 +255,26 @@ const base = durable.extend({
         reason: null,
         evidence: null,
         summary: null,
+      },
+    })),
+    /** On the way to `preparing`, after a rollback: the attempt is begun once more, under the number it has. */
+    beginAgain: assign(({ context }) => ({
+      attempt: context.attempt - 1,
+      rewound: 'again' as const,
+    })),
+    losePreparation: assign({ rewound: 'unprepared' }),
+    expectMerged: assign({ rewound: 'again' }),
+    /** Verified again after it had ended, it is under way again: the same attempt, not a new one. */
+    reopenAttempt: assign(({ context }) => ({
+      reason: null,
+      cause: null,
+      goesOnWith: 'work' as const,
+      last: context.last && {
+        ...context.last,
+        endedAt: null,
+        outcome: 'running' as const,
+        stage: null,
+        reason: null,
       },
     })),
     countRequest: assign(({ context }) => ({ asked: context.asked + 1 })),
@@ -262,6 +301,8 @@ const base = durable.extend({
             guidance: [...context.guidance],
             answers: { ...context.answers },
             workspace: context.workspace,
+            interruptions: spec.limits.interruptions,
+            ...(context.rewound === 'again' ? { again: true } : {}),
           },
         },
       });
@@ -301,6 +342,7 @@ const base = durable.extend({
             result: context.result,
             workspace: context.workspace,
             approved: context.approved,
+            interruptions: spec.limits.interruptions,
           },
         },
       });
@@ -340,6 +382,7 @@ const base = durable.extend({
               reason: context.reason ?? '',
               feedback: [...context.feedback],
               attempts: context.progress.attempts,
+              decided: [...context.decided],
             },
           },
         });
@@ -400,6 +443,27 @@ const base = durable.extend({
         last: ended(context.last, event.meta.at, 'infrastructure', reason),
       };
     }),
+    /** Perhaps the process dies of it. Trying again by itself would find out at everybody's cost. */
+    noteInterruptions: assign(({ context, event }) => {
+      const by =
+        event.type === 'gatekeeper.verify:err'
+          ? `verified by "${context.spec.gatekeeper}"`
+          : event.type === 'agent.work:err'
+            ? `worked on by "${context.agent}"`
+            : 'given a workspace';
+      const times = interruptionsIn(failureOf(event)) ?? 0;
+      const reason =
+        `The process died ${times === 1 ? 'once' : `${times} times in a row`} while attempt ${context.attempt} was under way (${by}), ` +
+        'so it may be what the process dies of. Find out why it died, then retry, reassign or cancel.';
+      return {
+        reason,
+        // Worth another try only when somebody has looked.
+        cause: 'work' as const,
+        goesOnWith:
+          event.type === 'gatekeeper.verify:err' ? ('verification' as const) : ('work' as const),
+        last: ended(context.last, event.meta.at, 'infrastructure', reason),
+      };
+    }),
     notePolicyFailed: assign(({ context, event }) => ({
       reason: `${context.reason ?? ''} (The overseer's policy could not decide: ${failureOf(event).message})`,
     })),
@@ -423,6 +487,7 @@ const base = durable.extend({
         changeFingerprint: undefined,
         countFeedback: false,
         retryAfterMs: failure.retryAfterMs,
+        goesOnWith: event.type === 'gatekeeper.verify:err' ? 'verification' : 'work',
       });
     }),
     recordVerdict: assign(({ context, event }) => {
@@ -440,6 +505,7 @@ const base = durable.extend({
           // read, and would end every task after two attempts where three are meant.
           countFeedback: verdict.errorFingerprint === undefined,
           retryAfterMs: undefined,
+          goesOnWith: 'work',
         });
       }
       if (verdict?.verdict === 'infrastructure') {
@@ -453,6 +519,7 @@ const base = durable.extend({
           changeFingerprint: undefined,
           countFeedback: false,
           retryAfterMs: verdict.retryAfterMs,
+          goesOnWith: verdict.submissionGone === true ? 'work' : 'verification',
         });
       }
       // Fail closed: neither accepted nor judged, so nobody knows what the work is worth.
@@ -469,6 +536,7 @@ const base = durable.extend({
         changeFingerprint: undefined,
         countFeedback: false,
         retryAfterMs: undefined,
+        goesOnWith: 'verification',
       });
     }),
     recordAcceptance: assign(({ context, event }) => {
@@ -528,8 +596,11 @@ const base = durable.extend({
         lost: [],
         reason: null,
         cause: null,
+        // Whoever has advice for the agent, or another agent, wants the work done anew.
+        goesOnWith:
+          decision?.decision === 'reassign' || decision?.guidance ? 'work' : context.goesOnWith,
         retryInMs: event.type === 'task.unblock' ? (event.delayMs ?? 0) : 0,
-        policyRounds: policyRounds(context, event),
+        ...policyMemory(context, event),
         // What waited for approval did not get it.
         last: ended(context.last, event.meta.at, 'rejected', context.reason),
       };
@@ -538,12 +609,12 @@ const base = durable.extend({
       approved: true,
       reason: null,
       cause: null,
-      policyRounds: policyRounds(context, event),
+      ...policyMemory(context, event),
     })),
     noteBlockedByDecision: assign(({ context, event }) => ({
       reason: decisionOf(event)?.guidance || 'Blocked by decision.',
       cause: 'work' as const,
-      policyRounds: policyRounds(context, event),
+      ...policyMemory(context, event),
       last: ended(context.last, event.meta.at, 'rejected', context.reason),
     })),
     dependencyDone: assign(({ context, event }) =>
@@ -611,12 +682,15 @@ const base = durable.extend({
     mayRetryButPaused: ({ context }) => context.next === 'retry' && context.pauseAsked,
     mustBlock: ({ context }) => context.next === 'blocked',
     pauseAsked: ({ context }) => context.pauseAsked,
+    mustVerify: ({ context }) => context.goesOnWith === 'verification',
     agentIsUnknown: ({ event }) => {
       const failure = failureOf(event);
       return failure.code === 'not_found' && !isFromAgent(failure);
     },
+    diedTooOften: ({ event }) => interruptionsIn(failureOf(event)) !== undefined,
     isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
     isQuestion: ({ event }) => workOutcome(event)?.outcome === 'question',
+    isUnprepared: ({ context }) => context.rewound === 'unprepared',
     hasDefaultAnswer: ({ context }) => context.question?.default !== undefined,
     asksInTime: ({ context }) => context.question?.timeoutMs !== undefined,
     isAccepted: ({ event }) => {
@@ -709,6 +783,7 @@ const policyThenPerson = (state: 'escalated' | 'awaitingApproval') =>
           { type: 'tellRun', params: { phase: 'delayed' } },
         ],
         on: {
+          'task.rewound': { target: 'asking', reenter: true },
           'overseer.escalate:ok': [...decide.policy, { target: 'waiting' }],
           'overseer.escalate:err': { target: 'waiting', actions: 'notePolicyFailed' },
         },
@@ -780,9 +855,11 @@ const refuseIn = (state: TaskState) => {
  * One task, from waiting for others to done or cancelled.
  *
  *     waiting ─deps done→ ready ─claimed→ preparing → working → verifying ─accepted→ done
- *        ▲ staged/enabled    ▲                │infra     │ ▲ question ↔ awaitingInput
- *        │                   │                ▼          ▼         ▼ rejected     ↔ awaitingApproval
- *        └────────────────── retrying ◄──── assessing: budget? progress? loop?
+ *        ▲ staged/enabled    ▲                │infra     │ ▲ ▲ question ↔ awaitingInput
+ *        │                   │                │          │ │ │      ↔ awaitingApproval
+ *        │                   │                │          │ │ └────────────────────────── retrying.verifyAgain
+ *        │                   │                ▼          ▼ ▼ rejected, not verified            ▲
+ *        └───────── retrying.workAgain ◄──── assessing: budget? progress? loop? ───────────────┘ not verified
  *                                             │no progress      │out of budget, same feedback
  *                                             ▼                 ▼
  *                                          blocked           escalated → retry, approve, block, cancel
@@ -815,8 +892,11 @@ export const taskMachine = base.createMachine({
     cause: null,
     next: 'retry' as const,
     retryInMs: 0,
+    goesOnWith: 'work' as const,
     pauseAsked: false,
+    rewound: 'no' as const,
     policyRounds: 0,
+    decided: [],
     told: phaseOf(startState(input)),
     heard: 0,
   }),
@@ -826,6 +906,8 @@ export const taskMachine = base.createMachine({
       { guard: 'dependencyIsDone', actions: ['dependencyDone', 'sayHeard'] },
       { actions: ['dependencyLost', 'sayHeard'] },
     ],
+    // Rolled back to before an attempt that had been begun: when it is made again, it may be found merged.
+    'task.rewound': { actions: 'expectMerged' },
     // Paused before it was enabled: it will not be staged when it is resumed.
     'task.enable': { guard: 'isStaged', actions: 'enable' },
   },
@@ -837,6 +919,7 @@ export const taskMachine = base.createMachine({
         { guard: 'hasLostDependency', target: 'blocked' },
         { guard: 'mustWait', target: 'waiting' },
         { guard: 'pauseAsked', target: 'paused' },
+        { guard: 'mustVerify', target: 'verifying' },
         { target: 'ready' },
       ],
     },
@@ -881,7 +964,10 @@ export const taskMachine = base.createMachine({
         src: 'prepare',
         input: ({ context }) => workspaceInput(context, false),
         onDone: { target: 'working', actions: 'keepWorkspace' },
-        onError: { target: 'assessing', actions: 'recordFailure' },
+        onError: [
+          { guard: 'diedTooOften', target: 'escalated', actions: 'noteInterruptions' },
+          { target: 'assessing', actions: 'recordFailure' },
+        ],
       },
       on: {
         ...refuseIn('preparing'),
@@ -900,6 +986,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('working'),
         ...claimed('working'),
         ...pausableLater('working'),
+        'task.rewound': { target: 'preparing', actions: 'beginAgain' },
         'agent.work:ok': [
           { guard: 'isSubmission', target: 'verifying', actions: 'keepResult' },
           { guard: 'isQuestion', target: 'awaitingInput', actions: 'keepQuestion' },
@@ -907,6 +994,7 @@ export const taskMachine = base.createMachine({
         ],
         'agent.work:err': [
           { guard: 'agentIsUnknown', target: 'escalated', actions: 'noteUnknownAgent' },
+          { guard: 'diedTooOften', target: 'escalated', actions: 'noteInterruptions' },
           { guard: 'isOverdue', target: 'assessing', actions: ['recallAgent', 'recordFailure'] },
           { target: 'assessing', actions: 'recordFailure' },
         ],
@@ -924,7 +1012,7 @@ export const taskMachine = base.createMachine({
       entry: { type: 'tellRun', params: { phase: 'person' } },
       after: {
         answerTime: [
-          { guard: 'hasDefaultAnswer', target: 'working', actions: 'takeDefaultAnswer' },
+          { guard: 'hasDefaultAnswer', target: 'goingOn', actions: 'takeDefaultAnswer' },
           { guard: 'asksInTime', target: 'escalated', actions: 'noteUnanswered' },
         ],
       },
@@ -932,28 +1020,44 @@ export const taskMachine = base.createMachine({
         ...refuseIn('awaitingInput'),
         ...cancellable,
         ...pausableLater('awaitingInput'),
+        'task.rewound': { actions: 'losePreparation' },
         'task.answer': [
           {
             guard: 'answersTheQuestion',
-            target: 'working',
+            target: 'goingOn',
             actions: ['keepAnswer', { type: 'answer', params: { state: 'working' } }],
           },
           { actions: { type: 'refuse', params: { state: 'awaitingInput' } } },
         ],
       },
     },
+    /** Passed through at once, with an answer: back to work, in the workspace it was asked in or in a new one. */
+    goingOn: {
+      always: [
+        { guard: 'isUnprepared', target: 'preparing', actions: 'beginAgain' },
+        { target: 'working' },
+      ],
+    },
     verifying: {
-      entry: ['countRequest', 'askGatekeeper', { type: 'tellRun', params: { phase: 'verifying' } }],
+      entry: [
+        'reopenAttempt',
+        'countRequest',
+        'askGatekeeper',
+        { type: 'tellRun', params: { phase: 'verifying' } },
+      ],
       on: {
         ...refuseIn('verifying'),
         ...claimed('verifying'),
         ...pausableLater('verifying'),
+        // What was handed in is part of the state.
+        'task.rewound': { target: 'verifying', reenter: true },
         'gatekeeper.verify:ok': [
           { guard: 'isAccepted', target: 'done', actions: 'recordAcceptance' },
           { guard: 'needsApproval', target: 'awaitingApproval', actions: 'recordApprovalNeeded' },
           { target: 'assessing', actions: 'recordVerdict' },
         ],
         'gatekeeper.verify:err': [
+          { guard: 'diedTooOften', target: 'escalated', actions: 'noteInterruptions' },
           {
             guard: 'isOverdue',
             target: 'assessing',
@@ -980,9 +1084,17 @@ export const taskMachine = base.createMachine({
         { target: 'escalated' },
       ],
     },
+    /** Holds no place anywhere. Its name says what comes next; `admitting` leads there. */
     retrying: {
+      initial: 'choosing',
       entry: { type: 'tellRun', params: { phase: 'delayed' } },
       after: { backoff: 'admitting' },
+      states: {
+        choosing: { always: [{ guard: 'mustVerify', target: 'verifyAgain' }, 'workAgain'] },
+        /** What was handed in could not be verified: it is kept, and only that is tried again. */
+        verifyAgain: {},
+        workAgain: {},
+      },
       on: {
         ...refuseIn('retrying'),
         ...cancellable,
@@ -991,6 +1103,7 @@ export const taskMachine = base.createMachine({
       },
     },
     blocked: {
+      meta: { milestone: 'blocked' },
       entry: { type: 'tellRun', params: { phase: 'stuck' } },
       on: {
         ...refuseIn('blocked'),
@@ -1053,6 +1166,7 @@ export const taskMachine = base.createMachine({
     },
     /** The end. Not `final` for the host: it still says that it has heard how its dependencies ended. */
     cancelled: {
+      meta: { milestone: 'cancelled' },
       entry: [
         { type: 'tellRun', params: { phase: 'cancelled' } },
         { type: 'tellDependants', params: { outcome: 'cancelled' } },
@@ -1064,6 +1178,7 @@ export const taskMachine = base.createMachine({
     },
     done: {
       type: 'final',
+      meta: { milestone: 'done' },
       entry: [
         { type: 'tellRun', params: { phase: 'done' } },
         { type: 'tellDependants', params: { outcome: 'done' } },
@@ -1079,8 +1194,16 @@ export function startState(spec: TaskSpec): TaskState {
 }
 
 function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInput {
-  const { run, id, gatekeeper } = context.spec;
-  return { run, id, agent: context.agent, gatekeeper, attempt: context.attempt, cancelled };
+  const { run, id, gatekeeper, limits } = context.spec;
+  return {
+    run,
+    id,
+    agent: context.agent,
+    gatekeeper,
+    attempt: context.attempt,
+    cancelled,
+    interruptions: limits.interruptions,
+  };
 }
 
 function workOutcome(event: TaskEvent): WorkOutcome | undefined {
@@ -1122,7 +1245,8 @@ function admittedState(context: TaskContext): TaskState {
   if (context.staged) return 'staged';
   if (context.lost.length > 0) return 'blocked';
   if (context.remaining.length > 0) return 'waiting';
-  return context.pauseAsked ? 'paused' : 'ready';
+  if (context.pauseAsked) return 'paused';
+  return context.goesOnWith === 'verification' ? 'verifying' : 'ready';
 }
 
 /** Why an order is refused. */
@@ -1162,9 +1286,29 @@ function ended(
   return last?.outcome === 'running' ? { ...last, endedAt: at, outcome, reason } : last;
 }
 
-/** Decisions of the policy in a row: one more, or none since a person has decided. */
-const policyRounds = (context: TaskContext, event: TaskEvent): number =>
-  event.type === 'overseer.escalate:ok' ? context.policyRounds + 1 : 0;
+/**
+ * What is kept of a decision: how often the policy has decided in a row (not at all since a person has), and what it
+ * has decided ever, so that it can see that it repeats itself.
+ */
+function policyMemory(
+  { policyRounds, decided }: TaskContext,
+  event: TaskEvent,
+): Pick<TaskContext, 'policyRounds' | 'decided'> {
+  if (event.type !== 'overseer.escalate:ok' || event.reply.decision === 'none') {
+    return { policyRounds: 0, decided };
+  }
+  const { decision, guidance = null } = event.reply;
+  const same = (one: PolicyAnswer): boolean =>
+    one.decision === decision && one.guidance === guidance;
+  const before = decided.find(same);
+  const others = decided.filter((one) => !same(one));
+  return {
+    policyRounds: policyRounds + 1,
+    decided: [...others, { decision, guidance, times: (before?.times ?? 0) + 1 }].slice(
+      -MAX_DECIDED,
+    ),
+  };
+}
 
 function failureOf(event: TaskEvent): Failure {
   if ('failure' in event) return event.failure;
@@ -1195,6 +1339,7 @@ interface FailedAttempt {
   /** Only a gatekeeper's feedback makes a feedback loop. */
   readonly countFeedback: boolean;
   readonly retryAfterMs: number | undefined;
+  readonly goesOnWith: TaskContext['goesOnWith'];
 }
 
 /** The context after a failed attempt: recorded, judged, and with the wait that follows. */
@@ -1207,7 +1352,11 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
   };
   const { spec } = context;
   const progress = recordOutcome(context.progress, outcome);
-  const assessment = assess(progress, spec.limits);
+  // What the infrastructure did says nothing about the work: an approved submission is not refused for attempts before it.
+  const assessment =
+    failed.kind === 'work'
+      ? assess(progress, spec.limits)
+      : assessInfrastructure(progress, spec.limits);
   const policy = failed.kind === 'work' ? spec.limits.backoff : spec.limits.infrastructureBackoff;
   const failures = failed.kind === 'work' ? progress.attempts : progress.infrastructureStreak;
   const unit = unitHash(`${spec.run}/${spec.id}:${context.attempt}`);
@@ -1215,8 +1364,13 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
     progress,
     next: assessment.next,
     cause: failed.kind,
+    goesOnWith: failed.goesOnWith,
     reason:
-      assessment.next === 'retry' ? failed.reason : `${assessment.reason} Last: ${failed.reason}`,
+      assessment.next !== 'retry'
+        ? `${assessment.reason} Last: ${failed.reason}`
+        : failed.goesOnWith === 'verification'
+          ? `${failed.reason} What was handed in is kept, and is verified again.`
+          : failed.reason,
     retryInMs: Math.max(backoffMs(policy, failures, unit), failed.retryAfterMs ?? 0),
     feedback:
       failed.kind === 'work'

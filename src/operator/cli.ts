@@ -2,12 +2,17 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_CODES, TroupeError, toFailure } from '../index.ts';
 import { CliContext } from './cli-context.ts';
+import { check } from './commands/check.ts';
+import { doctor } from './commands/doctor.ts';
 import { exportRuns } from './commands/export.ts';
 import { init } from './commands/init.ts';
-import { cancelRun, orderTask, unblockAll } from './commands/order.ts';
+import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
+import { plan } from './commands/plan.ts';
 import { resume, run } from './commands/run.ts';
 import { show } from './commands/show.ts';
 import { status } from './commands/status.ts';
+import { backup, du, prune } from './commands/store.ts';
+import { checkpoints, diff, fork, rollback } from './commands/travel.ts';
 import { type Environment, Output, type OutputStream } from './terminal/terminal.ts';
 import { cleanBlock, safeJson } from './terminal/text.ts';
 
@@ -83,7 +88,7 @@ Examples:
   $ troupe retry parser --guidance "keep the old signature"
   $ troupe answer release "yes"                  answer what a task asks
   $ troupe unblock --all --transient             after the disk was full
-  $ troupe resume                                go on after Ctrl-C or a crash
+  $ troupe resume                                go on after Ctrl-C, a crash or "troupe pause"
 
 Exit codes: 0 all done, 20 wrong usage, 21 not found, 22 conflict or cancelled, 23 another troupe works here,
 30 a task is blocked or escalated, 31 only answers or approvals are missing, 41 configuration, 42 unexpected,
@@ -123,6 +128,12 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     30_000,
   ] as const;
 
+  const takeOver = [
+    '--take-over',
+    'take the project from a process that hangs: it can then write no more',
+    false,
+  ] as const;
+
   command('init', 'look at a project and write its first troupe.yaml')
     .argument('[dir]', 'the project', '.')
     .action(async (directory: string) => done(await init(cli, directory)));
@@ -130,16 +141,40 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
   command('run', 'work off the backlog, or go on with it')
     .option('--run <id>', 'what the run is called (default: main, or the x of troupe.x.yaml)')
     .option(...grace)
+    .option(...takeOver)
     .option(...json)
-    .action(async (options: { run?: string; grace: number; json: boolean }) =>
-      done(await run(cli, { run: options.run, graceMs: options.grace, json: options.json })),
+    .action(async ({ grace: graceMs, ...options }: SessionFlags & { run?: string }) =>
+      done(await run(cli, { ...options, run: options.run, graceMs })),
     );
 
-  command('resume', 'go on with every run that has not ended')
+  command('resume', 'go on with every run that has not ended, or with one; ends its pause')
+    .argument('[run]', 'only this run')
+    .option('--dry-run', 'say what would go on, and change nothing', false)
+    .option('--from <cut>', 'roll the run back first: to a label, the beginning of an id, or start')
     .option(...grace)
+    .option(...takeOver)
     .option(...json)
-    .action(async (options: { grace: number; json: boolean }) =>
-      done(await resume(cli, { graceMs: options.grace, json: options.json })),
+    .action(
+      async (
+        id: string | undefined,
+        {
+          dryRun,
+          grace: graceMs,
+          ...options
+        }: SessionFlags & { dryRun: boolean; from: string | undefined },
+        self: Command,
+      ) => {
+        if (options.from !== undefined && (id === undefined || dryRun)) {
+          self.error(
+            id === undefined
+              ? 'error: name the run that --from is for'
+              : 'error: --from changes the run; to see what it would do: rollback --dry-run',
+          );
+        }
+        done(
+          dryRun ? await plan(cli, id, options) : await resume(cli, id, { ...options, graceMs }),
+        );
+      },
     );
 
   command('status', 'show how the runs stand, also while one is active')
@@ -270,7 +305,14 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
       },
     );
 
-  command('pause', 'hold a task: it starts nothing new until resume-task')
+  command('pause', 'hold a run: nothing new starts until resume, whatever restarts in between')
+    .argument('[run]', 'the run, which may be left out if there is only one')
+    .option(...json)
+    .action(async (id: string | undefined, options: { json: boolean }) =>
+      done(await pauseRun(cli, id, options)),
+    );
+
+  command('pause-task', 'hold a task: it starts nothing new until resume-task')
     .argument('<task>', 'TASK, or RUN/TASK')
     .option(...json)
     .action(async (task: string, options: { json: boolean }) =>
@@ -284,6 +326,80 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
       done(await orderTask(cli, task, { order: 'resume' }, options)),
     );
 
+  command('checkpoints', 'list the moments that a run, a task or an actor can go back to')
+    .argument('<name>', 'RUN, TASK, RUN/TASK, or the address of an actor')
+    .option('--last <n>', 'only the newest', parseCount, 20)
+    .option('--make <label>', 'keep a run as it is now, under this label')
+    .option('--notes <text>', 'with --make: what to remember about it')
+    .option(...json)
+    .action(
+      async (
+        name: string,
+        options: { json: boolean; last: number; make?: string; notes?: string },
+        self: Command,
+      ) => {
+        if (options.notes !== undefined && options.make === undefined) {
+          self.error('error: --notes is for --make');
+        }
+        done(await checkpoints(cli, name, options));
+      },
+    );
+
+  command('rollback', 'make a run, or a task, what it was; merges stay')
+    .argument('<name>', 'RUN, TASK or RUN/TASK')
+    .argument('<to>', 'a label, the beginning of an id, start or last; of a task also a number')
+    .option('--dry-run', 'say what it would do to each task of a run, and change nothing', false)
+    .option(...json)
+    .action(async (name: string, to: string, options: { json: boolean; dryRun: boolean }) =>
+      done(await rollback(cli, name, to, options)),
+    );
+
+  command('fork', 'begin a new run that is what another one was')
+    .argument('<run>', 'the run')
+    .argument('<to>', 'a label, the beginning of an id, start or last')
+    .requiredOption('--as <id>', 'what the new run is called')
+    .option(...json)
+    .action(async (name: string, to: string, options: { json: boolean; as: string }) =>
+      done(await fork(cli, name, to, options)),
+    );
+
+  command('diff', 'say how a run, a task or an actor differs between two moments')
+    .argument('<name>', 'RUN, TASK, RUN/TASK, or the address of an actor')
+    .argument('<from>', 'as "troupe checkpoints" lists it')
+    .argument('<to>', 'the same')
+    .option(...json)
+    .action(async (name: string, from: string, to: string, options: { json: boolean }) =>
+      done(await diff(cli, name, from, to, options)),
+    );
+
+  command('check', 'try an upgrade: can this version go on from everything that is stored?')
+    .argument('[store]', "the store's file (default: the project's)")
+    .option('--machines <module>', 'a module that exports the machines of your own')
+    .option(...json)
+    .action(async (store: string | undefined, options: { machines?: string; json: boolean }) =>
+      done(await check(cli, store, options)),
+    );
+
+  command('doctor', 'say what is wrong in the store and does not mend itself')
+    .option(...json)
+    .action(async (options: { json: boolean }) => done(await doctor(cli, options)));
+
+  command('prune', 'remove history that is older than troupe.yaml says, and give its space back')
+    .option('--dry-run', 'only count what would go', false)
+    .option(...json)
+    .action(async (options: { dryRun: boolean; json: boolean }) => done(await prune(cli, options)));
+
+  command('backup', 'copy the store to a file, also while a run is active')
+    .argument('<file>', 'a file that is not there yet')
+    .option(...json)
+    .action(async (file: string, options: { json: boolean }) =>
+      done(await backup(cli, file, options)),
+    );
+
+  command('du', 'show what takes how much room in the store')
+    .option(...json)
+    .action(async (options: { json: boolean }) => done(await du(cli, options)));
+
   command('export', 'write runs with their tasks, attempts and evidence as JSON')
     .argument('[run]', 'only this run')
     .option('--out <file>', 'write to a file instead of the standard output')
@@ -294,6 +410,12 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
   return program;
 }
 
+interface SessionFlags {
+  readonly grace: number;
+  readonly takeOver: boolean;
+  readonly json: boolean;
+}
+
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 function parseDuration(text: string): number {
@@ -302,6 +424,11 @@ function parseDuration(text: string): number {
     throw new InvalidArgumentError('Expected a time such as 500ms, 30s or 5m.');
   }
   return Number(count) * (UNITS[unit] ?? 0);
+}
+
+function parseCount(text: string): number {
+  if (/^[1-9]\d{0,6}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected a number of 1 or more.');
 }
 
 function version(): string {

@@ -1,32 +1,32 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import {
-  type Clock,
   createTroupe,
   type JsonValue,
   openSqliteStore,
+  PackedStore,
   type RunSpec,
   type Store,
   type TaskInput,
   type Troupe,
 } from '../index.ts';
 import type { ProjectConfig } from './config.ts';
+import { codecOf } from './encryption.ts';
 import { policyOf } from './policy.ts';
+import { requirePrograms } from './programs.ts';
 import { prepareStateDirectory } from './state-directory.ts';
 
 export interface ComposeOptions {
   /** Default: as `createTroupe`. */
   readonly logger?: Logger;
-  readonly clock?: Clock;
   /**
    * Whether agents may work. Without, tasks can be decided about and nothing new is begun: their work waits for the
    * next runtime. Default true.
    */
   readonly agents?: boolean;
+  /** Take the store from a process that seems to live and has shown no sign of it for a minute. Default false. */
+  readonly takeOver?: boolean;
 }
-
-/** The share of a wait that chance may take away: tasks that failed together do not all come back together. */
-const BACKOFF_JITTER = 0.2;
 
 /** A runtime for a project, and the store it works on, to be read from. Stop the runtime; that closes the store. */
 export interface Composition {
@@ -38,19 +38,24 @@ export interface Composition {
  * Opens a project as troupe.yaml describes it: its store in `.troupe/state.db`, its repository, its agents, its
  * overseer's policy. What waits in the store goes on at once.
  * @throws {LockConflictError} another process works on it; the message names it
- * @throws {ConfigurationError} the repository cannot be worked with
+ * @throws {ConfigurationError} the repository cannot be worked with; with agents also: the target is checked out
+ * somewhere with uncommitted changes, or a program that a command begins with is missing. No agent has begun then
  */
 export async function composeTroupe(
   config: ProjectConfig,
   options: ComposeOptions = {},
 ): Promise<Composition> {
-  const { logger, clock, agents = true } = options;
+  const { logger, agents = true, takeOver = false } = options;
   const { directory } = config;
   const stateDirectory = await prepareStateDirectory(directory);
-  const store = await openSqliteStore({
+  // Before the store is opened: without its keys nothing in it could be read.
+  const codec = codecOf(config.encryption, directory);
+  const sqlite = await openSqliteStore({
     path: path.join(stateDirectory, 'state.db'),
+    takeOver,
     ...(logger === undefined ? {} : { onWarning: (message) => logger.warn(message) }),
   });
+  const store = new PackedStore(sqlite, codec === undefined ? {} : { codec });
   // Closes the store when it fails.
   const troupe = await createTroupe({
     store,
@@ -65,12 +70,20 @@ export async function composeTroupe(
       })),
       environment: config.environment,
       stateDirectory,
+      // Agents would work for nothing, or for a long time at least. To decide about a task it may be as it is.
+      requireClean: agents,
     },
+    retention: config.retention,
     ...(logger === undefined ? {} : { logger }),
-    ...(clock === undefined ? {} : { clock }),
   });
-  troupe.overseer(policyOf(config.policy, store));
+  troupe.overseer(policyOf(config.policy));
   if (agents) {
+    try {
+      requirePrograms(config);
+    } catch (error) {
+      await troupe.stop();
+      throw error;
+    }
     for (const agent of config.agents) {
       const { name, concurrency } = agent;
       if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency });
@@ -96,7 +109,7 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
         dependsOn: task.dependsOn,
         priority: task.priority,
         input: inputOf(task),
-        limits: { ...task.limits, backoff: { ...task.limits.backoff, jitter: BACKOFF_JITTER } },
+        limits: task.limits,
         staged: task.staged,
       }),
     ),

@@ -320,9 +320,11 @@ limits:
   sameChange: 3                 # attempts in a row that propose the same change
   sameFeedback: 2               # refusals in a row for the same reasons
   infrastructureAttempts: 10    # faults that are nobody's work: disk, locks, a missing tool
-  backoff: { initial: 10s, factor: 2, max: 10m }
+  interruptions: 3              # deaths of the whole process in a row while the task was under way
+  backoff: { initial: 10s, factor: 2, max: 10m }                  # waits between attempts
+  infrastructureBackoff: { initial: 10s, factor: 2, max: 10m }    # waits after such a fault
 
-# Decisions that need no person. The first rule whose conditions all hold counts.
+# Decisions that need no person. The first rule whose conditions all hold counts, for each task once (or "times: 3").
 #overseer:
 #  policy:
 #    - { when: { task: first-task, state: escalated }, decide: retry, guidance: "Keep the public names." }

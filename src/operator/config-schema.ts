@@ -111,22 +111,24 @@ function command() {
   });
 }
 
+const backoff = section('a mapping with initial, factor and max', {
+  initial: duration().optional(),
+  factor: z.number({ error: 'a number from 1 to 10' }).min(1).max(10).optional(),
+  max: duration().optional(),
+}).refine(({ initial, max }) => initial === undefined || max === undefined || initial <= max, {
+  error: 'a max that is not shorter than initial',
+  path: ['max'],
+});
+
 const limits = section('a mapping of limits', {
   attempts: wholeNumber(1, 1_000).optional(),
   sameError: wholeNumber(1, 1_000).optional(),
   sameChange: wholeNumber(1, 1_000).optional(),
   sameFeedback: wholeNumber(1, 1_000).optional(),
   infrastructureAttempts: wholeNumber(1, 1_000).optional(),
-  backoff: section('a mapping with initial, factor and max', {
-    initial: duration().optional(),
-    factor: z.number({ error: 'a number from 1 to 10' }).min(1).max(10).optional(),
-    max: duration().optional(),
-  })
-    .refine(({ initial, max }) => initial === undefined || max === undefined || initial <= max, {
-      error: 'a max that is not shorter than initial',
-      path: ['max'],
-    })
-    .optional(),
+  interruptions: wholeNumber(1, 1_000).optional(),
+  backoff: backoff.optional(),
+  infrastructureBackoff: backoff.optional(),
 });
 
 const MAX_CONCURRENCY = 100;
@@ -171,6 +173,41 @@ const policyRule = section('a rule such as { when: { task: … }, decide: retry 
   }),
   decide: oneOf('retry', 'approve', 'block', 'cancel'),
   guidance: text('text of 1 to 4000 characters', /^[\s\S]{1,4000}$/).optional(),
+  times: wholeNumber(1, 1_000).optional(),
+});
+
+export const encryptionSchema = section('a mapping with keyFile or keyVariable', {
+  keyFile: text('the path of a file with keys', /^[^\0]{1,1000}$/).optional(),
+  keyVariable: text(
+    'the name of an environment variable',
+    /^[A-Za-z_][A-Za-z0-9_]{0,127}$/,
+  ).optional(),
+}).refine(({ keyFile, keyVariable }) => (keyFile === undefined) !== (keyVariable === undefined), {
+  error: 'either keyFile or keyVariable',
+});
+
+const days = z
+  .number({ error: 'a number of days from 0 to 36500' })
+  .min(0, { error: 'a number of days from 0 to 36500' })
+  .max(36_500, { error: 'a number of days from 0 to 36500' });
+
+const retentionSettings = section(
+  'false, or a mapping such as { checkpointsPerActor: 100, finishedRunsDays: 30 }',
+  {
+    checkpointsPerActor: wholeNumber(1, 1_000_000).optional(),
+    finishedRunsDays: days.optional(),
+    deadLetterDays: days.optional(),
+    deadLetters: wholeNumber(1, 1_000_000).optional(),
+  },
+);
+
+/** How much history is kept; false: all. Not a union, whose error would not say which setting is wrong. */
+const retention = z.unknown().transform((value, context) => {
+  if (value === false) return value;
+  const parsed = retentionSettings.safeParse(value);
+  if (parsed.success) return parsed.data;
+  for (const issue of parsed.error.issues) context.issues.push(issue as never);
+  return z.NEVER;
 });
 
 /** The root of troupe.yaml. `tasks` is checked apart, because it may be another file. */
@@ -206,7 +243,9 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
       .max(1_000, { error: 'at most 1000 rules' })
       .optional(),
   }).optional(),
+  retention: retention.optional(),
   concurrency: wholeNumber(1, 1_000).optional(),
+  encryption: encryptionSchema.optional(),
   tasks: z.unknown().optional(),
 });
 
@@ -302,9 +341,10 @@ function hintOf(issue: z.core.$ZodIssue, value: unknown): string {
   return '';
 }
 
-/** People write `environment: [TOKEN=secret]`: the name is shown, never what follows it. */
+/** People write `environment: [TOKEN=secret]`, or a key where its variable belongs: the name is shown, never the rest. */
 function describeGot(keys: readonly PropertyKey[], value: unknown): string {
-  if (keys[0] !== 'environment' || typeof value !== 'string') return describeValue(value);
+  const isVariable = keys[0] === 'environment' || keys[1] === 'keyVariable';
+  if (!isVariable || typeof value !== 'string') return describeValue(value);
   const [name = '', ...rest] = value.split('=');
   return rest.length > 0 && /^\w+$/.test(name)
     ? `a value as well; write only ${shorten(name, 40)} and set it where troupe is started`

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { JsonValue } from '../index.ts';
+import type { JsonValue, RetentionOptions } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
@@ -9,6 +9,7 @@ import {
   tasksSchema,
 } from './config-schema.ts';
 import { type ConfigSource, readConfigSource } from './config-source.ts';
+import type { ConfiguredEncryption } from './encryption.ts';
 import { ProjectFiles } from './project-files.ts';
 
 export { type Detected, writeInitialConfig } from './config-init.ts';
@@ -55,12 +56,19 @@ interface ConfiguredLimits {
   readonly sameFeedback: number;
   /** Default 10. */
   readonly infrastructureAttempts: number;
-  /** Defaults 10 000, 2 and 600 000. */
-  readonly backoff: {
-    readonly initialMs: number;
-    readonly factor: number;
-    readonly maxMs: number;
-  };
+  /** Default 3. */
+  readonly interruptions: number;
+  /** Waits between attempts at the work. */
+  readonly backoff: ConfiguredBackoff;
+  /** Waits after a fault of the infrastructure. */
+  readonly infrastructureBackoff: ConfiguredBackoff;
+}
+
+/** Defaults 10 000, 2 and 600 000. */
+interface ConfiguredBackoff {
+  readonly initialMs: number;
+  readonly factor: number;
+  readonly maxMs: number;
 }
 
 /** What the overseer decides without asking a person. The first rule whose conditions all hold counts. */
@@ -73,6 +81,8 @@ interface ConfiguredPolicyRule {
   readonly decide: 'retry' | 'approve' | 'block' | 'cancel';
   /** Only with `retry`: what the next attempt is told. */
   readonly guidance?: string;
+  /** How often the rule may answer one task. Default 1. */
+  readonly times?: number;
 }
 
 interface ConfiguredTask {
@@ -111,19 +121,26 @@ export interface ProjectConfig {
   readonly agents: readonly ConfiguredAgent[];
   readonly limits: ConfiguredLimits;
   readonly policy: readonly ConfiguredPolicyRule[];
+  /** Where the keys are under which the store is encrypted. Default: it is not. */
+  readonly encryption?: ConfiguredEncryption;
+  /** How much history is kept; false: all. What is missing is as `createTroupe` has it. */
+  readonly retention: RetentionOptions | false;
   /** Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. */
   readonly concurrency: number;
   /** In the order of the file. Default none. */
   readonly tasks: readonly ConfiguredTask[];
 }
 
+const DEFAULT_BACKOFF: ConfiguredBackoff = { initialMs: 10_000, factor: 2, maxMs: 600_000 };
 const DEFAULT_LIMITS: ConfiguredLimits = {
   attempts: 10,
   sameError: 3,
   sameChange: 3,
   sameFeedback: 2,
   infrastructureAttempts: 10,
-  backoff: { initialMs: 10_000, factor: 2, maxMs: 600_000 },
+  interruptions: 3,
+  backoff: DEFAULT_BACKOFF,
+  infrastructureBackoff: DEFAULT_BACKOFF,
 };
 const DEFAULT_VERIFY_TIMEOUT_MS = 600_000;
 const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
@@ -184,6 +201,8 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     agents,
     limits,
     policy: (project.overseer?.policy ?? []) as readonly ConfiguredPolicyRule[],
+    ...(project.encryption === undefined ? {} : { encryption: project.encryption }),
+    retention: (project.retention ?? {}) as RetentionOptions | false,
     concurrency: project.concurrency ?? Math.max(1, total),
     tasks: tasks.map((task, index) => ({
       id: task.id,
@@ -218,11 +237,20 @@ function mergeLimits(base: ConfiguredLimits, given: GivenLimits = {}): Configure
     sameChange: given.sameChange ?? base.sameChange,
     sameFeedback: given.sameFeedback ?? base.sameFeedback,
     infrastructureAttempts: given.infrastructureAttempts ?? base.infrastructureAttempts,
-    backoff: {
-      initialMs: given.backoff?.initial ?? base.backoff.initialMs,
-      factor: given.backoff?.factor ?? base.backoff.factor,
-      maxMs: given.backoff?.max ?? base.backoff.maxMs,
-    },
+    interruptions: given.interruptions ?? base.interruptions,
+    backoff: mergeBackoff(base.backoff, given.backoff),
+    infrastructureBackoff: mergeBackoff(base.infrastructureBackoff, given.infrastructureBackoff),
+  };
+}
+
+function mergeBackoff(
+  base: ConfiguredBackoff,
+  given: GivenLimits['backoff'] = {},
+): ConfiguredBackoff {
+  return {
+    initialMs: given.initial ?? base.initialMs,
+    factor: given.factor ?? base.factor,
+    maxMs: given.max ?? base.maxMs,
   };
 }
 

@@ -1,8 +1,10 @@
 import * as z from 'zod';
 import {
   ConflictError,
+  type CutInfo,
   type Run,
   type RunState,
+  type TaskMove,
   type TaskState,
   type TaskStatus,
   type Troupe,
@@ -10,6 +12,7 @@ import {
 } from '../index.ts';
 import { nearest } from './config-problems.ts';
 import { notFound } from './not-found.ts';
+import { isTravelOrder, performTravel, travelOrders } from './travel-orders.ts';
 
 /** A longer text belongs in a file that is named instead: it would be stored with every later turn. */
 export const MAX_TEXT = 32_000;
@@ -33,16 +36,26 @@ export const orderSchema = z.discriminatedUnion('order', [
   z.strictObject({ order: z.literal('block'), ...task, reason: text.optional() }),
   z.strictObject({ order: z.literal('cancel'), ...task, reason: text }),
   z.strictObject({ order: z.literal('cancelRun'), run: id, reason: text }),
+  z.strictObject({ order: z.literal('pauseRun'), run: id }),
+  z.strictObject({ order: z.literal('resumeRun'), run: id }),
+  ...travelOrders,
+  z.strictObject({ order: z.literal('prune') }),
   z.strictObject({ order: z.literal('pause'), ...task }),
   z.strictObject({ order: z.literal('resume'), ...task }),
 ]);
 export type Order = z.infer<typeof orderSchema>;
-type TaskOrder = Exclude<Order, { order: 'unblockAll' | 'cancelRun' }>;
+/** About one task; the others are about a run. */
+export type TaskOrder = Extract<Order, { readonly task: string }>;
 
 /** What came of it. */
 export const orderResultSchema = z.strictObject({
   tasks: z.array(z.strictObject({ run: id, task: id, state: z.string() as z.ZodType<TaskState> })),
   run: z.strictObject({ id, state: z.string() as z.ZodType<RunState> }).optional(),
+  pruned: z.strictObject({ removed: z.record(id, z.int()), bytes: z.int() }).optional(),
+  /** Of a rollback or a fork: what has become of each task. */
+  moves: z.array(z.custom<TaskMove>()).optional(),
+  /** The cut that was taken. */
+  cut: z.custom<CutInfo>().optional(),
 });
 export type OrderResult = z.infer<typeof orderResultSchema>;
 
@@ -54,8 +67,8 @@ export interface OrderContext {
   readonly by?: string;
 }
 
-/** How long a cancelled run may take to put its work away before we say that it is still at it. */
-const CANCEL_WITHIN_MS = 30_000;
+/** How long a run may take to do as it was told (a cancelled one puts its work away) before we say how it stands. */
+const OBEY_WITHIN_MS = 30_000;
 
 /**
  * Carries out an order; when this resolves it is stored.
@@ -70,7 +83,13 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     const ids = await run.unblockAll({ transientOnly: order.transient, by });
     return { tasks: (await run.tasks()).filter((entry) => ids.includes(entry.id)).map(resultOf) };
   }
+  if (order.order === 'prune') return { tasks: [], pruned: await troupe.prune() };
   if (order.order === 'cancelRun') return await cancelRun(order, troupe, by);
+  if (order.order === 'pauseRun') return await pauseRun(order.run, troupe, by);
+  if (isTravelOrder(order)) {
+    return await performTravel(order, troupe, await requireRun(troupe, order.run));
+  }
+  if (order.order === 'resumeRun') return await resumeRun(order.run, troupe, by);
 
   const run = await requireRun(troupe, order.run);
   const tasks = await run.tasks();
@@ -215,33 +234,55 @@ async function cancelRun(
   if (before.state === 'done' || before.state === 'cancelled') {
     throw new ConflictError(`Run ${order.run} is ${before.state}: there is nothing to cancel.`);
   }
-  const ended = untilRunEnds(troupe, order.run);
-  try {
-    await run.cancel(order.reason, by);
-    await ended.promise;
-  } finally {
-    ended.dispose();
-  }
-  const { state } = await run.status();
-  return { tasks: (await run.tasks()).map(resultOf), run: { id: order.run, state } };
+  return await obey(troupe, run, 'ended', () => run.cancel(order.reason, by));
 }
 
-function untilRunEnds(
+async function pauseRun(id: string, troupe: Troupe, by: string): Promise<OrderResult> {
+  const run = await requireRun(troupe, id);
+  const { state } = await run.status();
+  if (state !== 'running' && state !== 'blocked') {
+    throw new ConflictError(`Run ${id} is ${state}: there is nothing to pause.`);
+  }
+  return await obey(troupe, run, 'paused', () => run.pause(by));
+}
+
+async function resumeRun(id: string, troupe: Troupe, by: string): Promise<OrderResult> {
+  const run = await requireRun(troupe, id);
+  const { state } = await run.status();
+  if (state !== 'paused') {
+    throw new ConflictError(`Run ${id} is ${state}, not paused: there is nothing to resume.`);
+  }
+  return await obey(troupe, run, 'not paused', () => run.resume(by));
+}
+
+/** An order to a run has no answer: waits for the turn in which the run has become what it is to be. */
+async function obey(
   troupe: Troupe,
-  run: string,
-): { readonly promise: Promise<void>; readonly dispose: () => void } {
-  let dispose = (): void => undefined;
-  const promise = new Promise<void>((resolve) => {
-    const off = troupe.on('turn', ({ address, status }) => {
-      if (address === `run/${run}` && status === 'done') resolve();
-    });
-    const timer = setTimeout(resolve, CANCEL_WITHIN_MS);
-    dispose = () => {
-      off();
-      clearTimeout(timer);
-    };
+  run: Run,
+  until: 'paused' | 'not paused' | 'ended',
+  order: () => Promise<void>,
+): Promise<OrderResult> {
+  const { promise: obeyed, resolve } = Promise.withResolvers<void>();
+  const watching = troupe.turns$.subscribe({
+    next: ({ address, status, state }) => {
+      if (address !== `run/${run.id}`) return;
+      const isSo = until !== 'ended' && (state === 'paused') === (until === 'paused');
+      // One that ends meanwhile will not change any more.
+      if (status === 'done' || isSo) resolve();
+    },
+    // Stopped before its turn came: the order is stored, and counts for the next runtime.
+    complete: resolve,
   });
-  return { promise, dispose };
+  const timer = setTimeout(resolve, OBEY_WITHIN_MS);
+  try {
+    await order();
+    await obeyed;
+  } finally {
+    watching.unsubscribe();
+    clearTimeout(timer);
+  }
+  const { state } = await run.status();
+  return { tasks: (await run.tasks()).map(resultOf), run: { id: run.id, state } };
 }
 
 const resultOf = ({ run, id, state }: TaskStatus): OrderResult['tasks'][number] => ({

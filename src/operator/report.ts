@@ -25,6 +25,8 @@ export interface RunReport {
   readonly tasks: readonly TaskView[];
   /** Empty while something moves by itself. */
   readonly needs: readonly Need[];
+  /** The command that ends the pause; null when the run is not paused. */
+  readonly resume: string | null;
 }
 
 export interface CommandNames {
@@ -51,6 +53,7 @@ export function reportOf(run: RunView, tasks: readonly TaskView[], names: Comman
     counts,
     tasks,
     needs: tasks.flatMap((task) => needOf(task, names) ?? []),
+    resume: run.state === 'paused' ? `${names.command} resume ${run.id}` : null,
   };
 }
 

@@ -65,6 +65,9 @@ class BoardReporter implements Reporter {
       if (isNew && !NOT_NEWS.has(task.state)) {
         this.#remember({ at: event.at, subject: task.id, state: task.state, text: detailOf(task) });
       }
+    } else if (event.type === 'run' && event.run.state === 'paused') {
+      const { id, reason } = event.run;
+      this.#remember({ at: event.at, subject: `run ${id}`, state: 'paused', text: reason ?? '' });
     } else if (event.type === 'notice') {
       this.#remember({ at: event.at, subject: '', state: null, text: event.text });
     }

@@ -7,6 +7,8 @@ const MOVES: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', '
 const HELD: ReadonlySet<TaskPhase> = new Set(['ready', 'delayed']);
 
 type Listener = (event: RunEvent) => void;
+/** What is read of a store. */
+type RunsStore = Pick<Store, 'listRuns' | 'listTasks'>;
 
 /**
  * Looks on: keeps a view of the runs of one runtime up to date, and tells listeners what changed. Knows when a run
@@ -14,7 +16,7 @@ type Listener = (event: RunEvent) => void;
  */
 export class RunObserver {
   readonly view = new RunsView();
-  readonly #store: Store;
+  readonly #store: RunsStore;
   readonly #listeners = new Set<Listener>();
   readonly #off: (() => void)[] = [];
   /** Tasks that a gatekeeper verifies just now, by its address. */
@@ -23,7 +25,7 @@ export class RunObserver {
   #early: (() => void)[] | undefined = [];
   #failure: Error | undefined;
 
-  private constructor(store: Store) {
+  private constructor(store: RunsStore) {
     this.#store = store;
   }
 
@@ -31,7 +33,7 @@ export class RunObserver {
    * @param store the one the runtime works on
    * Finished runs are not read; whoever needs one calls `load`.
    */
-  static async start(troupe: Troupe, store: Store): Promise<RunObserver> {
+  static async start(troupe: Troupe, store: RunsStore): Promise<RunObserver> {
     const observer = new RunObserver(store);
     // First listen, then read: what happens in between is applied afterwards, so nothing is missed.
     const later =
@@ -104,6 +106,9 @@ export class RunObserver {
     // A task may be ahead of its run, whose state is the last it was told: after a restart, for example.
     return this.view.tasks(id).every((task) => {
       const phase = phaseOf(task.state);
+      // Its dependencies are done, and it has not been told yet: in a moment it is ready.
+      const isDone = (other: string) => this.view.task(id, other)?.state === 'done';
+      if (task.state === 'waiting' && task.dependsOn.every(isDone)) return false;
       return !MOVES.has(phase) || (run.state === 'paused' && HELD.has(phase));
     });
   }

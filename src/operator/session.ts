@@ -3,7 +3,7 @@ import type { CliContext } from './cli-context.ts';
 import { type Composition, composeTroupe } from './compose.ts';
 import type { ProjectConfig } from './config.ts';
 import { ControlServer } from './control/server.ts';
-import { DrainClock, Interrupt } from './interrupt.ts';
+import { Interrupt } from './interrupt.ts';
 import { type LogFile, openLogFile } from './log-file.ts';
 import { performOrder } from './orders.ts';
 import type { ProjectPlace } from './project.ts';
@@ -20,10 +20,15 @@ import { prepareStateDirectory } from './state-directory.ts';
 import { renderSummary } from './terminal/summary.ts';
 import { formatDuration, safeJson } from './terminal/text.ts';
 
+const ENDED_AT_ONCE =
+  'Ended at once. Nothing that was stored is lost; an agent that still runs is ended by the next troupe here.';
+
 export interface SessionOptions {
   readonly json: boolean;
   /** How long running agents may go on after the first Ctrl-C. */
   readonly graceMs: number;
+  /** Take the project from a process that seems to live and shows no sign of it. */
+  readonly takeOver: boolean;
 }
 
 /**
@@ -39,7 +44,6 @@ export class Session {
   readonly #observer: RunObserver;
   readonly #server: ControlServer;
   readonly #interrupt: Interrupt;
-  readonly #clock: DrainClock;
   readonly #log: LogFile;
 
   private constructor(parts: SessionParts) {
@@ -51,7 +55,6 @@ export class Session {
     this.#observer = parts.observer;
     this.#server = parts.server;
     this.#interrupt = parts.interrupt;
-    this.#clock = parts.clock;
     this.#log = parts.log;
   }
 
@@ -68,8 +71,10 @@ export class Session {
     work: (session: Session) => Promise<readonly string[]>,
   ): Promise<number> {
     const stateDirectory = await prepareStateDirectory(place.directory);
-    const interrupt = new Interrupt();
-    const clock = new DrainClock();
+    const interrupt = new Interrupt((exitCode) => {
+      cli.stderr.line(ENDED_AT_ONCE);
+      process.exit(exitCode);
+    });
     let notify = (_text: string): void => undefined;
     const log = await openLogFile(
       stateDirectory,
@@ -80,16 +85,17 @@ export class Session {
     let observer: RunObserver | undefined;
     let server: ControlServer | undefined;
     try {
-      composition = await composeTroupe(config, { logger: log.logger, clock }).catch(
-        (error: unknown) => {
-          if (!(error instanceof LockConflictError)) throw error;
-          const command = cli.commandFor(place);
-          throw new LockConflictError(
-            `${error.message}\nTo look on: ${command} status --watch. To stop it: Ctrl-C in its terminal.`,
-            { cause: error, context: error.context },
-          );
-        },
-      );
+      composition = await composeTroupe(config, {
+        logger: log.logger,
+        takeOver: options.takeOver,
+      }).catch((error: unknown) => {
+        if (!(error instanceof LockConflictError)) throw error;
+        const command = cli.commandFor(place);
+        throw new LockConflictError(
+          `${error.message}\nTo look on: ${command} status --watch. To stop it: Ctrl-C in its terminal.`,
+          { cause: error, context: error.context },
+        );
+      });
       const { troupe, store } = composition;
       observer = await RunObserver.start(troupe, store);
       const { view } = observer;
@@ -105,7 +111,7 @@ export class Session {
         subscribe: onEvent,
       });
       const session = new Session({
-        ...{ cli, place, options, composition, observer, server, interrupt, clock, log },
+        ...{ cli, place, options, composition, observer, server, interrupt, log },
       });
       return await session.#seeThrough(await work(session));
     } finally {
@@ -153,6 +159,10 @@ export class Session {
       .map((run) => run.id);
   }
 
+  isPaused(run: string): boolean {
+    return this.#observer.view.run(run)?.state === 'paused';
+  }
+
   async #seeThrough(runs: readonly string[]): Promise<number> {
     const { view } = this.#observer;
     for (const run of runs) if (view.run(run) === undefined) await this.#observer.load(run);
@@ -174,9 +184,15 @@ export class Session {
   }
 
   #announce(runs: readonly string[], reporter: Reporter): void {
+    for (const id of runs) {
+      if (!this.isPaused(id)) continue;
+      reporter.say(
+        `Run ${id} stays paused: what was begun goes on to an end, nothing new starts. To let it go on: ${this.#names.command} resume ${id}`,
+      );
+    }
     if (this.#cli.stdout.isLive && !this.#options.json) return;
     for (const id of runs) {
-      if (this.#observer.view.run(id)?.endedAt !== null) continue;
+      if (this.#observer.view.run(id)?.endedAt !== null || this.isPaused(id)) continue;
       const tasks = this.#observer.view.tasks(id);
       const done = tasks.filter((task) => task.state === 'done').length;
       const begun = tasks.some((task) => task.attempts > 0);
@@ -191,17 +207,16 @@ export class Session {
   async #stop(interrupted: boolean, reporter: Reporter): Promise<void> {
     const { graceMs } = this.#options;
     await this.#server.stopListening();
-    const { stopped, hurry } = this.#clock.drain(this.troupe, graceMs);
+    const stopped = this.troupe.stop({ drain: true, graceMs });
     if (interrupted) {
       reporter.say(
         `Stopping: what runs may finish within ${formatDuration(graceMs)}. Ctrl-C again aborts it; nothing is lost.`,
       );
-      this.#interrupt.onSecond(() => {
-        reporter.say('Aborting what runs.');
-        hurry();
-      });
     }
-    await stopped;
+    const second = this.#interrupt.second.then(() => 'second' as const);
+    if ((await Promise.race([stopped, second])) !== 'second') return;
+    reporter.say('Aborting what runs. Ctrl-C once more ends this process at once.');
+    await this.troupe.stop({ drain: false });
   }
 
   #conclude(runs: readonly string[], endedBefore: readonly string[]): number {
@@ -250,6 +265,5 @@ interface SessionParts {
   readonly observer: RunObserver;
   readonly server: ControlServer;
   readonly interrupt: Interrupt;
-  readonly clock: DrainClock;
   readonly log: LogFile;
 }

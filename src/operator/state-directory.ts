@@ -1,4 +1,5 @@
-import { chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigurationError } from '../index.ts';
 
@@ -29,6 +30,8 @@ export async function prepareStateDirectory(projectDirectory: string): Promise<s
       );
     }
     if ((info.mode & 0o077) !== 0) await chmod(directory, 0o700);
+    // What is in there may be writable all the same; but what is made next is not.
+    await access(directory, constants.W_OK | constants.X_OK);
     await writeFile(path.join(directory, '.gitignore'), '*\n', { flag: 'wx' }).catch(
       (error: NodeJS.ErrnoException) => {
         if (error.code !== 'EEXIST') throw error;

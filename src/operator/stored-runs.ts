@@ -1,4 +1,5 @@
 import { NotFoundError, openReadOnlyStore, ValidationError } from '../index.ts';
+import { codecOfPlace } from './encryption.ts';
 import { notFound } from './not-found.ts';
 import type { ProjectPlace } from './project.ts';
 import { type RunView, runOfRow } from './run-view.ts';
@@ -14,7 +15,10 @@ export async function readProject<T>(
   place: ProjectPlace,
   look: (store: ReadOnlyStore) => Promise<T>,
 ): Promise<T> {
-  const store = await openReadOnlyStore(storePathOf(place.directory)).catch((error: unknown) => {
+  const codec = await codecOfPlace(place);
+  const options = codec === undefined ? {} : { codec };
+  const path = storePathOf(place.directory);
+  const store = await openReadOnlyStore(path, options).catch((error: unknown) => {
     if (!(error instanceof NotFoundError)) throw error;
     throw new NotFoundError(
       `Nothing was run in ${place.directory} yet. Begin with "troupe run", or name another project: troupe --file DIRECTORY/troupe.yaml.`,

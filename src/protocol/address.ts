@@ -50,6 +50,12 @@ export function parseId(value: unknown, what: string): string {
 
 export const runAddress = (run: string): Address<'run'> => `run/${run}`;
 export const taskAddress = (run: string, task: string): Address<'task'> => `task/${run}/${task}`;
+/** The run whose actor or task's actor this is; undefined for any other. */
+export function runOf(address: string): string | undefined {
+  const kind = kindOf(address);
+  if (kind === 'run') return nameOf(address);
+  return kind === 'task' ? nameOf(address).split('/', 1)[0] : undefined;
+}
 export const agentAddress = (agent: string): Address<'agent'> => `agent/${agent}`;
 export const gatekeeperAddress = (name: string): Address<'gatekeeper'> => `gatekeeper/${name}`;
 export const overseerAddress = (name: string): Address<'overseer'> => `overseer/${name}`;

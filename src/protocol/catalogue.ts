@@ -63,6 +63,9 @@ const decided = z.strictObject({
   by: name,
 });
 
+/** The process may die so often in a row while it is done; then it is not started again. */
+const interruptions = z.int().min(1);
+
 const work = z.strictObject({
   task: name,
   run: name,
@@ -77,6 +80,16 @@ const work = z.strictObject({
   answers: z.record(z.string(), json),
   /** Where to work; null for tasks that are not code. */
   workspace: json.nullable(),
+  /** The attempt had been begun before, and perhaps finished, when the task was rolled back. */
+  again: z.boolean().optional(),
+  interruptions,
+});
+
+const withdrawal = z.strictObject({
+  task: name,
+  attempt: z.int().min(1),
+  /** Only what was asked for with this correlation, and not what the same attempt has asked for since. */
+  correlation: z.string().max(1_000).optional(),
 });
 
 const submission = z.strictObject({
@@ -91,6 +104,7 @@ const submission = z.strictObject({
   workspace: json.nullable(),
   /** A person has seen what needed approval, and approved it. */
   approved: z.boolean(),
+  interruptions,
 });
 
 /**
@@ -121,6 +135,8 @@ const catalogue = {
     to: 'task',
     fields: z.strictObject({ task: name, outcome: z.enum(['done', 'cancelled']) }),
   },
+  /** It was rolled back to a moment at which it had something under way with others: that begins again. */
+  'task.rewound': { to: 'task', fields: empty },
   'task.claim': { to: 'task', fields: empty, reply: z.strictObject({ state: taskState }) },
   'task.decide': { to: 'task', fields: decided, reply: z.strictObject({ state: taskState }) },
   'task.answer': {
@@ -150,7 +166,7 @@ const catalogue = {
   },
 
   'agent.work': { to: 'agent', fields: work, reply: z.custom<WorkOutcome>() },
-  'agent.cancel': { to: 'agent', fields: z.strictObject({ task: name, attempt: z.int().min(1) }) },
+  'agent.cancel': { to: 'agent', fields: withdrawal },
   'agent.configure': { to: 'agent', fields: z.strictObject({ concurrency: z.int().min(1) }) },
   'agent.breaker': {
     to: 'agent',
@@ -158,10 +174,7 @@ const catalogue = {
   },
 
   'gatekeeper.verify': { to: 'gatekeeper', fields: submission, reply: z.custom<Verdict>() },
-  'gatekeeper.cancel': {
-    to: 'gatekeeper',
-    fields: z.strictObject({ task: name, attempt: z.int().min(1) }),
-  },
+  'gatekeeper.cancel': { to: 'gatekeeper', fields: withdrawal },
   'gatekeeper.configure': {
     to: 'gatekeeper',
     fields: z.strictObject({ concurrency: z.int().min(1) }),
@@ -179,6 +192,13 @@ const catalogue = {
       reason: text,
       feedback: z.array(text),
       attempts: z.int().min(0),
+      decided: z.array(
+        z.strictObject({
+          decision: z.enum(DECISIONS),
+          guidance: text.nullable(),
+          times: z.int().min(1),
+        }),
+      ),
     }),
     reply: z.custom<OverseerAnswer>(),
   },
@@ -207,6 +227,13 @@ export interface Question {
 }
 
 /** `none`: no rule applies, a person has to decide. */
+/** A decision that the overseer's policy has made about a task, and how often. */
+export interface PolicyAnswer {
+  readonly decision: Decision;
+  readonly guidance: string | null;
+  readonly times: number;
+}
+
 export type OverseerAnswer =
   | { readonly decision: 'none' }
   | {

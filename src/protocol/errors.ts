@@ -114,8 +114,23 @@ export class NotFoundError extends TroupeError {
 
 /** The thing exists already, or is in a state that does not allow this. */
 export class ConflictError extends TroupeError {
-  constructor(message: string, options: TroupeErrorOptions = {}) {
-    super('conflict', message, options);
+  constructor(
+    message: string,
+    options: TroupeErrorOptions = {},
+    code: 'conflict' | 'idempotency_conflict' = 'conflict',
+  ) {
+    super(code, message, options);
+  }
+}
+
+/** The idempotency key was used for something else: another operation, receiver or input. */
+export class IdempotencyConflictError extends ConflictError {
+  constructor(key: string, expected: string, found: string) {
+    super(
+      `The idempotency key ${JSON.stringify(key)} was used for something else: it is kept for the input ${found}, and asked for with the input ${expected} now. Give what is new a key of its own.`,
+      { context: { key, expected, found } },
+      'idempotency_conflict',
+    );
   }
 }
 
@@ -149,6 +164,20 @@ export class CancelledError extends TroupeError {
   }
 }
 
+/** A text in the store cannot be read: it is damaged, or written under a key that is not there. The message names its row. */
+export class UnreadablePayloadError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('internal', message, options);
+  }
+}
+
+/** A snapshot, message or result is longer than `maxSnapshotBytes`. Nothing of it was stored. */
+export class PayloadTooLargeError extends TroupeError {
+  constructor(message: string, options: TroupeErrorOptions = {}) {
+    super('quota', message, options);
+  }
+}
+
 /** The runtime has stopped, or stops now: the call was not carried out, or its answer will not come. */
 export class StoppedError extends TroupeError {
   constructor(message = 'The runtime has stopped.', options: TroupeErrorOptions = {}) {
@@ -162,10 +191,11 @@ export function toFailure(error: unknown): Failure {
   if (error instanceof Error) {
     const code = (error as { code?: unknown }).code;
     const network = typeof code === 'string' && NETWORK_CODES.has(code);
+    const machine = typeof code === 'string' && MACHINE_CODES.has(code);
     return {
-      code: network ? 'network' : 'unhandled',
+      code: network ? 'network' : machine ? 'unavailable' : 'unhandled',
       message: error.message === '' ? error.name : error.message,
-      retryable: network,
+      retryable: network || machine,
       context: { name: error.name, ...(typeof code === 'string' ? { cause: code } : {}) },
     };
   }
@@ -189,6 +219,17 @@ const NETWORK_CODES: ReadonlySet<string> = new Set([
   'EAI_AGAIN',
   'ENETUNREACH',
   'EHOSTUNREACH',
+]);
+
+/** The machine is in trouble (a full disk, no more files), whatever the program wanted of it. */
+const MACHINE_CODES: ReadonlySet<string> = new Set([
+  'ENOSPC',
+  'EDQUOT',
+  'EROFS',
+  'EIO',
+  'EMFILE',
+  'ENFILE',
+  'ENOMEM',
 ]);
 
 function describeThrown(thrown: unknown): string {

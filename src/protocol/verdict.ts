@@ -56,5 +56,7 @@ export type Verdict =
       readonly verdict: 'infrastructure';
       readonly reason: string;
       readonly retryAfterMs?: number;
+      /** What was handed in cannot be found any more: the work is done again. Else only the verification is. */
+      readonly submissionGone?: true;
       readonly evidence: Evidence;
     };

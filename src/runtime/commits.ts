@@ -1,5 +1,5 @@
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
-import type { Store } from '../store/store.ts';
+import type { Batch, Store } from '../store/store.ts';
 import { Stage } from './stage.ts';
 
 /** Commits under way at once: while one is flushed the next is already with the writer. */
@@ -17,6 +17,8 @@ export class Commits {
   readonly #faultPoint: FaultPoint;
   readonly #landed: () => void;
   readonly #failed: (cause: unknown) => void;
+  /** Complete, with their rows as they were then, and waiting to be handed over. */
+  readonly #closed: { readonly stage: Stage; readonly batch: Batch }[] = [];
   readonly #underWay: Stage[] = [];
   /** Of those, the ones the store has confirmed; the first of them may wait for one before it. */
   readonly #confirmed = new Set<Stage>();
@@ -42,7 +44,12 @@ export class Commits {
 
   /** Nothing gathers and nothing is on its way. */
   get idle(): boolean {
-    return this.#underWay.length === 0 && !this.stage.hasRows && !this.stage.hasActions;
+    return (
+      this.#underWay.length === 0 &&
+      this.#closed.length === 0 &&
+      !this.stage.hasRows &&
+      !this.stage.hasActions
+    );
   }
 
   /** Runs `action` when everything staged so far is stored: at the next `flush`, if that is nothing. */
@@ -54,13 +61,26 @@ export class Commits {
   stored(): Promise<void> {
     if (this.#error !== undefined) return Promise.reject(this.#error);
     if (this.stage.hasRows) return this.stage.stored();
-    return this.#underWay.at(-1)?.stored() ?? Promise.resolve();
+    const last = this.#closed.at(-1)?.stage ?? this.#underWay.at(-1);
+    return last?.stored() ?? Promise.resolve();
+  }
+
+  /** What is staged so far is a commit of its own, before everything that is staged from now on. */
+  split(): void {
+    if (!this.stage.hasRows) return;
+    this.#closed.push({ stage: this.stage, batch: this.stage.seal() });
+    this.stage = new Stage();
   }
 
   /** Hands the stage to the store, unless enough are there already; then it goes on gathering. */
   flush(): void {
-    const { stage } = this;
     if (this.#error !== undefined) return;
+    for (let next = this.#closed[0]; next !== undefined; next = this.#closed[0]) {
+      if (!this.#mayHandOver) return;
+      this.#closed.shift();
+      this.#handOver(next.stage, next.batch);
+    }
+    const { stage } = this;
     if (!stage.hasRows) {
       const last = this.#underWay.at(-1);
       if (last === undefined) this.#finish(stage);
@@ -68,10 +88,17 @@ export class Commits {
       stage.turns = 0;
       return;
     }
-    if (this.#underWay.length >= MAX_COMMITS || this.#delayed) return;
+    if (!this.#mayHandOver) return;
     this.stage = new Stage();
+    this.#handOver(stage, stage.seal());
+  }
+
+  get #mayHandOver(): boolean {
+    return this.#underWay.length < MAX_COMMITS && !this.#delayed;
+  }
+
+  #handOver(stage: Stage, batch: Batch): void {
     this.#underWay.push(stage);
-    const batch = stage.seal();
     if (this.#faultPoint === noFaults) {
       this.#store.commit(batch).then(
         () => this.#confirm(stage),
@@ -86,10 +113,11 @@ export class Commits {
   abandon(error: Error): void {
     this.#error = error;
     for (const stage of this.#underWay.splice(0)) stage.abandon(error);
+    for (const { stage } of this.#closed.splice(0)) stage.abandon(error);
     this.stage.abandon(error);
   }
 
-  async #commitWithFaults(stage: Stage, batch: Parameters<Store['commit']>[0]): Promise<void> {
+  async #commitWithFaults(stage: Stage, batch: Batch): Promise<void> {
     try {
       const wait = this.#faultPoint('host.before-commit');
       if (wait instanceof Promise) {

@@ -18,6 +18,7 @@ import type { EffectOutcome } from './effect-runner.ts';
 import { DeliveryFault } from './fault-points.ts';
 import type { HostEmitter } from './host-emitter.ts';
 import type { HostEvents } from './host-events.ts';
+import type { Idempotency } from './idempotency.ts';
 import { copyJson } from './json-copy.ts';
 import type { Registration } from './registration.ts';
 import type { Requests } from './requests.ts';
@@ -45,6 +46,7 @@ export interface DeliveryOptions {
   readonly directory: Directory;
   readonly commits: Commits;
   readonly requests: Requests;
+  readonly keys: Idempotency;
   readonly events: HostEmitter;
   /** Sees to it that what was delivered gets its turn. */
   readonly schedule: () => void;
@@ -63,8 +65,7 @@ export class Delivery {
   readonly #requests: Requests;
   readonly #events: HostEmitter;
   readonly #schedule: () => void;
-  /** Ids that may come again: those the app has chosen, and those found in the store. */
-  readonly #waitingIds = new Set<string>();
+  readonly #keys: Idempotency;
 
   constructor(options: DeliveryOptions) {
     this.#clock = options.clock;
@@ -76,25 +77,19 @@ export class Delivery {
     this.#directory = options.directory;
     this.#commits = options.commits;
     this.#requests = options.requests;
+    this.#keys = options.keys;
     this.#events = options.events;
     this.#schedule = options.schedule;
   }
 
   // ── into a mailbox ─────────────────────────────────────────────────────────────────────────────────
 
-  /** Whether a message of this id, chosen by the app, waits already. */
-  isWaiting(id: string): boolean {
-    return this.#waitingIds.has(id);
-  }
-
   /**
    * Puts a message from outside into a mailbox.
-   * @param ownId the app has chosen the id, so it may come again
    * @throws {MailboxFullError}
    */
-  post(envelope: Envelope, durable: boolean, ownId: boolean): void {
+  post(envelope: Envelope, durable: boolean): void {
     const actor = this.#room(envelope.to);
-    if (ownId && durable) this.#waitingIds.add(envelope.id);
     this.#put(actor, envelope, durable);
   }
 
@@ -118,7 +113,6 @@ export class Delivery {
 
   /** A message that was sent before a crash or a stop. */
   recover(envelope: Envelope): void {
-    this.#waitingIds.add(envelope.id);
     this.#accept(this.#directory.at(envelope.to), {
       kind: 'message',
       envelope,
@@ -126,6 +120,11 @@ export class Delivery {
       stage: undefined,
       taken: false,
     });
+  }
+
+  /** A message that waited in the past that is gone back to, or that goes with going back. Never refused for lack of room. */
+  putBack(envelope: Envelope): void {
+    this.#put(this.#directory.at(envelope.to), envelope, true);
   }
 
   /** A timer that is due, or an effect that has ended. */
@@ -149,9 +148,10 @@ export class Delivery {
       const answer: EffectOutcome = outcome.ok
         ? { ok: true, output: copyJson(outcome.output) }
         : outcome;
-      this.#answer(to, `${type}:${outcome.ok ? 'ok' : 'err'}`, () =>
-        this.#requests.settle(to.correlation, answer),
-      );
+      const settle =
+        this.#keys.answered(to.correlation, answer) ??
+        (() => this.#requests.settle(to.correlation, answer));
+      this.#answer(to, `${type}:${outcome.ok ? 'ok' : 'err'}`, settle);
       return;
     }
     const message: Message = outcome.ok
@@ -189,7 +189,9 @@ export class Delivery {
     if (correlation === undefined || envelope.reply === true) return false;
     const asker: ReplyTo = { address: from, correlation, attempt };
     if (kindOf(from) === APP_KIND) {
-      this.#answer(asker, `${message.type}:err`, () => this.#requests.fail(correlation, error));
+      const fail =
+        this.#keys.refused(correlation, error) ?? (() => this.#requests.fail(correlation, error));
+      this.#answer(asker, `${message.type}:err`, fail);
     } else {
       const outcome: EffectOutcome = { ok: false, failure: error.toFailure() };
       this.reply(to, asker, message.type, outcome, `${envelope.id}~refused`, this.#clock.now());
@@ -202,7 +204,8 @@ export class Delivery {
       id: this.#newId(),
       at: this.#clock.now(),
       address,
-      reason,
+      // Another's text may have been cut in the middle of a character; the store takes no halves.
+      reason: reason.toWellFormed(),
       messageJson: JSON.stringify(message),
     });
     this.#commits.after(() =>
@@ -237,7 +240,6 @@ export class Delivery {
     if (item.taken) return false;
     item.taken = true;
     if (!item.durable) return true;
-    if (this.#waitingIds.size > 0) this.#waitingIds.delete(item.envelope.id);
     this.#commits.stage.consume(item);
     return true;
   }

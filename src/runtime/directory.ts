@@ -1,4 +1,4 @@
-import type { Address } from '../protocol/address.ts';
+import { type Address, runOf } from '../protocol/address.ts';
 import { Actor } from './actor.ts';
 import type { Clock } from './clock.ts';
 import { Fifo } from './fifo.ts';
@@ -28,6 +28,16 @@ export class Directory {
     const actor = new Actor(address, this.#clock.now());
     this.actors.set(address, actor);
     return actor;
+  }
+
+  /** Those of which an actor is in memory, or is being read. */
+  runs(): readonly string[] {
+    const runs = new Set<string>();
+    for (const address of this.actors.keys()) {
+      const run = runOf(address);
+      if (run !== undefined) runs.add(run);
+    }
+    return [...runs];
   }
 
   /** Gives it a turn, if it can take one and something waits for it. */

@@ -1,8 +1,9 @@
+import type { Logger } from 'pino';
 import type { Address } from '../protocol/address.ts';
 import { ConflictError, type Failure } from '../protocol/errors.ts';
 import type { FaultPoint } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
-import type { EffectRecord, Store } from '../store/store.ts';
+import type { EffectRecord, StepRecord, Store } from '../store/store.ts';
 import type { Actor } from './actor.ts';
 import type { Clock } from './clock.ts';
 import type { Commits } from './commits.ts';
@@ -14,9 +15,14 @@ import {
   type Runnable,
 } from './effect-runner.ts';
 import type { HostEmitter } from './host-emitter.ts';
+import type { PayloadLimit } from './payload-limit.ts';
+import type { NewStep } from './step-journal.ts';
 
 /** `startedAt` of an effect that waits for a place, or that a clean stop has put back. */
 const NOT_STARTED = 0;
+
+/** An effect that the process has died with so often may be what it dies of. Once is anybody's bad luck. */
+const SUSPECT_AFTER = 2;
 
 /** Work that a state has started and that has not ended. */
 export class DurableEffect implements Runnable {
@@ -25,6 +31,7 @@ export class DurableEffect implements Runnable {
   live = true;
   /** This runtime has stored that it is started. */
   ours = false;
+  suspect = false;
   /** There may be rows of its steps. */
   hasSteps: boolean;
 
@@ -35,8 +42,10 @@ export class DurableEffect implements Runnable {
 }
 
 export interface DurableEffectsOptions {
+  readonly limit: PayloadLimit;
   readonly store: Store;
   readonly clock: Clock;
+  readonly logger: Logger;
   readonly faultPoint: FaultPoint;
   readonly commits: Commits;
   readonly events: HostEmitter;
@@ -70,11 +79,12 @@ export class DurableEffects {
         clock: options.clock,
         faultPoint: options.faultPoint,
         starting: (effect) => this.#starting(effect),
-        loadSteps: async (scope) => {
-          const steps = await options.store.loadSteps(scope);
-          return new Map(steps.map((s) => [s.key, JSON.parse(s.outcomeJson) as JsonValue]));
-        },
-        saveStep: (effect, scope, key, outcome) => this.#saveStep(effect, scope, key, outcome),
+        loadSteps: async (scope) =>
+          new Map((await options.store.loadSteps(scope)).map((step) => [step.key, step])),
+        saveStep: (effect, step) => this.#saveStep(effect, step),
+        transact: (effect, statements, step) =>
+          options.store.transact({ statements, step: this.#toKeep(effect, step) }),
+        stepsUnused: ({ record }, scope, keys) => this.#tellUnused(record, scope, keys),
         ended: (effect, outcome) => this.#hasEnded(effect, outcome),
         progressed: ({ record }, value) =>
           options.events.tell('progress', {
@@ -96,6 +106,11 @@ export class DurableEffects {
     return this.#byAddress.has(address);
   }
 
+  /** All of an actor. */
+  of(address: Address): Iterable<DurableEffect> {
+    return this.#byAddress.get(address)?.values() ?? [];
+  }
+
   /** @returns the addresses that have effects */
   recover(records: readonly EffectRecord[]): Iterable<Address> {
     for (const record of records) this.#add(new DurableEffect(record, true));
@@ -107,7 +122,7 @@ export class DurableEffects {
     actor: Actor,
     id: string,
     src: string,
-    input: JsonValue,
+    inputJson: string,
     generation: string,
     now: number,
   ): void {
@@ -119,7 +134,7 @@ export class DurableEffects {
       id,
       generation,
       src,
-      inputJson: JSON.stringify(input),
+      inputJson,
       attempt: 1,
       startedAt: hasPlace ? now : NOT_STARTED,
     };
@@ -170,12 +185,19 @@ export class DurableEffects {
       // Or it has given it another name.
       effect.record = { ...effect.record, src: String(child.src) };
       const { record } = effect;
-      if (record.startedAt !== NOT_STARTED && record.attempt > this.#options.maxRestarts) {
+      const policy = actor.registration?.driver.effect(record.src).restart;
+      const most =
+        policy?.interruptions(JSON.parse(record.inputJson) as JsonValue) ??
+        this.#options.maxRestarts + 1;
+      const interruptions = interruptionsOf(record);
+      if (interruptions >= most) {
         this.#ended.add(effect);
-        this.#options.deliver(effect, { ok: false, failure: restartedTooOften(record) });
+        const failure = interruptedTooOften(record, interruptions);
+        this.#options.deliver(effect, { ok: false, failure });
         continue;
       }
-      const hasPlace = this.runner.reserve();
+      effect.suspect = policy !== undefined && interruptions >= SUSPECT_AFTER;
+      const hasPlace = !effect.suspect && this.runner.reserve();
       if (hasPlace) this.#stageStart(effect, now);
       this.#commits.after(() => this.#begin(actor, effect, hasPlace));
     }
@@ -215,8 +237,7 @@ export class DurableEffects {
   /** The row of an effect that has been started before says so, and counts. */
   #stageStart(effect: DurableEffect, now: number): void {
     const { record } = effect;
-    const attempt = record.startedAt === NOT_STARTED ? record.attempt : record.attempt + 1;
-    effect.record = { ...record, attempt, startedAt: now };
+    effect.record = { ...record, attempt: interruptionsOf(record) + 1, startedAt: now };
     effect.ours = true;
     this.#commits.stage.setEffect(effect.record);
   }
@@ -253,12 +274,14 @@ export class DurableEffects {
     this.#options.deliver(effect, outcome);
   }
 
-  async #saveStep(
-    effect: DurableEffect,
-    scope: string,
-    key: string,
-    outcome: JsonValue,
-  ): Promise<void> {
+  async #saveStep(effect: DurableEffect, step: NewStep): Promise<void> {
+    this.#commits.stage.steps.push(this.#toKeep(effect, step));
+    this.#options.schedule();
+    await this.#commits.stored();
+  }
+
+  /** @throws {ConflictError} whoever did it has no say any more */
+  #toKeep(effect: DurableEffect, step: NewStep): StepRecord {
     const { record } = effect;
     // Its state was left, and somebody else may have taken over; or it was left behind when the runtime stopped.
     if (!effect.live || !this.#options.canStore()) {
@@ -266,23 +289,32 @@ export class DurableEffects {
         `The effect "${record.src}" of ${record.address} is no longer wanted.`,
       );
     }
+    this.#options.limit.checkJson(
+      `The result of the step "${step.key}" of ${record.address}`,
+      step.outcomeJson,
+    );
     effect.hasSteps = true;
-    this.#commits.stage.steps.push({
-      scope,
-      key,
-      at: this.#options.clock.now(),
-      outcomeJson: JSON.stringify(outcome),
-    });
-    this.#options.schedule();
-    await this.#commits.stored();
+    return { ...step, at: this.#options.clock.now() };
+  }
+
+  #tellUnused({ address, src }: EffectRecord, scope: string, keys: readonly string[]): void {
+    this.#options.logger.warn(
+      { actor: address, effect: src, scope, steps: keys },
+      'an effect that was started again did not ask for steps it had done; has its code changed?',
+    );
+    this.#options.events.tell('stepsUnused', { address: address as Address, src, scope, keys });
   }
 }
 
-function restartedTooOften(record: EffectRecord): Failure {
+/** How often in a row the process has died while it ran. One that was put back has not been interrupted. */
+const interruptionsOf = ({ attempt, startedAt }: EffectRecord): number =>
+  startedAt === NOT_STARTED ? attempt - 1 : attempt;
+
+function interruptedTooOften({ src }: EffectRecord, interruptions: number): Failure {
   return {
     code: 'internal',
-    message: `The effect "${record.src}" was running when the process ended, ${record.attempt} times. It is not started again.`,
+    message: `The effect "${src}" was running when the process ended, ${interruptions} times. It is not started again.`,
     retryable: false,
-    context: { restarts: record.attempt },
+    context: { interruptions },
   };
 }

@@ -11,10 +11,11 @@ import {
   ValidationError,
 } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
+import { deepHash } from '../protocol/hash.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import { type Envelope, type Message, parseMessage } from '../protocol/message.ts';
 import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
-import type { ActorRecord, MessageRecord, Store } from '../store/store.ts';
+import type { ActorRecord, MessageRecord, Store, StoredActor } from '../store/store.ts';
 import { checkNotAnswer, requireRegistration, requireSpawnable } from './action-checks.ts';
 import { Agenda } from './agenda.ts';
 import { type Clock, MAX_TIMER_MS } from './clock.ts';
@@ -26,10 +27,20 @@ import { DurableTimers } from './durable-timers.ts';
 import type { EffectLimits } from './effect-runner.ts';
 import { type Defer, fairDefer, MAX_SLICE_MS } from './fair-defer.ts';
 import { HostEmitter } from './host-emitter.ts';
+import { Housekeeping, type PruneReport, type Retention } from './housekeeping.ts';
+import { DEFAULT_TTL_MS, Idempotency, type KeyedOperation, type Known } from './idempotency.ts';
 import { copyJson } from './json-copy.ts';
+import { type Fence, Leases } from './leases.ts';
 import { Loader } from './loader.ts';
-import { createRegistration, type MachineOptions, type Registration } from './registration.ts';
+import { DEFAULT_MAX_SNAPSHOT_BYTES, PayloadLimit } from './payload-limit.ts';
+import {
+  createRegistration,
+  type MachineOptions,
+  type Registration,
+  restoreSnapshot,
+} from './registration.ts';
 import { cancelled, Requests } from './requests.ts';
+import { TimeTravel } from './time-travel.ts';
 import { Turns } from './turns.ts';
 import type { PersistedSnapshot } from './xstate-driver.ts';
 
@@ -76,15 +87,31 @@ export interface HostOptions {
   readonly maxEffectRestarts?: number;
   /** An actor without messages leaves memory after so long. Default 60 000 ms. */
   readonly passivateAfterMs?: number;
+  /** Idempotency keys are forgotten after so long. Default 86 400 000 ms, 24 hours. */
+  readonly idempotencyTtlMs?: number;
   /** Deep-freeze contexts. Default: true unless NODE_ENV is `production`. */
   readonly freeze?: boolean;
+  /** How much history is kept. Default: all. */
+  readonly retention?: Retention | undefined;
+  /**
+   * A turn whose snapshot would be longer fails: its message becomes a dead letter, the actor stays as it was. The same
+   * holds for messages and for results of steps and effects. Default 16 MiB.
+   */
+  readonly maxSnapshotBytes?: number;
 }
 
 export interface SendOptions {
   /** Default: normal (2). */
   readonly priority?: Priority;
-  /** The message's id: sending the same id again while the first still waits has no effect. Default: a new one. */
-  readonly id?: string;
+  /**
+   * The same under the same key is sent once, also if the first was handled or its sender has died: `send` then does
+   * nothing, `request` gives the answer of the first, or joins who waits for it. A failure that may be tried again is
+   * not kept. Something else under a key that is taken is refused (IdempotencyConflictError). Keys are of the whole
+   * store, and expire after `idempotencyTtlMs`.
+   */
+  readonly idempotencyKey?: string;
+  /** Sent only while this lease is held. */
+  readonly fence?: Fence;
   /** `transient`: not stored; lost in a crash, and not sent again if the actor's turn fails. Default `durable`. */
   readonly delivery?: 'durable' | 'transient';
 }
@@ -105,10 +132,14 @@ export interface SpawnRequest {
 export class DurableHost {
   /** What happens in the host, told after it is stored. */
   readonly events: HostEmitter;
+  readonly leases: Leases;
+  /** Checkpoints by hand, and going back to them. */
+  readonly timeTravel: TimeTravel;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #defer: Defer;
+  readonly #limit: PayloadLimit;
   readonly #defaults: { readonly mailboxLimit: number; readonly freeze: boolean };
 
   readonly #registrations = new Map<string, Registration>();
@@ -117,10 +148,12 @@ export class DurableHost {
   readonly #commits: Commits;
   readonly #timers: DurableTimers;
   readonly #requests: Requests;
+  readonly #keys: Idempotency;
   readonly #delivery: Delivery;
   readonly #effects: DurableEffects;
   readonly #turns: Turns;
   readonly #loader: Loader;
+  readonly #housekeeping: Housekeeping;
 
   /** Part of every id made here, so that no other runtime on the same store makes the same. */
   readonly #runtimeId: string;
@@ -136,6 +169,8 @@ export class DurableHost {
   #pumping = false;
   #whenQuiet: { readonly quiet: () => boolean; readonly resolve: () => void }[] = [];
   #closed: Promise<void> | undefined;
+  /** Resolved when somebody does not want to wait for effects (any longer). */
+  readonly #hurry = Promise.withResolvers<void>();
   readonly #pump = (): void => this.#runTurns();
   readonly #schedule = (): void => this.#scheduleTurns(false);
 
@@ -150,6 +185,10 @@ export class DurableHost {
       mailboxLimit: atLeast(1, 'mailboxLimit', options.mailboxLimit ?? 10_000),
       freeze: options.freeze ?? process.env['NODE_ENV'] !== 'production',
     };
+    const limit = new PayloadLimit(
+      atLeast(1_024, 'maxSnapshotBytes', options.maxSnapshotBytes ?? DEFAULT_MAX_SNAPSHOT_BYTES),
+    );
+    this.#limit = limit;
     // A correlation is taken apart at its exclamation marks.
     this.#runtimeId = newId().replaceAll('!', '');
     const registrations = this.#registrations;
@@ -161,6 +200,13 @@ export class DurableHost {
     const agenda = new Agenda(clock);
     const commits = new Commits(store, faultPoint, schedule, failed);
     const requests = new Requests(agenda);
+    const keys = new Idempotency({
+      store,
+      clock,
+      commits,
+      requests,
+      ttlMs: atLeast(1, 'idempotencyTtlMs', options.idempotencyTtlMs ?? DEFAULT_TTL_MS),
+    });
     const delivery = new Delivery({
       clock,
       logger,
@@ -171,6 +217,7 @@ export class DurableHost {
       directory,
       commits,
       requests,
+      keys,
       events,
       schedule,
     });
@@ -187,7 +234,9 @@ export class DurableHost {
     });
     const effects = new DurableEffects({
       store,
+      limit,
       clock,
+      logger,
       faultPoint,
       commits,
       events,
@@ -203,7 +252,10 @@ export class DurableHost {
         notify(effect.record.address as Address, { kind: 'effect', effect, outcome });
       },
     });
+    let cuts = 0;
+    const newCutId = (): string => deepHash(`${this.#runtimeId}/${cuts++}`).slice(0, 16);
     const turns = new Turns({
+      limit,
       clock,
       logger,
       registrations,
@@ -213,6 +265,7 @@ export class DurableHost {
       delivery,
       events,
       runtimeId: this.#runtimeId,
+      newCutId,
     });
     this.#loader = new Loader({
       store,
@@ -229,11 +282,36 @@ export class DurableHost {
       schedule,
       failed,
     });
+    this.timeTravel = new TimeTravel({
+      store,
+      clock,
+      registrations,
+      directory,
+      loader: this.#loader,
+      commits,
+      timers,
+      effects,
+      delivery,
+      events,
+      runtimeId: this.#runtimeId,
+      newCutId,
+      schedule,
+      assertRunning: () => this.#assertRunning(),
+    });
+    this.#housekeeping = new Housekeeping({
+      store,
+      clock,
+      logger,
+      retention: options.retention,
+      busyRuns: () => directory.runs(),
+    });
     this.events = events;
+    this.leases = new Leases(store, clock);
     this.#directory = directory;
     this.#agenda = agenda;
     this.#commits = commits;
     this.#requests = requests;
+    this.#keys = keys;
     this.#delivery = delivery;
     this.#timers = timers;
     this.#effects = effects;
@@ -246,12 +324,14 @@ export class DurableHost {
     readonly timers: number;
     readonly effects: number;
     readonly requests: number;
+    readonly keys: number;
   } {
     return {
       actors: this.#directory.actors.size,
       timers: this.#timers.size,
       effects: this.#effects.runner.running + this.#effects.runner.waiting,
       requests: this.#requests.size,
+      keys: this.#keys.size,
     };
   }
 
@@ -266,6 +346,21 @@ export class DurableHost {
     this.#registrations.set(name, createRegistration(name, machine, options, this.#defaults));
     this.#loader.registered(name);
     this.#schedule();
+  }
+
+  /**
+   * Whether the machines that are registered can go on from a stored state. Nothing is changed.
+   * @returns what is in the way, or undefined
+   */
+  findObstacle(stored: StoredActor): string | undefined {
+    const registration = this.#registrations.get(stored.machine);
+    if (registration === undefined) return `No machine "${stored.machine}" is registered.`;
+    try {
+      restoreSnapshot(registration, stored);
+      return undefined;
+    } catch (error) {
+      return toFailure(error).message;
+    }
   }
 
   isRegistered(name: string): boolean {
@@ -295,7 +390,9 @@ export class DurableHost {
     for (const record of pending.timers) this.#timers.recover(record);
     for (const address of this.#effects.recover(pending.effects)) this.#directory.at(address);
     for (const record of pending.messages) this.#delivery.recover(fromRecord(record));
+    this.#keys.recover(pending.requests);
     this.#agenda.start();
+    this.#housekeeping.start();
     this.events.tell('recovered', {
       messages: pending.messages.length,
       timers: pending.timers.length,
@@ -350,19 +447,23 @@ export class DurableHost {
 
   /**
    * Sends a message. A durable one is stored when the promise resolves.
-   * @throws {ValidationError} a malformed address, message, priority or id
+   * @throws {ValidationError} a malformed address, message, priority or key
    * @throws {MailboxFullError} too many wait there already; nothing was stored
+   * @throws {IdempotencyConflictError} its key was used for something else
+   * @throws {LockConflictError} the lease it is fenced with is not held
    */
   async send(to: Address, message: Message, options: SendOptions = {}): Promise<void> {
     this.#assertRunning();
     const envelope = this.#fromOutside(to, message, options, undefined);
-    const durable = options.delivery !== 'transient';
-    if (options.id !== undefined && this.#delivery.isWaiting(options.id)) {
-      this.#delivery.drop(envelope, 'duplicate');
-    } else {
-      this.#delivery.post(envelope, durable, options.id !== undefined);
+    const { idempotencyKey: key } = options;
+    if (key === undefined && !this.#keys.isBusy(envelope.to)) {
+      await this.#sendNow(envelope, options, undefined);
+      return;
     }
-    if (durable) await this.#commits.stored();
+    await this.#keys.inOrder(envelope.to, key, (known) => {
+      this.#assertStill(options);
+      return this.#sendNow(envelope, options, known);
+    });
   }
 
   /**
@@ -370,7 +471,7 @@ export class DurableHost {
    * @throws {TimeoutError} no answer within `timeoutMs`
    * @throws {TroupeError} what the receiver answered
    * @throws {NotFoundError} there is no such actor
-   * @throws {ConflictError} it has ended, or a message of the same id waits already
+   * @throws {ConflictError} it has ended, or the key was used for something else (IdempotencyConflictError)
    * @throws {CancelledError} the signal was aborted; if its reason is a TroupeError, that
    * @throws {MailboxFullError} too many wait there already
    * @throws {StoppedError} the host stopped before the answer came
@@ -390,8 +491,16 @@ export class DurableHost {
     this.#assertRunning();
     const [stored] = await this.#store.loadActors([address]);
     if (stored === undefined) return undefined;
-    const { snapshotJson, ...record } = stored;
+    const { snapshotJson, unreadable, ...record } = stored;
+    if (unreadable !== undefined) throw unreadable;
     return { record, snapshot: JSON.parse(snapshotJson) as PersistedSnapshot };
+  }
+
+  /** Removes all history that is older than that, and gives back the space. What waits to be done is not touched. */
+  async prune(retention: Retention): Promise<PruneReport> {
+    this.#assertRunning();
+    const { removed, bytes } = await this.#housekeeping.prune(retention);
+    return { removed, bytes };
   }
 
   /** Resolves when everything handed in so far is stored. */
@@ -404,10 +513,15 @@ export class DurableHost {
    * Stops. With `drain`, effects that run may finish within `graceMs` (default 30 000) and what they lead to is
    * handled. Without, they are aborted. Either way no effect starts and no timer fires any more, and what is not
    * finished stays stored and goes on with the next runtime. An effect that does not heed its signal is left behind
-   * after 5 s. Every promise of this host is settled when this resolves. Idempotent.
+   * after 5 s. Every promise of this host is settled when this resolves.
+   *
+   * Called again it is the same stop: without `drain` it ends the grace of one that is draining, with `drain` it
+   * changes nothing.
    */
   stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
-    this.#closed ??= this.#stop(options.drain ?? false, options.graceMs ?? 30_000);
+    const { drain = false, graceMs = 30_000 } = options;
+    if (!drain) this.#hurry.resolve();
+    this.#closed ??= this.#stop(drain, graceMs);
     return this.#closed;
   }
 
@@ -445,6 +559,7 @@ export class DurableHost {
     if (toLoad.length > 0) this.#loader.load();
     if (ready.length === 0) return;
     let began: number | undefined;
+    let turns = 0;
     this.#pumping = true;
     try {
       while (this.#commits.stage.turns < MAX_BATCH) {
@@ -454,18 +569,20 @@ export class DurableHost {
         const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
         if (item === undefined) continue;
         const now = this.#turns.take(actor, item);
+        turns++;
         this.#directory.enqueue(actor);
         began ??= now;
         if (now - began > MAX_SLICE_MS) return;
       }
     } finally {
       this.#pumping = false;
+      this.#housekeeping.tookTurns(turns);
     }
   }
 
   #request(to: Address, message: Message, options: RequestOptions): Promise<JsonValue> {
     this.#assertRunning();
-    const { timeoutMs = 30_000, signal, id } = options;
+    const { timeoutMs = 30_000, signal, idempotencyKey: key } = options;
     if (!(timeoutMs > 0) || !Number.isFinite(timeoutMs)) {
       throw new ValidationError(
         `Expected timeoutMs to be a number of milliseconds above 0, got ${String(timeoutMs)}.`,
@@ -474,12 +591,61 @@ export class DurableHost {
     const correlation = `${APP}!${this.#runtimeId}.${this.#made++}`;
     const envelope = this.#fromOutside(to, message, options, correlation);
     if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
-    if (id !== undefined && this.#delivery.isWaiting(id)) {
-      throw new ConflictError(`A message with the id ${JSON.stringify(id)} waits already.`);
+    const ask: Ask = { envelope, correlation, dueAt: envelope.sentAt + timeoutMs, timeoutMs };
+    if (key === undefined && !this.#keys.isBusy(envelope.to)) {
+      return this.#askNow(ask, options, undefined);
     }
-    this.#delivery.post(envelope, options.delivery !== 'transient', id !== undefined);
-    const dueAt = envelope.sentAt + timeoutMs;
-    return this.#requests.open(correlation, to, message.type, timeoutMs, dueAt, signal);
+    return this.#keys.inOrder(envelope.to, key, (known) => {
+      this.#assertStill(options);
+      if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
+      return this.#askNow(ask, options, known);
+    });
+  }
+
+  #askNow(ask: Ask, options: RequestOptions, known: Known | undefined): Promise<JsonValue> {
+    const { envelope, correlation, dueAt, timeoutMs } = ask;
+    const { to, message } = envelope;
+    const { idempotencyKey: key, signal } = options;
+    const open = (): Promise<JsonValue> =>
+      this.#requests.open(correlation, to, message.type, timeoutMs, dueAt, signal);
+    if (key === undefined) {
+      this.#delivery.post(envelope, options.delivery !== 'transient');
+      return open();
+    }
+    const operation: KeyedOperation = { key, operation: 'request', to, message };
+    if (known === undefined) {
+      this.#delivery.post(envelope, true);
+      return this.#keys.join(this.#keys.begin(operation, correlation), correlation, open());
+    }
+    this.#keys.checkSame(operation, known.record);
+    return known.entry === undefined
+      ? this.#keys.answerOf(known.record)
+      : this.#keys.join(known.entry, correlation, open());
+  }
+
+  async #sendNow(
+    envelope: Envelope,
+    options: SendOptions,
+    known: Known | undefined,
+  ): Promise<void> {
+    const { to, message } = envelope;
+    const { idempotencyKey: key, delivery } = options;
+    const operation: KeyedOperation | undefined =
+      key === undefined ? undefined : { key, operation: 'send', to, message };
+    if (operation !== undefined && known !== undefined) {
+      this.#keys.checkSame(operation, known.record);
+      this.#delivery.drop(envelope, 'duplicate');
+    } else {
+      this.#delivery.post(envelope, delivery !== 'transient');
+      if (operation !== undefined) this.#keys.begin(operation, undefined);
+    }
+    if (delivery !== 'transient') await this.#commits.stored();
+  }
+
+  /** What was checked when it was handed in, once more when its turn has come. */
+  #assertStill({ fence }: SendOptions): void {
+    this.#assertRunning();
+    if (fence !== undefined) this.leases.assertHeld(fence);
   }
 
   #fromOutside(
@@ -492,14 +658,12 @@ export class DurableHost {
     const parsed = parseMessage(message);
     checkNotAnswer(parsed.type);
     checkAgainstCatalogue(kindOf(address), parsed);
-    const { id, priority } = options;
-    if (id !== undefined && (typeof id !== 'string' || id === '' || id.length > 500)) {
-      throw new ValidationError(
-        `Expected the message's id to be a text of 1 to 500 characters, got ${JSON.stringify(id) ?? String(id)}.`,
-      );
-    }
+    this.#limit.checkValue(`The message "${parsed.type}" to ${address}`, parsed as never);
+    const { priority, fence } = options;
+    if (fence !== undefined) this.leases.assertHeld(fence);
+    checkKey(options);
     const envelope = {
-      id: id ?? `${APP}#${this.#runtimeId}.${this.#made++}`,
+      id: `${APP}#${this.#runtimeId}.${this.#made++}`,
       from: APP,
       to: address,
       // A copy: what the app does with its message afterwards must not reach an actor.
@@ -515,18 +679,21 @@ export class DurableHost {
   #fail(cause: unknown): void {
     if (this.#state === 'failed' || this.#state === 'stopped') return;
     this.#state = 'failed';
+    const { code, message } = toFailure(cause);
     const error = new TroupeError(
-      'internal',
-      `The runtime has stopped, because it could not go on with the store "${this.#store.name}" (${toFailure(cause).message}). Open it again to go on from what is stored.`,
-      { cause },
+      code === 'unhandled' ? 'internal' : code,
+      `The runtime has stopped, because it could not go on with the store "${this.#store.name}" (${message}). Open it again to go on from what is stored.`,
+      { cause, retryable: false },
     );
     this.#failure = error;
     this.#logger.fatal({ err: cause }, error.message);
     this.#loader.stop();
+    this.#housekeeping.stop();
     this.#effects.runner.close();
     this.#effects.runner.abortAll(error.message);
     this.#commits.abandon(error);
     this.#requests.failAll(error);
+    this.leases.close(error);
     this.#agenda.stop();
     this.#checkQuiet();
     this.events.tell('failed', error);
@@ -538,7 +705,9 @@ export class DurableHost {
     if (this.#state === 'running') {
       this.#state = 'stopping';
       runner.close();
-      if (drain) await this.#within(graceMs, this.#drained());
+      if (drain) {
+        await this.#within(graceMs, Promise.race([this.#drained(), this.#hurry.promise]));
+      }
       runner.abortAll('The runtime stops.');
       await runner.idle();
       // Work that has ended is not done again by the next runtime.
@@ -547,6 +716,7 @@ export class DurableHost {
     // A failed host, too, waits for its effects to put away what they hold.
     await runner.idle();
     this.#loader.stop();
+    this.#housekeeping.stop();
     if (this.#state === 'stopping') {
       this.#state = 'closing';
       this.#effects.putBack();
@@ -555,6 +725,7 @@ export class DurableHost {
     this.#agenda.stop();
     if (this.#failure === undefined) this.#state = 'stopped';
     this.#requests.failAll(new StoppedError());
+    this.leases.close(new StoppedError());
     await this.#store.close();
     this.events.removeAllListeners();
   }
@@ -626,6 +797,30 @@ function fromRecord(record: MessageRecord): Envelope {
     ...(record.attempt === null ? undefined : { attempt: record.attempt }),
     ...(record.reply ? { reply: true as const } : undefined),
   };
+}
+
+/** A request on its way out. */
+interface Ask {
+  readonly envelope: Envelope;
+  /** Of this very call; several may wait for one answer. */
+  readonly correlation: string;
+  readonly dueAt: number;
+  readonly timeoutMs: number;
+}
+
+/** @throws {ValidationError} */
+function checkKey({ idempotencyKey: key, delivery }: SendOptions): void {
+  if (key === undefined) return;
+  if (typeof key !== 'string' || key === '' || key.length > 500 || !key.isWellFormed()) {
+    throw new ValidationError(
+      `Expected the idempotency key to be a text of 1 to 500 characters, got ${JSON.stringify(key) ?? String(key)}.`,
+    );
+  }
+  if (delivery === 'transient') {
+    throw new ValidationError(
+      `The idempotency key ${JSON.stringify(key)} needs a message that is stored: leave out delivery: "transient".`,
+    );
+  }
 }
 
 function atLeast(least: number, name: string, value: number): number {

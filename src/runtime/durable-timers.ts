@@ -18,6 +18,8 @@ export type TimerAction =
       readonly attempt: number;
       readonly timeoutMs: number;
     }
+  /** Nobody waits for the answer to a request any more: whoever made it was rolled back to when it had just asked. */
+  | { readonly do: 'rolledBack'; readonly request: string; readonly to: string }
   /** A message is sent. */
   | { readonly do: 'send'; readonly envelope: Envelope };
 
@@ -34,6 +36,7 @@ export class DurableTimer implements Appointment {
   slot = -1;
   order = 0;
   readonly #timers: DurableTimers;
+  #actionJson: string | undefined;
 
   constructor(
     timers: DurableTimers,
@@ -63,8 +66,19 @@ export class DurableTimer implements Appointment {
       id: this.id,
       generation: this.generation,
       dueAt: this.dueAt,
-      actionJson: JSON.stringify(this.action),
+      actionJson: this.#action,
     };
+  }
+
+  /** As a `PendingTimer`, in JSON. */
+  toPendingJson(): string {
+    return `{"id":${JSON.stringify(this.id)},"dueAt":${this.dueAt},"action":${this.#action}}`;
+  }
+
+  /** It may be asked for once per turn of the actor. */
+  get #action(): string {
+    this.#actionJson ??= JSON.stringify(this.action);
+    return this.#actionJson;
   }
 }
 
@@ -107,6 +121,15 @@ export class DurableTimers {
 
   get(address: Address, id: string): DurableTimer | undefined {
     return this.#byAddress.get(address)?.get(id);
+  }
+
+  /** All of an actor. */
+  of(address: Address): Iterable<DurableTimer> {
+    return this.#byAddress.get(address)?.values() ?? [];
+  }
+
+  has(address: Address): boolean {
+    return this.#byAddress.has(address);
   }
 
   clear(address: Address, id: string): void {

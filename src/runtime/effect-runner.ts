@@ -1,8 +1,11 @@
 import { CancelledError, type Failure, TimeoutError, toFailure } from '../protocol/errors.ts';
 import type { FaultPoint } from '../protocol/fault-point.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
-import type { EffectRecord } from '../store/store.ts';
+import type { EffectRecord, SqlStatement } from '../store/store.ts';
 import type { Clock } from './clock.ts';
+import { settledOrLeftBehind } from './left-behind.ts';
+import type { Step } from './step.ts';
+import { type JournalHost, type KeptStep, type NewStep, StepJournal } from './step-journal.ts';
 import type { EffectCreator } from './xstate-driver.ts';
 
 /** What an effect's function is called with. */
@@ -16,16 +19,13 @@ export interface EffectContext<Input = JsonValue> {
   readonly attempt: number;
   /** Aborted when the state is left, the time is up, or the runtime stops. */
   readonly signal: AbortSignal;
+  /** Does something once, whatever crashes. */
+  readonly step: Step;
   /**
-   * Runs `fn` once and keeps its result: when the effect is restarted, a step that had finished returns what it
-   * returned. Keys are the names, numbered when a name is used again (`name`, `name#2`, …).
-   * Crash: a step that was running when the process died runs again.
+   * The same, kept under a scope that outlives this effect (for example one attempt at a task).
+   * @param signal of the work they are part of, if that may end before the effect. Default: the effect's own
    */
-  step<T extends JsonValue>(name: string, fn: () => Promise<T> | T): Promise<T>;
-  /** The same, kept under a scope that outlives this effect (for example one attempt at a task). */
-  stepsOf(
-    scope: string,
-  ): <T extends JsonValue>(name: string, fn: () => Promise<T> | T) => Promise<T>;
+  stepsOf(scope: string, signal?: AbortSignal): Step;
   /** Says that it is alive, and what it does. Seen by observers; not stored. */
   progress(value: JsonValue): void;
 }
@@ -38,6 +38,10 @@ export type EffectOutcome =
 /** An effect as the runner sees it: its row, which is rewritten at every start. */
 export interface Runnable {
   record: EffectRecord;
+  /** The process has died more than once while it ran: perhaps because of it. */
+  readonly suspect: boolean;
+  /** There may be steps of its own that were kept before. */
+  readonly hasSteps: boolean;
 }
 
 /** What the runner needs of the host. */
@@ -46,9 +50,13 @@ export interface EffectHost<E extends Runnable> {
   readonly faultPoint: FaultPoint;
   /** An effect that has waited for a place may start. @returns false if it is not wanted any more */
   starting(effect: E): Promise<boolean>;
-  loadSteps(scope: string): Promise<ReadonlyMap<string, JsonValue>>;
+  loadSteps(scope: string): Promise<ReadonlyMap<string, KeptStep>>;
   /** Resolves when the step is stored; rejects when its effect is not wanted any more, and nothing is kept. */
-  saveStep(effect: E, scope: string, key: string, outcome: JsonValue): Promise<void>;
+  saveStep(effect: E, step: NewStep): Promise<void>;
+  /** The same with rows of the app in the same commit. @returns the step as it is kept */
+  transact(effect: E, statements: readonly SqlStatement[], step: NewStep): Promise<KeptStep>;
+  /** The effect has ended well without asking for steps that were kept. */
+  stepsUnused(effect: E, scope: string, keys: readonly string[]): void;
   ended(effect: E, outcome: EffectOutcome): void;
   progressed(effect: E, value: JsonValue): void;
 }
@@ -69,6 +77,12 @@ interface Running<E extends Runnable> {
   abandoned: boolean;
 }
 
+/**
+ * So long a suspect is the only one of its kind; then the next one starts beside it. A process that has lived on for so
+ * long does not die of it, or of something slower than anybody can wait for; and perhaps this one waits for that one.
+ */
+export const SUSPECT_ALONE_MS = 600_000;
+
 /** The same for every start of an effect, different for every other. Also the scope of its own steps. */
 export const effectKey = (effect: {
   readonly address: string;
@@ -80,6 +94,9 @@ export const effectKey = (effect: {
  *
  * A place is taken before the start is stored (`reserve`, then `launch` after the commit), so that the row of an
  * effect says "started" only if nothing but a crash can come between. One that finds no place waits (`enqueue`).
+ *
+ * Suspects are started one at a time: if the process dies again, it counts against the one that ran, not against
+ * those that wait.
  */
 export class EffectRunner<E extends Runnable> {
   readonly #host: EffectHost<E>;
@@ -88,6 +105,9 @@ export class EffectRunner<E extends Runnable> {
   readonly #waiting = new Map<E, EffectCreator>();
   #reserved = 0;
   #accepting = true;
+  /** The suspect whose turn it is, from its start on. */
+  #suspect: E | undefined;
+  #cancelAlone: () => void = () => undefined;
 
   constructor(host: EffectHost<E>, limits: EffectLimits) {
     this.#host = host;
@@ -143,6 +163,7 @@ export class EffectRunner<E extends Runnable> {
   close(): void {
     this.#accepting = false;
     this.#waiting.clear();
+    this.#cancelAlone();
   }
 
   /** Aborts everything that runs. Its outcome is not delivered: the next runtime runs it again. */
@@ -166,20 +187,51 @@ export class EffectRunner<E extends Runnable> {
 
   #next(): void {
     while (this.#hasPlace()) {
-      const next = this.#waiting.entries().next().value;
+      const next = this.#firstThatMay();
       if (next === undefined) return;
       const [effect, create] = next;
       this.#waiting.delete(effect);
       this.#reserved++;
+      if (effect.suspect) this.#standAlone(effect);
       this.#host.starting(effect).then(
         (wanted) => {
-          if (wanted) this.launch(effect, create);
-          else this.release();
+          if (wanted) {
+            this.launch(effect, create);
+            return;
+          }
+          this.#standsNoLonger(effect);
+          this.release();
         },
         // The host has failed: nothing starts any more.
         () => this.release(),
       );
     }
+  }
+
+  /** The first that waits; of suspects only if no other has its turn. */
+  #firstThatMay(): readonly [E, EffectCreator] | undefined {
+    for (const entry of this.#waiting) {
+      if (!entry[0].suspect || this.#suspect === undefined) return entry;
+    }
+    return undefined;
+  }
+
+  #standAlone(effect: E): void {
+    this.#suspect = effect;
+    this.#cancelAlone = this.#host.clock.setTimer(
+      SUSPECT_ALONE_MS,
+      () => {
+        this.#standsNoLonger(effect);
+        this.#next();
+      },
+      true,
+    );
+  }
+
+  #standsNoLonger(effect: E): void {
+    if (this.#suspect !== effect) return;
+    this.#cancelAlone();
+    this.#suspect = undefined;
   }
 
   #launch(effect: E, create: EffectCreator): void {
@@ -197,6 +249,7 @@ export class EffectRunner<E extends Runnable> {
       running.cancelHeartbeat();
       this.#running.delete(effect);
       if (!running.abandoned) this.#host.ended(effect, outcome);
+      this.#standsNoLonger(effect);
       settle();
       this.#next();
     });
@@ -209,23 +262,24 @@ export class EffectRunner<E extends Runnable> {
     try {
       await this.#host.faultPoint('effect.before-start');
       const input = JSON.parse(record.inputJson) as JsonValue;
-      const journals = new Map<string, ReturnType<EffectContext['stepsOf']>>();
-      const stepsOf: EffectContext['stepsOf'] = (scope) => {
+      const journals = new Map<string, StepJournal>();
+      const journalOf = (scope: string, signal = controller.signal): StepJournal => {
         let journal = journals.get(scope);
         if (journal === undefined) {
-          journal = this.#journal(running, scope);
+          journal = new StepJournal(this.#journalHost(running, scope), scope, signal);
           journals.set(scope, journal);
         }
         return journal;
       };
+      const own = journalOf(key);
       const context: EffectContext = {
         input,
         address: record.address,
         key,
         attempt: record.attempt,
         signal: controller.signal,
-        step: (name, fn) => stepsOf(key)(name, fn),
-        stepsOf,
+        step: own.step,
+        stepsOf: (scope, signal) => journalOf(scope, signal).step,
         progress: (value) => {
           this.#beat(running);
           this.#host.progressed(effect, value);
@@ -251,37 +305,26 @@ export class EffectRunner<E extends Runnable> {
           },
         };
       }
+      for (const [scope, journal] of journals) {
+        if (!journal.isOpen && !(journal === own && effect.hasSteps)) continue;
+        const unused = await journal.unused();
+        if (unused.length > 0) this.#host.stepsUnused(effect, scope, unused);
+      }
       return { ok: true, output: value };
     } catch (error) {
       return { ok: false, failure: failureOf(error) };
     }
   }
 
-  #journal(running: Running<E>, scope: string): ReturnType<EffectContext['stepsOf']> {
-    const { effect, controller } = running;
-    const used = new Map<string, number>();
-    let known: Promise<ReadonlyMap<string, JsonValue>> | undefined;
-    return async <T extends JsonValue>(name: string, fn: () => Promise<T> | T): Promise<T> => {
-      const use = (used.get(name) ?? 0) + 1;
-      used.set(name, use);
-      const key = use === 1 ? name : `${name}#${use}`;
-      controller.signal.throwIfAborted();
-      known ??= this.#host.loadSteps(scope);
-      const kept = (await known).get(key);
-      if (kept !== undefined) return kept as T;
-      const result = ((await fn()) ?? null) as T;
-      const problem = findNonJson(result, `step "${key}"`);
-      if (problem) {
-        throw new TypeError(
-          `The result of a step must be plain JSON, but ${problem.path} is ${problem.found}.`,
-        );
-      }
-      await this.#host.faultPoint('step.before-save');
-      // Also when the time is up or the runtime stops: what is done need not be done again.
-      await this.#host.saveStep(effect, scope, key, result);
-      this.#beat(running);
-      controller.signal.throwIfAborted();
-      return result;
+  #journalHost(running: Running<E>, scope: string): JournalHost {
+    const { effect } = running;
+    return {
+      clock: this.#host.clock,
+      faultPoint: this.#host.faultPoint,
+      load: () => this.#host.loadSteps(scope),
+      save: (step) => this.#host.saveStep(effect, step),
+      transact: (statements, step) => this.#host.transact(effect, statements, step),
+      beat: () => this.#beat(running),
     };
   }
 
@@ -309,42 +352,4 @@ function failureOf(error: unknown): Failure {
   const { context, ...failure } = toFailure(error);
   if (context === undefined || findNonJson(context) !== undefined) return failure;
   return { ...failure, context };
-}
-
-/** How long an aborted effect may take to put away what it holds (processes, files) before it is left behind. */
-export const ABORT_GRACE_MS = 5_000;
-
-/**
- * Settles with the promise. Once the signal is aborted, waits for it a while longer, so that an effect that
- * obeys its signal has ended its processes before anybody goes on; one that does not is left behind.
- */
-function settledOrLeftBehind<T>(
-  promise: Promise<T>,
-  signal: AbortSignal,
-  clock: Clock,
-): Promise<T> {
-  return new Promise<T>((resolve, reject) => {
-    let cancelGrace = (): void => undefined;
-    const onAbort = (): void => {
-      cancelGrace = clock.setTimer(ABORT_GRACE_MS, () => reject(signal.reason as Error));
-    };
-    const done = (): void => {
-      cancelGrace();
-      signal.removeEventListener('abort', onAbort);
-    };
-    promise.then(
-      (value) => {
-        done();
-        // Work that was called off did not happen, whatever it says.
-        if (signal.aborted) reject(signal.reason as Error);
-        else resolve(value);
-      },
-      (error: unknown) => {
-        done();
-        reject((signal.aborted ? signal.reason : error) as Error);
-      },
-    );
-    if (signal.aborted) onAbort();
-    else signal.addEventListener('abort', onAbort, { once: true });
-  });
 }

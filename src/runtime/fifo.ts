@@ -11,6 +11,17 @@ export class Fifo<T> {
     this.#items.push(item);
   }
 
+  /** Takes out all that match, wherever they are. */
+  take(matches: (item: T) => boolean): T[] {
+    const taken: T[] = [];
+    const left: T[] = [];
+    for (let item = this.shift(); item !== undefined; item = this.shift()) {
+      (matches(item) ? taken : left).push(item);
+    }
+    for (const item of left) this.push(item);
+    return taken;
+  }
+
   shift(): T | undefined {
     const items = this.#items;
     if (this.#head === items.length) return undefined;

@@ -19,6 +19,13 @@ export interface Turn {
 /** What happens in the host, told after it is stored. Fact names, past tense. */
 export interface HostEvents {
   turn: (turn: Turn) => void;
+  /** An actor has become again what it was at checkpoint `to`; that is its checkpoint `seq` now. A `turn` tells it too. */
+  rolledBack: (fact: {
+    readonly address: Address;
+    readonly to: number;
+    readonly seq: number;
+    readonly at: EpochMs;
+  }) => void;
   /** A machine's `emit`. */
   emitted: (fact: { readonly address: Address; readonly event: JsonObject }) => void;
   deadLettered: (fact: {
@@ -33,6 +40,12 @@ export interface HostEvents {
     readonly reason: 'late' | 'duplicate' | 'ended' | 'nobody';
   }) => void;
   mailboxFull: (fact: { readonly address: Address; readonly limit: number }) => void;
+  /** A snapshot has reached a quarter of `maxSnapshotBytes`. Told once for as long as the actor is in memory. */
+  grewLarge: (fact: {
+    readonly address: Address;
+    readonly bytes: number;
+    readonly limit: number;
+  }) => void;
   quarantined: (fact: { readonly address: Address; readonly reason: string }) => void;
   effectStarted: (fact: EffectFact) => void;
   effectEnded: (fact: EffectFact & { readonly failure: Failure | null }) => void;
@@ -40,6 +53,16 @@ export interface HostEvents {
     readonly address: Address;
     readonly src: string;
     readonly value: JsonValue;
+  }) => void;
+  /**
+   * An effect has ended well and has not asked for steps that were kept for it: its code has changed since, or went
+   * another way this time. What they did stays done.
+   */
+  stepsUnused: (fact: {
+    readonly address: Address;
+    readonly src: string;
+    readonly scope: string;
+    readonly keys: readonly string[];
   }) => void;
   recovered: (fact: {
     readonly messages: number;

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Address } from '../protocol/address.ts';
-import { NotFoundError, toFailure } from '../protocol/errors.ts';
+import { NotFoundError, StoppedError, toFailure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Store, StoredActor } from '../store/store.ts';
 import type { Actor } from './actor.ts';
@@ -42,6 +42,12 @@ export class Loader {
   /** While somebody looks which actors exist, none of them may leave memory. */
   #held = 0;
   #cancelSweep: (() => void) | undefined;
+  /** Those who wait for actors to be read. */
+  #awaited: {
+    readonly actors: readonly Actor[];
+    readonly resolve: () => void;
+    readonly reject: (error: Error) => void;
+  }[] = [];
 
   constructor(options: LoaderOptions) {
     this.#o = options;
@@ -55,6 +61,29 @@ export class Loader {
   stop(): void {
     this.#stopped = true;
     this.#cancelSweep?.();
+    const error = new StoppedError();
+    for (const { reject } of this.#awaited.splice(0)) reject(error);
+  }
+
+  /**
+   * Calls back when all of these actors are in memory, those that exist, and none can leave it meanwhile.
+   * @throws {StoppedError} the host stops first
+   */
+  async withLoaded<T>(addresses: readonly Address[], then: () => Promise<T> | T): Promise<T> {
+    this.#held++;
+    try {
+      const actors = addresses.map((address) => this.#o.directory.at(address));
+      await new Promise<void>((resolve, reject) => {
+        if (this.#stopped) reject(new StoppedError());
+        else this.#awaited.push({ actors, resolve, reject });
+        this.#tellAwaited();
+        this.#o.schedule();
+      });
+      return await then();
+    } finally {
+      this.#held--;
+      this.armSweep();
+    }
   }
 
   /** Reads the actors for which something waits. */
@@ -77,6 +106,7 @@ export class Loader {
         } catch (error) {
           this.#o.failed(error);
         }
+        this.#tellAwaited();
         this.#o.schedule();
       },
       (error: unknown) => {
@@ -125,6 +155,19 @@ export class Loader {
       },
       true,
     );
+  }
+
+  #tellAwaited(): void {
+    if (this.#awaited.length === 0) return;
+    this.#awaited = this.#awaited.filter(({ actors, resolve }) => {
+      const { directory } = this.#o;
+      // One that is gone from the directory was looked for and does not exist.
+      const isLooked = (actor: Actor): boolean =>
+        actor.state !== 'loading' || directory.actors.get(actor.address) !== actor;
+      if (!actors.every(isLooked)) return true;
+      resolve();
+      return false;
+    });
   }
 
   #loaded(actor: Actor, stored: StoredActor | undefined): void {
@@ -184,7 +227,7 @@ export class Loader {
     const { address } = actor;
     actor.state = 'quarantined';
     actor.status = 'quarantined';
-    actor.reason = reason;
+    actor.reason = reason.toWellFormed();
     actor.updatedAt = this.#o.clock.now();
     this.#o.logger.error({ actor: address, reason }, 'an actor is quarantined; the rest goes on');
     this.#o.commits.stage.touch(actor);
@@ -241,9 +284,10 @@ export class Loader {
     const before = clock.now() - passivateAfterMs;
     let left = 0;
     for (const actor of directory.actors.values()) {
+      // No time lets another go: one that is parked waits for its machine, and whoever is being read arms this again.
+      if (actor.state !== 'live' && actor.state !== 'ended') continue;
       const idle =
         this.#held === 0 &&
-        (actor.state === 'live' || actor.state === 'ended') &&
         actor.mailbox.length === 0 &&
         actor.uncommitted === 0 &&
         actor.lastUsed <= before &&

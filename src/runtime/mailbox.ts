@@ -48,6 +48,18 @@ export class Mailbox<T> {
     return item;
   }
 
+  /** Takes out all that match, wherever they wait. */
+  take(matches: (item: T) => boolean): T[] {
+    const taken: T[] = [];
+    for (const [priority, queue] of this.#queues.entries()) {
+      if (queue === undefined || queue.length === 0) continue;
+      taken.push(...queue.take(matches));
+      if (queue.length === 0) this.#waiting &= ~(1 << priority);
+    }
+    this.#length -= taken.length;
+    return taken;
+  }
+
   #choose(highest: number): number {
     const passed = this.#passed;
     let chosen = highest;

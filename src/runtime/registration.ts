@@ -4,22 +4,35 @@ import type { Address } from '../protocol/address.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
 import type { EpochMs } from '../protocol/message.ts';
-import type { Projection, StoredActor } from '../store/store.ts';
+import type { CutRequest, Projection, StoredActor } from '../store/store.ts';
+import type { Migrations } from './migrations.ts';
 import { type LiveSnapshot, MachineDriver, type PersistedSnapshot } from './xstate-driver.ts';
 
 export interface MachineOptions {
-  /** Stored with every actor. Raise it when stored states no longer fit, and say how to migrate. Default 1. */
+  /**
+   * Stored with every actor. Raise it when stored states no longer fit, and say how to migrate. Default: where the
+   * migrations lead, or 1.
+   */
   readonly version?: number;
-  /** Turns a snapshot of an older version into one of this version. Without it older actors are quarantined. */
-  readonly migrate?: (snapshot: PersistedSnapshot, fromVersion: number) => PersistedSnapshot;
+  /** Turn states of older versions into states of this one. Actors of a version they do not know are quarantined. */
+  // biome-ignore lint/suspicious/noExplicitAny: whatever context the last step leads to
+  readonly migrations?: Migrations<any>;
   /**
    * Rows derived from the state, written in the same commit. Pure. It is asked after every change of state; within
    * one commit the last row of a key counts. If it throws, the turn fails as if the machine had thrown.
    */
   readonly project?: (actor: ProjectedActor) => readonly Projection[];
+  /**
+   * Asked in an actor's first turn and when it reaches a milestone: which actors, it among them, are to be kept as they
+   * stand in that very commit. @internal
+   */
+  readonly cut?: (actor: ProjectedActor, occasion: 'start' | 'milestone') => CutPlan;
   /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
   readonly mailboxLimit?: number;
 }
+
+/** A cut to be taken, before it has an id. */
+export type CutPlan = Omit<CutRequest, 'id'>;
 
 export interface ProjectedActor {
   readonly address: Address;
@@ -34,8 +47,9 @@ export interface Registration {
   readonly name: string;
   readonly driver: MachineDriver;
   readonly version: number;
-  readonly migrate: MachineOptions['migrate'];
+  readonly migrations: MachineOptions['migrations'];
   readonly project: MachineOptions['project'];
+  readonly cut: MachineOptions['cut'];
   readonly mailboxLimit: number;
 }
 
@@ -46,10 +60,16 @@ export function createRegistration(
   options: MachineOptions,
   defaults: { readonly mailboxLimit: number; readonly freeze: boolean },
 ): Registration {
-  const version = options.version ?? 1;
+  const { migrations } = options;
+  const version = options.version ?? migrations?.version ?? 1;
   if (!Number.isSafeInteger(version) || version < 1) {
     throw new ConfigurationError(
       `Expected the version of machine "${name}" to be a positive integer, got ${String(version)}.`,
+    );
+  }
+  if (migrations !== undefined && migrations.version !== version) {
+    throw new ConfigurationError(
+      `The migrations of machine "${name}" lead to version ${migrations.version}, but the machine is version ${version}. Add the steps that are missing, or correct the version.`,
     );
   }
   const mailboxLimit = options.mailboxLimit ?? defaults.mailboxLimit;
@@ -62,8 +82,9 @@ export function createRegistration(
     name,
     driver: new MachineDriver(machine, { freeze: defaults.freeze }),
     version,
-    migrate: options.migrate,
+    migrations,
     project: options.project,
+    cut: options.cut,
     mailboxLimit,
   };
 }
@@ -71,24 +92,35 @@ export function createRegistration(
 /**
  * The stored state as a state of today's machine.
  * @throws {ConfigurationError} it was stored by a newer version, by an older one without a migration, or names a
- * state or an effect the machine does not have; and whatever `migrate` throws
+ * state or an effect the machine does not have; and whatever a migration throws
+ * @throws {UnreadablePayloadError} the store could not read it
  */
-export function restoreSnapshot(registration: Registration, stored: StoredActor): LiveSnapshot {
+export function restoreSnapshot(
+  registration: Registration,
+  stored: Pick<StoredActor, 'address' | 'version' | 'snapshotJson' | 'unreadable'>,
+): LiveSnapshot {
+  if (stored.unreadable !== undefined) throw stored.unreadable;
   const { address, version } = stored;
   const machine = `machine "${registration.name}"`;
-  let persisted = parseSnapshot(address, JSON.parse(stored.snapshotJson));
+  const stage = `The stored state of ${address}`;
+  let persisted = parseSnapshot(stage, JSON.parse(stored.snapshotJson));
   if (version > registration.version) {
     throw new ConfigurationError(
       `${address} was stored by version ${version} of ${machine}; this is version ${registration.version}. Run the newer program again.`,
     );
   }
   if (version < registration.version) {
-    if (registration.migrate === undefined) {
+    const { migrations } = registration;
+    if (migrations === undefined || version < migrations.from) {
+      const known =
+        migrations === undefined ? 'has no migrations' : `migrates from ${migrations.from} on`;
       throw new ConfigurationError(
-        `${address} was stored by version ${version} of ${machine}, and version ${registration.version} has no migrate function.`,
+        `${address} was stored by version ${version} of ${machine}, and version ${registration.version} ${known}.`,
       );
     }
-    persisted = parseSnapshot(address, registration.migrate(persisted, version));
+    persisted = migrations.apply(persisted, version, (value, step) =>
+      parseSnapshot(`${stage}, after ${step},`, value),
+    );
   }
   return registration.driver.restore(address, persisted);
 }
@@ -103,18 +135,19 @@ const PERSISTED = z.object({
   error: z.unknown().optional(),
 });
 
-function parseSnapshot(address: string, value: unknown): PersistedSnapshot {
+/** @param stage what is parsed, for messages: `The stored state of inbox/ada` */
+function parseSnapshot(stage: string, value: unknown): PersistedSnapshot {
   // Also finds `__proto__` as a key, which a later assign would obey.
   const problem = findNonJson(value, 'snapshot');
   if (problem) {
     throw new ConfigurationError(
-      `The stored state of ${address} is not plain JSON: ${problem.path} is ${problem.found}.`,
+      `${stage} is not plain JSON: ${problem.path} is ${problem.found}.`,
     );
   }
   const parsed = PERSISTED.safeParse(value);
   if (parsed.success) return parsed.data as PersistedSnapshot;
   const issue = parsed.error.issues[0];
   throw new ConfigurationError(
-    `The stored state of ${address} is malformed at "${issue?.path.map(String).join('.') ?? ''}": ${issue?.message ?? 'it does not fit'}.`,
+    `${stage} is malformed at "${issue?.path.map(String).join('.') ?? ''}": ${issue?.message ?? 'it does not fit'}.`,
   );
 }

@@ -2,8 +2,11 @@ import type { Envelope } from '../protocol/message.ts';
 import type {
   Batch,
   CheckpointRecord,
+  ClaimRow,
+  CutRequest,
   DeadLetterRecord,
   EffectRecord,
+  IdempotencyRecord,
   MessageRecord,
   Projection,
   StepRecord,
@@ -29,6 +32,10 @@ export class Stage {
   readonly steps: StepRecord[] = [];
   readonly clearedSteps: string[] = [];
   readonly deadLetters: DeadLetterRecord[] = [];
+  readonly removedAttempts: Batch['removedAttempts'][number][] = [];
+  readonly claims: ClaimRow[] = [];
+  /** Taken of what is stored when this is. */
+  readonly cuts: CutRequest[] = [];
   #after: (() => void)[] = [];
   #waiting: PromiseWithResolvers<void> | undefined;
   #actors: Actor[] = [];
@@ -40,6 +47,8 @@ export class Stage {
   readonly #clearedTimers: RowKey[] = [];
   #effects: Map<string, EffectRecord | RowKey> | undefined;
   #projections: Map<string, Projection> | undefined;
+  /** By key; null: the key is free again. */
+  #idempotency: Map<string, IdempotencyRecord | null> | undefined;
 
   // ── rows ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -93,6 +102,16 @@ export class Stage {
     this.#projections.set(keyOf(projection), projection);
   }
 
+  putIdempotency(record: IdempotencyRecord): void {
+    this.#idempotency ??= new Map();
+    this.#idempotency.set(record.key, record);
+  }
+
+  clearIdempotency(key: string): void {
+    this.#idempotency ??= new Map();
+    this.#idempotency.set(key, null);
+  }
+
   /** Whether anything has to be stored. */
   get hasRows(): boolean {
     return (
@@ -105,7 +124,9 @@ export class Stage {
       this.steps.length > 0 ||
       this.clearedSteps.length > 0 ||
       this.deadLetters.length > 0 ||
+      this.cuts.length > 0 ||
       this.#effects !== undefined ||
+      this.#idempotency !== undefined ||
       this.#projections !== undefined
     );
   }
@@ -124,6 +145,12 @@ export class Stage {
       if ('generation' in effect) effects.push(effect);
       else clearedEffects.push(effect);
     }
+    const idempotency: IdempotencyRecord[] = [];
+    const clearedIdempotency: string[] = [];
+    for (const [key, record] of this.#idempotency ?? []) {
+      if (record === null) clearedIdempotency.push(key);
+      else idempotency.push(record);
+    }
     const timers: TimerRecord[] = [];
     for (const timer of this.#timers) {
       timer.stored = true;
@@ -140,8 +167,13 @@ export class Stage {
       effects,
       steps: this.steps,
       clearedSteps: this.clearedSteps,
+      clearedIdempotency,
+      idempotency,
       deadLetters: this.deadLetters,
       projections: this.#projections === undefined ? [] : [...this.#projections.values()],
+      removedAttempts: this.removedAttempts,
+      claims: this.claims,
+      cuts: this.cuts,
     };
   }
 

@@ -1,7 +1,13 @@
 import type { Logger } from 'pino';
 import type { Address } from '../protocol/address.ts';
 import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
-import { fromFailure, TimeoutError, toFailure } from '../protocol/errors.ts';
+import {
+  type Failure,
+  fromFailure,
+  PayloadTooLargeError,
+  TimeoutError,
+  toFailure,
+} from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
 import type { Envelope, EpochMs, Message, Meta } from '../protocol/message.ts';
 import { PRIORITIES, type Priority } from '../protocol/priority.ts';
@@ -14,7 +20,9 @@ import { type Delivery, SPAWN } from './delivery.ts';
 import type { DurableEffects } from './durable-effects.ts';
 import type { DurableTimers } from './durable-timers.ts';
 import type { HostEmitter } from './host-emitter.ts';
-import type { Registration } from './registration.ts';
+import type { PayloadLimit } from './payload-limit.ts';
+import { pendingJsonOf } from './pending.ts';
+import type { ProjectedActor, Registration } from './registration.ts';
 import type {
   LiveSnapshot,
   MachineAction,
@@ -24,6 +32,7 @@ import type {
 } from './xstate-driver.ts';
 
 export interface TurnsOptions {
+  readonly limit: PayloadLimit;
   readonly clock: Clock;
   readonly logger: Logger;
   readonly registrations: ReadonlyMap<string, Registration>;
@@ -34,6 +43,7 @@ export interface TurnsOptions {
   readonly events: HostEmitter;
   /** Names this runtime among all that ever work on the store. */
   readonly runtimeId: string;
+  readonly newCutId: () => string;
 }
 
 /** A transition that may happen: all that can go wrong has been tried, and nothing has changed yet. */
@@ -47,12 +57,17 @@ export interface PreparedTurn {
         readonly snapshotJson: string;
         readonly eventJson: string | null;
         readonly projections: readonly Projection[];
+        /** The label of a milestone that it reaches. */
+        readonly milestone: string | undefined;
       }
     | undefined;
 }
 
 /** The turn: an item becomes an event, the event a transition, the transition rows and things to do. */
 export class Turns {
+  readonly #limit: PayloadLimit;
+  /** Of those in memory, whose snapshots have come near the limit. */
+  readonly #large = new WeakSet<Actor>();
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #registrations: ReadonlyMap<string, Registration>;
@@ -62,10 +77,12 @@ export class Turns {
   readonly #delivery: Delivery;
   readonly #events: HostEmitter;
   readonly #runtimeId: string;
+  readonly #newCutId: () => string;
   /** Of turns that leave no checkpoint, hence no number to name their messages by. */
   #unnumbered = 0;
 
   constructor(options: TurnsOptions) {
+    this.#limit = options.limit;
     this.#clock = options.clock;
     this.#logger = options.logger;
     this.#registrations = options.registrations;
@@ -75,6 +92,7 @@ export class Turns {
     this.#delivery = options.delivery;
     this.#events = options.events;
     this.#runtimeId = options.runtimeId;
+    this.#newCutId = options.newCutId;
   }
 
   /** One turn of a live actor. @returns when it began */
@@ -86,15 +104,25 @@ export class Turns {
     if (event === undefined) return now;
     const registration = actor.registration as Registration;
     const before = actor.snapshot as LiveSnapshot;
+    const { address } = actor;
+    const prepare = (tried: MachineEvent): PreparedTurn => {
+      const transition = registration.driver.transition(address, before, tried);
+      return this.#prepare(address, registration, before, transition, tried, now);
+    };
+    let handled = event;
     let turn: PreparedTurn;
     try {
-      const transition = registration.driver.transition(actor.address, before, event);
-      turn = this.#prepare(actor.address, registration, before, transition, event, now);
+      try {
+        turn = prepare(event);
+      } catch (error) {
+        handled = asFailedEffect(item, event, error);
+        turn = prepare(handled);
+      }
     } catch (error) {
       this.#faulted(actor, item, event, error);
       return now;
     }
-    this.#carryOut(actor, turn, event, now);
+    this.#carryOut(actor, turn, handled, now);
     return now;
   }
 
@@ -148,6 +176,12 @@ export class Turns {
               meta: { ...meta, request: timer.id.slice(REQUEST.length) },
             };
           }
+          case 'rolledBack':
+            return {
+              type: `${action.request}:err`,
+              failure: rolledBack(actor.address, action.to, action.request),
+              meta: { ...meta, request: timer.id.slice(REQUEST.length) },
+            };
           case 'send':
             this.#delivery.deliver(action.envelope);
             return undefined;
@@ -216,24 +250,22 @@ export class Turns {
       return { snapshot, actions, change: undefined };
     }
     const persisted = registration.driver.persist(snapshot);
-    const projections =
-      registration.project === undefined
-        ? NONE
-        : registration.project({
-            address,
-            value: snapshot.value,
-            context: snapshot.context,
-            status: snapshot.status,
-            at,
-          });
+    const snapshotJson = JSON.stringify(persisted);
+    this.#limit.checkSnapshot(address, persisted, snapshotJson);
+    const eventJson = event === null ? null : JSON.stringify(event);
+    if (eventJson !== null) {
+      this.#limit.checkJson(`The message "${event?.type}" to ${address}`, eventJson);
+    }
+    const projections = registration.project?.(projectedOf({ address }, snapshot, at)) ?? NONE;
     return {
       snapshot,
       actions,
       change: {
         persisted,
-        snapshotJson: JSON.stringify(persisted),
-        eventJson: event === null ? null : JSON.stringify(event),
+        snapshotJson,
+        eventJson,
         projections,
+        milestone: registration.driver.milestone(before, snapshot),
       },
     };
   }
@@ -255,21 +287,46 @@ export class Turns {
     actor.status = persisted.status;
     actor.version = registration.version;
     actor.updatedAt = now;
+    if (this.#limit.isLarge(change.snapshotJson)) this.#tellLarge(actor, change.snapshotJson);
     const { stage } = this.#commits;
     stage.touch(actor);
-    stage.checkpoints.push({
-      address: actor.address,
-      seq,
-      at: now,
-      kind: persisted.status === 'error' ? 'error' : 'auto',
-      label: null,
-      eventJson: change.eventJson,
-      snapshotJson: change.snapshotJson,
-    });
     for (const projection of change.projections) stage.project(projection);
     if (actions.length > 0) this.#actAll(actor, actions, `#${seq}`, now);
     if (this.#events.listenerCount('turn') > 0) this.#tellTurn(actor, persisted, event, now);
     if (persisted.status !== 'active') this.#end(actor, persisted);
+    const { milestone = null } = change;
+    stage.checkpoints.push({
+      address: actor.address,
+      seq,
+      at: now,
+      kind: persisted.status === 'error' ? 'error' : milestone === null ? 'auto' : 'milestone',
+      label: milestone,
+      version: registration.version,
+      eventJson: change.eventJson,
+      snapshotJson: change.snapshotJson,
+      pendingJson: pendingJsonOf(actor.address, this.#timers, this.#effects),
+      detailsJson: null,
+    });
+    if (registration.cut !== undefined && (seq === 0 || milestone !== null)) {
+      const projected = projectedOf(actor, turn.snapshot, now);
+      const cut = registration.cut(projected, seq === 0 ? 'start' : 'milestone');
+      stage.cuts.push({ ...cut, id: this.#newCutId() });
+    }
+  }
+
+  /** Once for as long as it is in memory. */
+  #tellLarge(actor: Actor, snapshotJson: string): void {
+    if (this.#large.has(actor)) return;
+    this.#large.add(actor);
+    const fact = {
+      address: actor.address,
+      bytes: Buffer.byteLength(snapshotJson),
+      limit: this.#limit.bytes,
+    };
+    this.#commits.after(() => {
+      this.#logger.warn(fact, 'the state of an actor grows towards the limit');
+      this.#events.tell('grewLarge', fact);
+    });
   }
 
   #tellTurn(
@@ -314,7 +371,7 @@ export class Turns {
     this.#timers.clearAll(address);
     this.#effects.stopAll(address);
     if (persisted.status === 'error') {
-      actor.reason = describeError(persisted.error);
+      actor.reason = describeError(persisted.error).toWellFormed();
       this.#logger.error({ actor: address, reason: actor.reason }, 'an actor ended with an error');
       this.#delivery.tellParent(address, actor.parent, persisted.error ?? null, `${address}#end`);
     }
@@ -337,7 +394,7 @@ export class Turns {
         this.#command(actor, action, name, now);
         return;
       case 'startEffect':
-        this.#effects.start(actor, action.id, action.src, action.input, id, now);
+        this.#effects.start(actor, action.id, action.src, JSON.stringify(action.input), id, now);
         return;
       case 'stopEffect':
         this.#effects.stop(address, action.id);
@@ -467,7 +524,7 @@ export class Turns {
 // The names of an actor's timers: what a machine calls a delayed event must not meet what it calls a request.
 const REQUEST = 'request:';
 const RAISE = 'raise:';
-const SEND = 'send:';
+export const SEND = 'send:';
 
 const NONE: readonly Projection[] = [];
 
@@ -491,6 +548,14 @@ function envelope(
   return { id, from, to: to as Address, message, priority, sentAt };
 }
 
+export function projectedOf(
+  { address }: { readonly address: Address },
+  { value, context, status }: LiveSnapshot,
+  at: EpochMs,
+): ProjectedActor {
+  return { address, value, context, status, at };
+}
+
 /** A turn that ends where it began leaves no checkpoint. */
 function isSameState(a: LiveSnapshot, b: LiveSnapshot): boolean {
   return (
@@ -502,6 +567,28 @@ function isSameState(a: LiveSnapshot, b: LiveSnapshot): boolean {
       (a.value === b.value ||
         (typeof a.value === 'object' && JSON.stringify(a.value) === JSON.stringify(b.value))))
   );
+}
+
+/** Whether it was carried out is unknown: `retryable` says that asking again may help, `conflict` that nobody failed. */
+function rolledBack(address: Address, to: string, request: string): Failure {
+  return {
+    code: 'conflict',
+    message: `The request "${request}" to ${to} was given up when ${address} was rolled back to the moment at which it had asked.`,
+    retryable: true,
+    context: { address: to, rolledBack: true },
+  };
+}
+
+/**
+ * An effect whose result is too large has failed: its state, which waits for an end, must hear of one.
+ * @throws what was thrown, if it is anything else
+ */
+function asFailedEffect(item: Item, event: MachineEvent, error: unknown): MachineEvent {
+  if (item.kind !== 'effect' || !item.outcome.ok) throw error;
+  if (!(error instanceof PayloadTooLargeError)) throw error;
+  const { id } = item.effect.record;
+  const { meta } = event;
+  return { type: `xstate.error.actor.${id}`, error: error.toFailure(), actorId: id, meta };
 }
 
 function describeError(error: JsonValue | undefined): string {

@@ -2,6 +2,7 @@ import type { AnyStateMachine } from 'xstate';
 import { durableActions } from '../protocol/commands.ts';
 import { ConfigurationError, toFailure } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
+import type { RestartPolicy } from './effect.ts';
 import { checkMachine, spawnInAssign } from './machine-check.ts';
 
 /**
@@ -80,7 +81,9 @@ export interface Transition {
 }
 
 /** What an effect's implementation is called with by XState's own types; the host adds to it. */
-export type EffectCreator = (args: Record<string, unknown>) => unknown;
+export type EffectCreator = ((args: Record<string, unknown>) => unknown) & {
+  readonly restart?: RestartPolicy;
+};
 
 /** More microsteps than this in one turn is an endless loop of `always` or `raise`, not work. */
 const MAX_ITERATIONS = 1000;
@@ -110,6 +113,8 @@ export class MachineDriver {
   readonly #freeze: boolean;
   readonly #scope: ReturnType<typeof createScope>;
   readonly #raw: RawAction[] = [];
+  /** States that declare `meta: { milestone: 'a label' }`. */
+  readonly #milestones: ReadonlyMap<unknown, string>;
 
   /**
    * @param freeze deep-freeze every context, so that a machine that changes it in place throws at once
@@ -126,6 +131,7 @@ export class MachineDriver {
     };
     this.#freeze = options.freeze;
     this.#scope = createScope(this.#machine, (action) => this.#raw.push(action));
+    this.#milestones = milestonesOf(this.#machine);
   }
 
   get machine(): AnyStateMachine {
@@ -160,6 +166,17 @@ export class MachineDriver {
     const actions = this.#actions(next, snapshot);
     if (next !== snapshot) this.#check(next, snapshot);
     return { snapshot: next, actions };
+  }
+
+  /** The label of a milestone that `after` is in and `before` was not. */
+  milestone(before: LiveSnapshot | undefined, after: LiveSnapshot): string | undefined {
+    if (this.#milestones.size === 0 || before?.value === after.value) return undefined;
+    for (const node of nodesOf(after)) {
+      const label = this.#milestones.get(node);
+      if (label === undefined) continue;
+      if (before === undefined || !nodesOf(before).includes(node)) return label;
+    }
+    return undefined;
   }
 
   persist(snapshot: LiveSnapshot): PersistedSnapshot {
@@ -479,6 +496,25 @@ function createScope(machine: AnyStateMachine, collect: (action: RawAction) => v
     actionExecutor: collect,
   };
 }
+
+interface StateNode {
+  readonly meta?: unknown;
+  readonly states: Readonly<Record<string, StateNode>>;
+}
+
+function milestonesOf(machine: AnyStateMachine): ReadonlyMap<unknown, string> {
+  const found = new Map<unknown, string>();
+  const look = (node: StateNode): void => {
+    const label = (node.meta as { readonly milestone?: unknown } | undefined)?.milestone;
+    if (typeof label === 'string' && label !== '') found.set(node, label);
+    for (const child of Object.values(node.states)) look(child);
+  };
+  look(machine.root as unknown as StateNode);
+  return found;
+}
+
+const nodesOf = (snapshot: LiveSnapshot): readonly unknown[] =>
+  (snapshot as unknown as { readonly _nodes: readonly unknown[] })._nodes;
 
 function hasStateNode(machine: AnyStateMachine, id: string): boolean {
   return (machine as unknown as { idMap: Map<string, unknown> }).idMap.has(id);

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { GitError, type GitOptions, splitNul } from './git.ts';
+import type { ObjectReader } from './object-reader.ts';
 
 /** Runs git where both sides of a change can be read. */
 export type RunGit = (
@@ -11,7 +12,8 @@ export type RunGit = (
 /** One path that differs between two trees. */
 export interface ChangedFile {
   readonly path: string;
-  readonly status: 'added' | 'modified' | 'deleted';
+  /** `unmerged` occurs in an index only. */
+  readonly status: 'added' | 'modified' | 'deleted' | 'unmerged';
   /** Git's file mode afterwards (`100644`, `100755`, `120000` a symlink, `160000` a repository); `000000` if deleted. */
   readonly mode: string;
   readonly previousMode: string;
@@ -19,48 +21,59 @@ export interface ChangedFile {
   readonly blob: string;
 }
 
+/** What differs between two trees. */
+export interface Change {
+  readonly files: readonly ChangedFile[];
+  /**
+   * A hash of what it does, the same wherever the target stands by now: SHA-256 of its diff without blob names and
+   * line numbers (as git-patch-id does, but with white space and binary files).
+   */
+  readonly fingerprint: string;
+  /** False when no line that looks like the mark of a conflict was added. */
+  readonly mayHoldMarkers: boolean;
+}
+
+/** For git to list all paths that differ, renames as a deletion and an addition; `parseRaw` reads it. */
+export const RAW_LISTING = ['-z', '--raw', '--full-index', '--no-abbrev', '--no-renames'] as const;
+
 /** All paths that differ between two commits or trees. Renames are a deletion and an addition. */
 export async function listChangedFiles(
   git: RunGit,
   from: string,
   to: string,
 ): Promise<ChangedFile[]> {
-  const { stdout } = await git([
-    'diff-tree',
-    '-r',
-    '-z',
-    '--raw',
-    '--full-index',
-    '--no-abbrev',
-    '--no-renames',
-    '--end-of-options',
-    from,
-    to,
-  ]);
-  const parts = splitNul(stdout.toString('utf8'));
+  const { stdout } = await git(['diff-tree', '-r', ...RAW_LISTING, '--end-of-options', from, to]);
+  return parseRaw(splitNul(stdout.toString('utf8')));
+}
+
+/** @param parts the output, split at its NULs */
+export function parseRaw(parts: readonly string[]): ChangedFile[] {
   const files: ChangedFile[] = [];
   for (let i = 0; i + 1 < parts.length; i += 2) {
     const [previousMode = '', mode = '', , blob = '', letter] = (parts[i] ?? '')
       .slice(1)
       .split(' ');
-    const status = letter === 'A' ? 'added' : letter === 'D' ? 'deleted' : 'modified';
+    const status = STATUSES[letter ?? ''] ?? 'modified';
     files.push({ path: parts[i + 1] ?? '', status, mode, previousMode, blob });
   }
   return files;
 }
 
-/**
- * A hash of what a change does, the same wherever the target stands by now: SHA-256 of its diff without blob names
- * and line numbers (as git-patch-id does, but with white space and binary files).
- */
-export async function fingerprintChange(git: RunGit, from: string, to: string): Promise<string> {
-  const hash = createHash('sha256');
+const STATUSES: Readonly<Record<string, ChangedFile['status']>> = {
+  A: 'added',
+  D: 'deleted',
+  U: 'unmerged',
+};
+
+/** The changed paths and the diff of two commits or trees, by one git: the list first, an empty entry, the diff. */
+export async function readChange(git: RunGit, from: string, to: string): Promise<Change> {
   try {
     const { stdout } = await git([
-      'diff',
+      'diff-tree',
+      '-r',
+      ...RAW_LISTING,
+      '--patch',
       '--binary',
-      '--full-index',
-      '--no-renames',
       '--diff-algorithm=myers',
       '--src-prefix=a/',
       '--dst-prefix=b/',
@@ -69,29 +82,42 @@ export async function fingerprintChange(git: RunGit, from: string, to: string): 
       from,
       to,
     ]);
-    // Latin-1 keeps every byte. No `m` flag: it would also take a lone \r for the start of a line.
-    const diff = stdout
-      .toString('latin1')
-      .replace(/(^|\n)index [0-9a-f]+\.\.[0-9a-f]+(?: \d+)?(?=\n)/g, '$1index')
-      .replace(/(^|\n)@@ -[\d,]+ \+[\d,]+ @@[^\n]*/g, '$1@@');
-    hash.update(diff, 'latin1');
+    const separator = stdout.indexOf('\0\0');
+    const listBytes = separator < 0 ? stdout.length : separator + 1;
+    const files = parseRaw(splitNul(stdout.toString('utf8', 0, listBytes)));
+    // Latin-1 keeps every byte.
+    const diff = stdout.toString('latin1', listBytes + 1);
+    return { files, fingerprint: hashOfDiff(diff), mayHoldMarkers: ADDED_MARKER.test(diff) };
   } catch (error) {
     if (!(error instanceof GitError && error.kind === 'too_much_output')) throw error;
     // A huge change is known by the contents it leaves.
-    for (const file of await listChangedFiles(git, from, to)) {
-      hash.update(`${file.mode} ${file.blob} ${file.path}\0`);
-    }
+    const files = await listChangedFiles(git, from, to);
+    const hash = createHash('sha256');
+    for (const file of files) hash.update(`${file.mode} ${file.blob} ${file.path}\0`);
+    return { files, fingerprint: hash.digest('hex'), mayHoldMarkers: true };
   }
-  return hash.digest('hex');
 }
+
+function hashOfDiff(diff: string): string {
+  // No `m` flag: it would also take a lone \r for the start of a line.
+  const lasting = diff
+    .replace(/(^|\n)index [0-9a-f]+\.\.[0-9a-f]+(?: \d+)?(?=\n)/g, '$1index')
+    .replace(/(^|\n)@@ -[\d,]+ \+[\d,]+ @@[^\n]*/g, '$1@@');
+  return createHash('sha256').update(lasting, 'latin1').digest('hex');
+}
+
+/** Of a file that git shows as binary the lines are not to be seen. */
+const ADDED_MARKER = /^(?:\+(?:<<<<<<< |=======|>>>>>>> )|GIT binary patch|Binary files )/m;
 
 /** Changed files that hold all three marks of an unresolved conflict, and did not before. */
 export async function findConflictMarkers(
   git: RunGit,
   from: string,
   to: string,
-  files: readonly ChangedFile[],
+  { files, mayHoldMarkers }: Change,
 ): Promise<string[]> {
+  // What holds all three now and did not before has at least one of them in a line that was added.
+  if (!mayHoldMarkers) return [];
   const names = files.flatMap((file) => (isFile(file.mode) ? [file.path] : []));
   const after = await grepMarkers(git, to, names);
   if (after.length === 0) return [];
@@ -112,13 +138,13 @@ export interface ChangePolicy {
  * @returns one sentence per violation
  */
 export async function findViolations(
-  git: RunGit,
+  objects: ObjectReader,
   files: readonly ChangedFile[],
   policy: ChangePolicy = {},
 ): Promise<string[]> {
   const violations: string[] = [];
   const maxFileBytes = policy.maxFileBytes ?? 10 * 1024 * 1024;
-  const sizes = await sizesOf(git, files);
+  const sizes = await sizesOf(objects, files);
   for (const file of files) {
     const name = JSON.stringify(file.path);
     const glob = policy.protectedPaths?.find((pattern) => path.matchesGlob(file.path, pattern));
@@ -133,9 +159,10 @@ export async function findViolations(
       violations.push(`${name} is a git repository of its own; only its name would be kept.`);
     }
     if (file.mode === '120000') {
-      const { stdout } = await git(['cat-file', 'blob', file.blob]);
-      const target = stdout.toString('utf8');
-      if (leavesProject(file.path, target)) {
+      const target = (await objects.content(file.blob))?.toString('utf8');
+      if (target === undefined) {
+        violations.push(`${name} is a symlink whose target is lost (${file.blob}).`);
+      } else if (leavesProject(file.path, target)) {
         violations.push(`${name} is a symlink to ${JSON.stringify(target)}, outside the project.`);
       }
     }
@@ -149,22 +176,19 @@ function leavesProject(link: string, target: string): boolean {
   return resolved === '..' || resolved.startsWith('../') || /^\.git(\/|$)/i.test(resolved);
 }
 
-async function sizesOf(git: RunGit, files: readonly ChangedFile[]): Promise<Map<string, number>> {
-  const blobs = files.flatMap((file) => (isFile(file.mode) ? [file.blob] : []));
-  if (blobs.length === 0) return new Map();
-  const { stdout } = await git(['cat-file', '--batch-check=%(objectname) %(objectsize)'], {
-    stdin: `${blobs.join('\n')}\n`,
-  });
-  return new Map(
-    stdout
-      .toString('utf8')
-      .trimEnd()
-      .split('\n')
-      .map((line) => {
-        const [blob = '', size] = line.split(' ');
-        return [blob, Number(size)];
-      }),
+async function sizesOf(
+  objects: ObjectReader,
+  files: readonly ChangedFile[],
+): Promise<ReadonlyMap<string, number>> {
+  const blobs = new Set(files.flatMap((file) => (isFile(file.mode) ? [file.blob] : [])));
+  const sizes = new Map<string, number>();
+  await Promise.all(
+    [...blobs].map(async (blob) => {
+      const info = await objects.info(blob);
+      if (info !== undefined) sizes.set(blob, info.bytes);
+    }),
   );
+  return sizes;
 }
 
 function isFile(mode: string): boolean {

@@ -1,7 +1,7 @@
 import { existsSync, lstatSync, readFileSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { splitNul } from './git.ts';
+import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
 
 /** A working tree of the user's that has the target branch checked out. */
@@ -23,10 +23,14 @@ export async function listTargetCheckouts(repository: Repository): Promise<Check
     // Of a submodule git lists the git directory; the opened working tree is the right one then.
     const top = directory === repository.commonDir ? repository.root : directory;
     if (!existsSync(top)) continue; // removed by hand, not pruned yet
-    const gitDir = await repository.git.text(['rev-parse', '--absolute-git-dir'], {
-      cwd: top,
-      userConfiguration: true,
-    });
+    // The main working tree holds the shared directory itself; a linked one has a directory of its own.
+    const gitDir =
+      path.join(top, '.git') === repository.commonDir
+        ? repository.commonDir
+        : await repository.git.text(['rev-parse', '--absolute-git-dir'], {
+            cwd: top,
+            userConfiguration: true,
+          });
     if (onTarget || rebasedBranch(gitDir) === repository.targetRef) {
       checkouts.set(top, { directory: top, gitDir });
     }
@@ -96,7 +100,17 @@ export async function followCheckout(
   from: string,
   to: string,
 ): Promise<void> {
-  await repository.runInCheckout(checkout, ['read-tree', '-m', '-u', from, to]);
+  const follow = ['read-tree', '-m', '-u', from, to];
+  try {
+    await repository.runInCheckout(checkout, follow);
+  } catch (error) {
+    if (!(error instanceof GitError)) throw error;
+    // Its index may know the files by another inode or time than they have: the tree was copied, or a file touched.
+    await repository.runInCheckout(checkout, ['update-index', '-q', '--refresh'], {
+      allowExitCodes: [0, 1],
+    });
+    await repository.runInCheckout(checkout, follow);
+  }
 }
 
 /**
@@ -237,22 +251,15 @@ async function listChanges(
   from: string,
   to: string,
 ): Promise<PathChange[]> {
-  const parts = await repository.list([
-    'diff-tree',
-    '-r',
-    '-z',
-    '--name-status',
-    '--no-renames',
-    '--end-of-options',
-    from,
-    to,
-  ]);
-  const changes: PathChange[] = [];
-  for (let i = 0; i + 1 < parts.length; i += 2) {
-    const [status, name = ''] = [parts[i], parts[i + 1]];
-    changes.push({ path: name, inFrom: status !== 'A', inTo: status !== 'D' });
-  }
-  return changes;
+  const files = await repository.changedFiles(
+    await repository.treeOf(from),
+    await repository.treeOf(to),
+  );
+  return files.map(({ path: name, status }) => ({
+    path: name,
+    inFrom: status !== 'added',
+    inTo: status !== 'deleted',
+  }));
 }
 
 /** What untracked thing lies where a new file belongs, on the way to it or below it. Ignored files count. */

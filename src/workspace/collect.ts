@@ -1,8 +1,17 @@
 import { existsSync, lstatSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import { taskPath } from './branch-name.ts';
-import { findConflictMarkers, fingerprintChange, listChangedFiles, type RunGit } from './change.ts';
+import {
+  type Change,
+  findConflictMarkers,
+  listChangedFiles,
+  parseRaw,
+  RAW_LISTING,
+  type RunGit,
+  readChange,
+} from './change.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
 import { nestedRepositoryIn, stageWork } from './stage-work.ts';
@@ -54,14 +63,15 @@ export async function collectWork(
     if (nested === undefined) throw error;
     return nestedRefusal([nested]);
   }
-  const files = await listChangedFiles(git, workspace.base, snapshot.tree);
+  const { change } = snapshot;
+  const { files } = change;
   if (files.length === 0) return { kind: 'empty' };
   const nested = files.filter(({ mode }) => mode === '160000').map((file) => file.path);
   if (nested.length > 0) return nestedRefusal(nested);
   const unresolved = [
     ...new Set([
       ...snapshot.unmerged,
-      ...(await findConflictMarkers(git, workspace.base, snapshot.tree, files)),
+      ...(await findConflictMarkers(git, workspace.base, snapshot.tree, change)),
     ]),
   ];
   if (unresolved.length > 0) {
@@ -93,7 +103,7 @@ export async function collectWork(
     tree: snapshot.tree,
     base: workspace.base,
     files: files.map((file) => file.path),
-    changeFingerprint: await fingerprintChange(git, workspace.base, commit),
+    changeFingerprint: change.fingerprint,
   };
 }
 
@@ -107,8 +117,7 @@ export async function salvageWork(
   workspace: Workspace,
 ): Promise<string | undefined> {
   const snapshot = await takeSnapshot(repository, workspace);
-  const git = workspaceGit(repository, workspace);
-  const files = await listChangedFiles(git, workspace.base, snapshot.tree);
+  const { files } = snapshot.change;
   if (files.length === 0 && snapshot.parent === workspace.base) return undefined;
   if (files.some(({ mode, previousMode }) => mode === '160000' && previousMode !== mode)) {
     throw new Error(`a nested repository in ${workspace.directory} cannot be kept as a ref`);
@@ -122,7 +131,7 @@ export async function salvageWork(
     `refs/troupe/salvage/${name}/`,
   ]);
   if (kept.split('\n').includes(snapshot.tree)) return undefined;
-  const commit = await commitSnapshot(
+  await commitSnapshot(
     repository,
     workspace,
     snapshot,
@@ -132,7 +141,7 @@ export async function salvageWork(
   );
   const namespace = `refs/troupe/salvage/${name}`;
   const ref = `${namespace}/${await repository.nextNumber(namespace)}`;
-  await importCommit(repository, workspace, commit, [ref]);
+  await importCommit(repository, workspace, [ref]);
   return ref;
 }
 
@@ -150,6 +159,8 @@ export function messageWithTrailers(
 
 interface Snapshot {
   readonly tree: string;
+  /** From the base to the tree. */
+  readonly change: Change;
   /** The agent's last commit if it builds on the base, else the base. */
   readonly parent: string;
   /** Paths that the agent's own index calls unmerged. */
@@ -164,20 +175,32 @@ async function takeSnapshot(
 ): Promise<Snapshot> {
   const git = workspaceGit(repository, workspace, signal);
   const parent = await readAgentHead(repository, workspace, signal);
-  const agentIndex = await readAgentIndex(workspace, git);
-  await stageWork(workspace, git);
-  const committed = await git(['ls-tree', '-r', '-z', '--name-only', '--end-of-options', parent]);
-  const known = new Set(splitNul((await git(['ls-files', '-z'])).stdout.toString('utf8')));
-  const hidden = [...splitNul(committed.stdout.toString('utf8')), ...agentIndex.tracked].filter(
-    (name) => !known.has(name) && isFileOrLink(workspace.directory, name),
+  await stageWork(repository, workspace, git);
+  const staged = await writeSnapshot(workspace, git);
+  const agentIndex = await readAgentIndex(workspace, git, staged.tree);
+  const known =
+    parent === workspace.base
+      ? staged.change.files
+      : await listChangedFiles(git, parent, staged.tree);
+  const left = known.flatMap(({ path: name, status }) => (status === 'deleted' ? [name] : []));
+  const hidden = [...left, ...agentIndex.tracked].filter((name) =>
+    isFileOrLink(workspace.directory, name),
   );
-  if (hidden.length > 0) {
-    await git(['update-index', '--add', '-z', '--stdin'], {
-      stdin: hidden.map((name) => `${name}\0`).join(''),
-    });
-  }
+  const { unmerged } = agentIndex;
+  if (hidden.length === 0) return { ...staged, parent, unmerged };
+  await git(['update-index', '--add', '-z', '--stdin'], {
+    stdin: hidden.map((name) => `${name}\0`).join(''),
+  });
+  return { ...(await writeSnapshot(workspace, git)), parent, unmerged };
+}
+
+/** Our index as a tree, and what that changes. */
+async function writeSnapshot(
+  workspace: Workspace,
+  git: RunGit,
+): Promise<Pick<Snapshot, 'tree' | 'change'>> {
   const tree = (await git(['write-tree'])).stdout.toString('utf8').trim();
-  return { tree, parent, unmerged: agentIndex.unmerged };
+  return { tree, change: await readChange(git, workspace.base, tree) };
 }
 
 async function commitSnapshot(
@@ -192,7 +215,8 @@ async function commitSnapshot(
     (await git(['log', '-1', '--format=%T %P%n%B', '--end-of-options', commit])).stdout.toString();
   // A crash may have come between this commit and its import: then it is here already.
   const wanted = `${snapshot.tree} ${snapshot.parent}\n${message}`;
-  if ((await describe(ref)).trimEnd() === wanted.trimEnd()) {
+  const madeNothing = (await readPlainRef(workspace.gitDir, ref)) === snapshot.parent;
+  if (!madeNothing && (await describe(ref)).trimEnd() === wanted.trimEnd()) {
     return (await git(['rev-parse', '--verify', ref])).stdout.toString().trim();
   }
   const { stdout } = await git(['commit-tree', snapshot.tree, '-p', snapshot.parent, '-F', '-'], {
@@ -204,37 +228,35 @@ async function commitSnapshot(
 }
 
 /**
- * Copies a commit and what it needs into the user's repository, and only then points the refs at it, all at once.
- * Objects are checked on the way (`transfer.fsckObjects`).
+ * Copies what the workspace's branch in our git directory stands at, and what that needs, into the user's repository,
+ * and only then points the refs at it, all at once, also where somebody looks at such a branch. Objects are checked on
+ * the way (`transfer.fsckObjects`).
  */
 async function importCommit(
   repository: Repository,
   workspace: Workspace,
-  commit: string,
   refs: readonly string[],
 ): Promise<void> {
-  await runInWorkspace(repository, workspace, ['update-ref', IMPORT_REF, commit]);
-  await repository.exclusive(async () => {
-    await repository.run([
-      'fetch',
-      '--quiet',
-      '--no-tags',
-      '--no-write-fetch-head',
-      '--no-auto-maintenance',
-      '--no-recurse-submodules',
-      '--end-of-options',
-      workspace.gitDir,
-      `+${IMPORT_REF}:${IMPORT_REF}`,
-    ]);
-    const updates = refs.map((ref) => `update ${ref} ${commit}\n`);
-    await repository.run(['update-ref', '-m', 'troupe: import', '--stdin'], {
-      stdin: `start\n${updates.join('')}delete ${IMPORT_REF}\nprepare\ncommit\n`,
-    });
-  });
+  await repository.exclusive(() =>
+    repository.run(
+      [
+        'fetch',
+        '--quiet',
+        '--atomic',
+        '--update-head-ok',
+        '--no-prune',
+        '--no-tags',
+        '--no-write-fetch-head',
+        '--no-auto-maintenance',
+        '--no-recurse-submodules',
+        '--end-of-options',
+        workspace.gitDir,
+        ...refs.map((ref) => `+refs/heads/${workspace.branch}:${ref}`),
+      ],
+      { env: { GIT_REFLOG_ACTION: 'troupe: import' } },
+    ),
+  );
 }
-
-/** Holds what is being imported, in both repositories, so that no clean-up can take it away meanwhile. */
-const IMPORT_REF = 'refs/troupe/import';
 
 /**
  * The agent's last commit, if it descends from the base. Read with the agent's git directory, since only that knows
@@ -248,6 +270,14 @@ async function readAgentHead(
   const agentGitDir = path.join(workspace.directory, '.git');
   // A `.git` file or link leads to some other repository.
   if (!isDirectory(agentGitDir)) return workspace.base;
+  // Most agents leave committing to us: then two small files say so, and no git has to read the agent's configuration.
+  const branch = `refs/heads/${workspace.branch}`;
+  if (
+    (await readSmallFile(path.join(agentGitDir, 'HEAD'))) === `ref: ${branch}` &&
+    (await readPlainRef(agentGitDir, branch)) === workspace.base
+  ) {
+    return workspace.base;
+  }
   const git = workspaceGit(repository, workspace, signal);
   try {
     const head = await runInWorkspace(
@@ -273,28 +303,44 @@ async function readAgentHead(
   }
 }
 
+/**
+ * What the agent's own index has that a tree does not have, and what it calls unmerged. Our git directory with the
+ * agent's index: the index is data, the agent's configuration is not read, nor are any files.
+ */
 async function readAgentIndex(
   workspace: Workspace,
   git: RunGit,
+  tree: string,
 ): Promise<{ readonly tracked: readonly string[]; readonly unmerged: readonly string[] }> {
   const indexFile = path.join(workspace.directory, '.git', 'index');
   if (!isDirectory(path.dirname(indexFile)) || !existsSync(indexFile)) {
     return { tracked: [], unmerged: [] };
   }
-  // Our git directory with the agent's index: the index is data, the agent's configuration is not read.
-  const { stdout, exitCode } = await git(['ls-files', '-z', '--stage'], {
-    indexFile,
-    allowExitCodes: [0, 128],
-  });
+  const { stdout, exitCode } = await git(
+    ['diff-index', '--cached', ...RAW_LISTING, '--end-of-options', tree],
+    { indexFile, allowExitCodes: [0, 128] },
+  );
   if (exitCode !== 0) return { tracked: [], unmerged: [] }; // corrupt: the files themselves still count
-  const entries = splitNul(stdout.toString('utf8')).flatMap((line) => {
-    const entry = /^(\d+) \w+ (\d)\t(.*)$/s.exec(line);
-    return entry === null ? [] : [{ mode: entry[1], stage: entry[2], name: entry[3] ?? '' }];
-  });
+  const entries = parseRaw(splitNul(stdout.toString('utf8')));
+  const unmerged = entries.filter(({ status }) => status === 'unmerged');
+  const tracked = entries.filter(({ status, mode }) => status === 'added' && mode !== '160000');
   return {
-    tracked: entries.filter(({ mode }) => mode !== '160000').map(({ name }) => name),
-    unmerged: [...new Set(entries.filter(({ stage }) => stage !== '0').map(({ name }) => name))],
+    tracked: [...tracked, ...unmerged].map((entry) => entry.path),
+    unmerged: [...new Set(unmerged.map((entry) => entry.path))],
   };
+}
+
+/** Where a ref stands that lies in a file of its own; undefined when git itself must be asked. */
+async function readPlainRef(gitDir: string, ref: string): Promise<string | undefined> {
+  const text = await readSmallFile(path.join(gitDir, ref));
+  return text !== undefined && /^[0-9a-f]{40,64}$/.test(text) ? text : undefined;
+}
+
+/** A line of text in a regular file. An agent may have put anything in its place, something that never ends too. */
+async function readSmallFile(file: string): Promise<string | undefined> {
+  const entry = lstatSync(file, { throwIfNoEntry: false });
+  if (entry?.isFile() !== true || entry.size > 1000) return undefined;
+  return (await readFile(file, 'utf8')).replace(/\n$/, '');
 }
 
 function workspaceGit(repository: Repository, workspace: Workspace, signal?: AbortSignal): RunGit {
@@ -315,13 +361,13 @@ async function importWork(
   refs: readonly string[],
 ): Promise<string> {
   try {
-    await importCommit(repository, workspace, commit, refs);
+    await importCommit(repository, workspace, refs);
     return commit;
   } catch (error) {
     if (!isMalformed(error) || snapshot.parent === workspace.base) throw error;
     const squashed = { ...snapshot, parent: workspace.base };
     const result = await commitSnapshot(repository, workspace, squashed, message);
-    await importCommit(repository, workspace, result, refs);
+    await importCommit(repository, workspace, refs);
     return result;
   }
 }

@@ -87,12 +87,12 @@ export interface GitIdentity {
  * Source: git(1), git-config(1).
  */
 export class Git {
-  readonly #processes: ProcessRegistry;
+  readonly processes: ProcessRegistry;
   readonly #identity: GitIdentity;
 
   /** @param identity author and committer of what we commit; git's own settings are not read */
   constructor(options: { readonly processes: ProcessRegistry; readonly identity?: GitIdentity }) {
-    this.#processes = options.processes;
+    this.processes = options.processes;
     this.#identity = options.identity ?? DEFAULT_IDENTITY;
   }
 
@@ -129,6 +129,25 @@ export class Git {
     return splitNul(stdout.toString('utf8'));
   }
 
+  /** How a command is started: hardened, with the complete environment. For one that lives longer than a question. */
+  invocation(
+    args: readonly string[],
+    options: GitOptions,
+  ): {
+    readonly argv: readonly [string, ...string[]];
+    readonly env: Readonly<Record<string, string>>;
+  } {
+    return {
+      argv: ['git', ...configArguments(options.config ?? []), ...harden(args)],
+      env: {
+        ...hardenedEnvironment(this.#identity),
+        ...(options.userConfiguration === true ? userConfiguration() : NO_USER_CONFIGURATION),
+        ...locations(options),
+        ...options.env,
+      },
+    };
+  }
+
   async #runOnce(args: readonly string[], options: GitOptions): Promise<GitResult> {
     const stdout: Buffer[] = [];
     const stderr: Buffer[] = [];
@@ -138,17 +157,11 @@ export class Git {
     const tooMuch = new AbortController();
     const signals = [tooMuch.signal, ...(options.signal === undefined ? [] : [options.signal])];
     const end = await runProcessTree({
-      argv: ['git', ...configArguments(options.config ?? []), ...harden(args)],
+      ...this.invocation(args, options),
       label: `git ${args.join(' ')}`,
       cwd: options.cwd,
-      env: {
-        ...hardenedEnvironment(this.#identity),
-        ...(options.userConfiguration === true ? userConfiguration() : NO_USER_CONFIGURATION),
-        ...locations(options),
-        ...options.env,
-      },
       timeoutMs: options.timeoutMs ?? 120_000,
-      processes: this.#processes,
+      processes: this.processes,
       signal: AbortSignal.any(signals),
       ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
       onStdout: (chunk) => {

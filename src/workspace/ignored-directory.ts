@@ -1,15 +1,22 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { TroupeError } from '../protocol/errors.ts';
 
 /**
  * Makes a directory that the user's git does not see: a `.gitignore` of its own says `*`. So neither the user's
  * files nor the user's configuration have to name it.
+ * @throws {TroupeError} `unavailable`: it cannot be made, or not be written to
  */
 export async function ensureIgnoredDirectory(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true });
   try {
+    await mkdir(directory, { recursive: true });
     await writeFile(path.join(directory, '.gitignore'), '*\n', { flag: 'wx' });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
+    throw new TroupeError(
+      'unavailable',
+      `Could not keep files in ${directory}: ${(error as Error).message}. Troupe needs a directory there that it may write to, and space.`,
+      { cause: error },
+    );
   }
 }

@@ -10,7 +10,8 @@ export type MergeOutcome =
   | { readonly kind: 'conflict'; readonly files: readonly string[] };
 
 /**
- * Merges a commit with the target's head as git would, without any working tree: the outcome is a tree in the object
+ * Merges a commit with the target's head as git would. One that was made directly on the head needs no merge: its
+ * tree is the outcome. Any other is merged without any working tree: the outcome is a tree in the object
  * store. How files are merged (`merge=union` for a changelog) is read from the `.gitattributes` of the target's
  * head; git would look for them in whatever directory it runs in.
  */
@@ -20,6 +21,9 @@ export async function mergeInMemory(
   commit: string,
 ): Promise<MergeOutcome> {
   const { repository } = workspaces;
+  if ((await repository.parentsOf(commit)).includes(head)) {
+    return { kind: 'merged', tree: await repository.treeOf(commit) };
+  }
   const root = path.join(workspaces.stateDirectory, 'verify');
   await ensureIgnoredDirectory(root);
   const attributesOnly = path.join(root, randomUUID().slice(0, 8));
@@ -44,13 +48,11 @@ async function writeAttributes(
   head: string,
   directory: string,
 ): Promise<void> {
-  const entries = await repository.list(['ls-tree', '-r', '-z', '--end-of-options', head]);
-  for (const entry of entries) {
-    const [, blob, name] = /^100\d+ blob (\w+)\t((?:.*\/)?\.gitattributes)$/s.exec(entry) ?? [];
-    if (blob === undefined || name === undefined) continue;
-    const { stdout } = await repository.run(['cat-file', 'blob', blob]);
+  for (const { path: name, blob } of (await repository.specialEntries(head)).attributes) {
+    const content = await repository.objects.content(blob);
+    if (content === undefined) continue; // as for git, which reads what it has
     const file = path.join(directory, name);
     await mkdir(path.dirname(file), { recursive: true });
-    await writeFile(file, stdout);
+    await writeFile(file, content);
   }
 }

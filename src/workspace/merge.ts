@@ -3,13 +3,7 @@ import { CancelledError, ConfigurationError, TroupeError } from '../protocol/err
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { CommandEvidence, Evidence, RejectionStage, Verdict } from '../protocol/verdict.ts';
 import type { TaskName } from './branch-name.ts';
-import {
-  type ChangedFile,
-  type ChangePolicy,
-  findViolations,
-  fingerprintChange,
-  listChangedFiles,
-} from './change.ts';
+import { type ChangedFile, type ChangePolicy, findViolations } from './change.ts';
 import { messageWithTrailers } from './collect.ts';
 import {
   artifactDirectory,
@@ -57,6 +51,8 @@ export interface VerifyAndMergeOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly redact?: (text: string) => string;
   readonly onProgress?: (progress: GateProgress) => void;
+  /** Asked right before the target moves; rejects if somebody else works on the repository by now. */
+  readonly mayMove?: () => Promise<void>;
   readonly signal?: AbortSignal;
   readonly faultPoint?: FaultPoint;
   /** Milliseconds since 1970. Default `Date.now`. */
@@ -132,26 +128,38 @@ class GateRound {
       const reason = infrastructureReason(error);
       if (reason === undefined) throw error;
       return await this.giveUp(reason);
+    } finally {
+      await this.#options.workspaces.settled();
     }
   }
 
   /** An infrastructure verdict, with an artifact if the disk takes one. */
   async giveUp(reason: string): Promise<Verdict> {
+    const gone = (await this.#submissionIsGone()) ? { submissionGone: true as const } : {};
     try {
       await this.#writeArtifact('infrastructure', reason);
-      return { verdict: 'infrastructure', reason, evidence: this.#evidence() };
+      return { verdict: 'infrastructure', reason, ...gone, evidence: this.#evidence() };
     } catch (error) {
       const why = infrastructureReason(error);
       if (why === undefined) throw error;
       const { artifact: _, ...evidence } = this.#evidence();
-      return { verdict: 'infrastructure', reason: `${reason} No artifact: ${why}`, evidence };
+      const both = `${reason} No artifact: ${why}`;
+      return { verdict: 'infrastructure', reason: both, ...gone, evidence };
     }
+  }
+
+  /** Only git's own word counts: one that fails over the question has not said that the commit is not there. */
+  async #submissionIsGone(): Promise<boolean> {
+    const asked = ['cat-file', '-e', this.#options.submission.commit];
+    return await this.#repository.run(asked, { allowExitCodes: [0, 1] }).then(
+      ({ exitCode }) => exitCode === 1,
+      () => false,
+    );
   }
 
   async #decide(): Promise<Verdict | 'target_moved'> {
     const { submission, approvals, policy } = this.#options;
     const repository = this.#repository;
-    const git = repository.run.bind(repository);
     const head = await repository.targetHead();
     this.#note({ targetHead: head });
     const merged = await this.#findMerged(head);
@@ -161,8 +169,12 @@ class GateRound {
     const merge = await mergeInMemory(this.#options.workspaces, head, submission.commit);
     if (merge.kind === 'conflict') {
       const files = merge.files.join(', ');
+      const change = await repository.readChange(
+        await repository.treeOf(submission.base),
+        await repository.treeOf(submission.commit),
+      );
       this.#note({
-        changeFingerprint: await fingerprintChange(git, submission.base, submission.commit),
+        changeFingerprint: change.fingerprint,
         errorFingerprint: this.#options.fingerprint(`merge conflict: ${files}`),
       });
       return await this.#reject(
@@ -173,16 +185,14 @@ class GateRound {
     }
     const { tree } = merge;
     this.#note({ tree });
-    if (tree === (await repository.treeOf(head))) {
+    const treeOfHead = await repository.treeOf(head);
+    if (tree === treeOfHead) {
       const reason = `The change is empty: ${repository.target} has it already.`;
       return await this.#reject('apply', reason, [reason]);
     }
-    const files = await listChangedFiles(git, head, tree);
-    this.#note({
-      files: files.map((file) => file.path),
-      changeFingerprint: await fingerprintChange(git, head, tree),
-    });
-    const violations = await findViolations(git, files, policy);
+    const { files, fingerprint } = await repository.readChange(treeOfHead, tree);
+    this.#note({ files: files.map((file) => file.path), changeFingerprint: fingerprint });
+    const violations = await findViolations(repository.objects, files, policy);
     if (violations.length > 0) {
       this.#note({ errorFingerprint: this.#options.fingerprint(violations.join('\n')) });
       return await this.#reject('policy', violations.join(' '), violations);
@@ -240,7 +250,7 @@ class GateRound {
   }
 
   async #merge(head: string, commit: string): Promise<Verdict | 'target_moved'> {
-    const { submission, onProgress, signal } = this.#options;
+    const { submission, onProgress, signal, mayMove } = this.#options;
     await this.#faultPoint('gate.verified-before-artifact');
     const summary = `Verified and merged as ${commit}.`;
     await this.#writeArtifact('accepted', summary);
@@ -253,6 +263,7 @@ class GateRound {
       to: commit,
       message: `troupe: merge ${trailerValue(submission)}`,
       faultPoint: this.#faultPoint,
+      ...(mayMove === undefined ? {} : { mayMove }),
     });
     switch (outcome.kind) {
       case 'moved':
@@ -378,13 +389,17 @@ export interface Merge {
   readonly submission: string;
 }
 
-/** What the target has of a task between two commits, newest first; told by the trailers of its commits. */
+/**
+ * What the target has of a task between two commits, newest first; told by the trailers of its commits. What was reverted
+ * since it has no more: the task is done anew.
+ */
 export async function findMerges(
   repository: Repository,
   head: string,
   since: string,
   task: TaskName,
 ): Promise<readonly Merge[]> {
+  if (head === since) return [];
   const trailer = (key: string) => `%(trailers:key=${key},valueonly,separator=%x2C)`;
   const log = await repository.text([
     'log',
@@ -394,12 +409,25 @@ export async function findMerges(
     head,
     `^${since}`,
   ]);
-  return log.split('\n').flatMap((line) => {
+  const merges = log.split('\n').flatMap((line) => {
     const [commit = '', parent = '', tree = '', submission = '', ...name] = line.split('\t');
     const ours = submission !== '' && name.join('\t') === trailerValue(task);
     return ours ? [{ commit, parent, tree, submission }] : [];
   });
+  if (merges.length === 0) return merges;
+  const reverts = await repository.text([
+    'log',
+    '--format=%B',
+    `--grep=${REVERTS}`,
+    '--end-of-options',
+    head,
+    `^${since}`,
+  ]);
+  return merges.filter(({ commit }) => !reverts.includes(`${REVERTS}${commit}`));
 }
+
+/** What `git revert` writes. */
+const REVERTS = 'This reverts commit ';
 
 const TASK_TRAILER = 'Troupe-Task';
 const SUBMISSION_TRAILER = 'Troupe-Submission';

@@ -1,8 +1,9 @@
 import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { type ChangePolicy, findViolations, listChangedFiles, type RunGit } from './change.ts';
+import { type ChangePolicy, findViolations, parseRaw, RAW_LISTING, type RunGit } from './change.ts';
 import { excerptOf } from './excerpt.ts';
-import { GitError } from './git.ts';
+import { GitError, splitNul } from './git.ts';
+import { ObjectReader } from './object-reader.ts';
 import { extractPatch } from './patch-text.ts';
 import type { Repository } from './repository.ts';
 import { nestedRepositoryIn, stageWork } from './stage-work.ts';
@@ -57,21 +58,33 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
       ...more,
     });
   try {
-    await stageWork(workspace, git);
+    await stageWork(repository, workspace, git);
   } catch (error) {
     const nested = nestedRepositoryIn(error);
     if (nested === undefined) throw error;
     const reason = `${JSON.stringify(nested)} is a git repository inside the workspace; remove it first.`;
     return { kind: 'refused', reason, output: '' };
   }
-  const before = await writeTree(git);
   const trial = path.join(workspace.gitDir, 'index-of-patch');
   try {
     const tried = await applyToIndex(git, trial, workspace, extracted);
     if (tried.kind === 'refused') return tried;
     const after = await writeTree(git, trial);
-    const files = await listChangedFiles(git, before, after);
-    const violations = await findViolations(git, files, options.policy);
+    // From our index, as it was before the patch, to the tree: `-R`, for git looks from the tree.
+    const listing = await git([
+      'diff-index',
+      '--cached',
+      '-R',
+      ...RAW_LISTING,
+      '--end-of-options',
+      after,
+    ]);
+    const files = parseRaw(splitNul(listing.stdout.toString('utf8')));
+    await using objects = new ObjectReader({
+      git: repository.git,
+      place: { cwd: workspace.directory, gitDir: workspace.gitDir, workTree: workspace.directory },
+    });
+    const violations = await findViolations(objects, files, options.policy);
     if (violations.length > 0) {
       return { kind: 'refused', reason: violations.join(' '), output: '' };
     }
@@ -82,7 +95,7 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
         output: '',
       };
     }
-    await git(['read-tree', '-m', '-u', before, after]);
+    await git(['read-tree', '-m', '-u', after]);
     return { kind: 'applied', files: files.map((file) => file.path) };
   } finally {
     await rm(trial, { force: true });
@@ -119,7 +132,7 @@ async function applyToIndex(
   return { kind: 'refused', reason: `The patch does not apply: ${why}.`, output };
 }
 
-async function writeTree(git: RunGit, indexFile?: string): Promise<string> {
-  const { stdout } = await git(['write-tree'], indexFile === undefined ? {} : { indexFile });
+async function writeTree(git: RunGit, indexFile: string): Promise<string> {
+  const { stdout } = await git(['write-tree'], { indexFile });
   return stdout.toString('utf8').trim();
 }

@@ -1,5 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import path from 'node:path';
 import {
   identifyProcess,
@@ -11,14 +22,19 @@ import { findMarkedProcesses } from './process-scan.ts';
 import { terminateGroup, terminateProcesses } from './terminate.ts';
 
 /**
- * Knows on disk which processes Troupe has started, so that a Troupe that was killed leaves none behind: one
- * small JSON file per running process. Written before the process is spawned (with the marker that it will
- * carry), completed with its pid afterwards, removed when it has ended.
- * Crash: the file stays; `killLeftovers` at the next start ends what it names.
+ * Knows on disk which processes Troupe has started, so that a Troupe that was killed leaves none behind. Each owner
+ * appends to a log of its own, one JSON value per line: first who it is, then for every process a record before it is
+ * spawned (with the marker that it will carry), the same with its pid afterwards, and its end. To append is much
+ * cheaper than a file for each process: making and removing one waits for the file system's journal, which the
+ * database keeps busy.
+ * Crash: what has no end in the log may still run; `killLeftovers` at the next start ends it. A line that was cut off
+ * is the last one, and loses nothing: either its process was not spawned yet, or an earlier line has its marker.
  */
 export class ProcessRegistry {
   readonly #directory: string;
   readonly #owner: ProcessIdentity;
+  readonly #running = new Map<string, JobRecord>();
+  #log: { readonly file: string; readonly fd: number; bytes: number } | undefined;
 
   /** @param directory for the files, made if need be; one registry directory per project */
   constructor(directory: string) {
@@ -34,25 +50,38 @@ export class ProcessRegistry {
 
   /** Announces a process that is about to be spawned. Synchronous, so that nothing gets between. */
   announce(command: string, directory: string): Job {
-    const marker = randomUUID();
-    const file = path.join(this.#directory, `${marker}.json`);
     const record: JobRecord = {
-      marker,
+      marker: randomUUID(),
       command: command.slice(0, MAX_COMMAND_CHARACTERS),
       directory,
       startedAtMs: Date.now(),
       owner: this.#owner,
     };
-    writeRecord(file, record);
+    const { marker } = record;
+    this.#append(record);
+    this.#running.set(marker, record);
     return {
       marker,
       started: (pid) => {
         const identity = identifyProcess(pid);
         // Ended already: there is nothing to name, and its children still carry the marker.
-        if (identity !== undefined) writeRecord(file, { ...record, process: identity });
+        if (identity === undefined) return;
+        const started = { ...record, process: identity };
+        this.#running.set(marker, started);
+        this.#appendIfPossible(started);
       },
-      ended: () => rmSync(file, { force: true }),
+      ended: () => {
+        if (this.#running.delete(marker)) this.#appendIfPossible({ ended: marker });
+      },
     };
+  }
+
+  /** For when nothing is to be started any more: the log goes, unless it names a process that could not be ended. */
+  close(): void {
+    if (this.#log === undefined) return;
+    closeSync(this.#log.fd);
+    if (this.#running.size === 0) rmSync(this.#log.file, { force: true });
+    this.#log = undefined;
   }
 
   /**
@@ -66,29 +95,58 @@ export class ProcessRegistry {
     for (const name of readdirSync(this.#directory)) {
       const file = path.join(this.#directory, name);
       if (name === IGNORE_FILE) continue;
-      if (!name.endsWith('.json')) {
-        rmSync(file, { recursive: true, force: true }); // a temporary file of a write that did not end
-        continue;
-      }
-      const record = readRecord(file);
-      if (record === undefined) {
-        leftovers.push({ kind: 'corrupt', file });
-        rmSync(file, { recursive: true, force: true });
-        continue;
-      }
-      if (isSameProcess(record.owner)) continue;
-      const killed = await killRecorded(record, graceMs);
-      rmSync(file, { force: true });
-      leftovers.push({
-        kind: 'process',
-        command: record.command,
-        directory: record.directory,
-        startedAtMs: record.startedAtMs,
-        killed,
-      });
+      if (name.endsWith(LOG_SUFFIX)) leftovers.push(...(await endOwner(file, graceMs)));
+      else rmSync(file, { recursive: true, force: true }); // a log that was not written to its end
     }
     return leftovers;
   }
+
+  /** @throws the system's error: disk full, directory gone */
+  #append(entry: JobRecord | { readonly ended: string }): void {
+    const log = this.#log;
+    // What is written to a file that somebody has removed would be seen by nobody.
+    const removed = log !== undefined && fstatSync(log.fd).nlink === 0;
+    let current = log;
+    if (current === undefined || removed || current.bytes > MAX_LOG_BYTES) {
+      current = this.#openLog();
+      this.#log = current;
+      if (log !== undefined) {
+        closeSync(log.fd);
+        rmSync(log.file, { force: true });
+      }
+    }
+    // A line break before it, too: the line above may have been cut off by a full disk.
+    const line = `\n${JSON.stringify(entry)}\n`;
+    current.bytes += writeSync(current.fd, line);
+  }
+
+  /** What a marker is on record for may lack the rest: at worst the next start looks for a process that has gone. */
+  #appendIfPossible(entry: JobRecord | { readonly ended: string }): void {
+    try {
+      this.#append(entry);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === undefined) throw error;
+    }
+  }
+
+  /** A new log, with what runs now; complete before it gets its name. */
+  #openLog(): { readonly file: string; readonly fd: number; bytes: number } {
+    const file = path.join(this.#directory, `${randomUUID()}${LOG_SUFFIX}`);
+    const temporary = `${file}.tmp`;
+    const lines = [{ owner: this.#owner }, ...this.#running.values()];
+    const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
+    // No fsync: after a power loss there is no process left to find.
+    writeFileSync(temporary, text);
+    renameSync(temporary, file);
+    return { file, fd: openSync(file, 'a'), bytes: 0 };
+  }
+}
+
+/** What the logs in a directory say to be running; the order is that of the files. */
+export function runningJobs(directory: string): readonly JobRecord[] {
+  return readdirSync(directory)
+    .filter((name) => name.endsWith(LOG_SUFFIX))
+    .flatMap((name) => readLog(path.join(directory, name)).running);
 }
 
 /** One announced process. */
@@ -123,6 +181,9 @@ interface JobRecord {
 }
 
 const IGNORE_FILE = '.gitignore';
+const LOG_SUFFIX = '.jsonl';
+/** A longer log is written anew, with what runs only. */
+const MAX_LOG_BYTES = 1_000_000;
 const MAX_COMMAND_CHARACTERS = 500;
 
 async function killRecorded(record: JobRecord, graceMs: number): Promise<number[]> {
@@ -141,22 +202,63 @@ async function killRecorded(record: JobRecord, graceMs: number): Promise<number[
   return killed;
 }
 
-function writeRecord(file: string, record: JobRecord): void {
-  // No fsync: after a power loss there is no process left to find.
-  const temporary = `${file}.tmp`;
-  writeFileSync(temporary, JSON.stringify(record));
-  renameSync(temporary, file);
+async function endRecorded(record: JobRecord, graceMs: number): Promise<Leftover> {
+  const killed = await killRecorded(record, graceMs);
+  const { command, directory, startedAtMs } = record;
+  return { kind: 'process', command, directory, startedAtMs, killed };
 }
 
-function readRecord(file: string): JobRecord | undefined {
-  let value: unknown;
+/** Ends what a log says to be running, and removes it, if its owner is gone. */
+async function endOwner(file: string, graceMs: number): Promise<Leftover[]> {
+  const { owner, running, damaged } = readLog(file);
+  if (owner !== undefined && isSameProcess(owner)) return [];
+  const leftovers: Leftover[] = damaged ? [{ kind: 'corrupt', file }] : [];
+  for (const record of running) leftovers.push(await endRecorded(record, graceMs));
+  rmSync(file, { recursive: true, force: true });
+  return leftovers;
+}
+
+interface Log {
+  readonly owner: ProcessIdentity | undefined;
+  readonly running: readonly JobRecord[];
+  /** A line cannot be read, and it is not the last one, which a kill may have cut off. */
+  readonly damaged: boolean;
+}
+
+function readLog(file: string): Log {
+  let text: string;
   try {
-    value = JSON.parse(readFileSync(file, 'utf8'));
+    text = readFileSync(file, 'utf8');
+  } catch {
+    return { owner: undefined, running: [], damaged: true };
+  }
+  const [first = '', ...lines] = text.split('\n');
+  const owner = (parse(first) as { owner?: unknown } | null | undefined)?.owner;
+  const running = new Map<string, JobRecord>();
+  let damaged = !isIdentity(owner);
+  for (const [index, line] of lines.entries()) {
+    if (line === '') continue;
+    const entry = parse(line);
+    const ended = (entry as { ended?: unknown } | null | undefined)?.ended;
+    if (typeof ended === 'string') running.delete(ended);
+    else if (isRecord(entry)) running.set(entry.marker, entry);
+    else if (index < lines.length - 1) damaged = true;
+  }
+  return { owner: isIdentity(owner) ? owner : undefined, running: [...running.values()], damaged };
+}
+
+/** @returns undefined for what is no JSON */
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
-  const record = value as Partial<JobRecord> | null;
-  const wellFormed =
+}
+
+function isRecord(value: unknown): value is JobRecord {
+  const record = value as Partial<JobRecord> | null | undefined;
+  return (
     typeof record === 'object' &&
     record !== null &&
     typeof record.marker === 'string' &&
@@ -165,8 +267,8 @@ function readRecord(file: string): JobRecord | undefined {
     typeof record.directory === 'string' &&
     typeof record.startedAtMs === 'number' &&
     isIdentity(record.owner) &&
-    (record.process === undefined || isIdentity(record.process));
-  return wellFormed ? (record as JobRecord) : undefined;
+    (record.process === undefined || isIdentity(record.process))
+  );
 }
 
 // An empty marker would match nothing, a short one perhaps a stranger.

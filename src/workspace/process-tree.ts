@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { statSync } from 'node:fs';
-import { setTimeout as delay } from 'node:timers/promises';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import { processStartTime } from '../runtime/process-identity.ts';
 import type { ProcessRegistry } from './process-registry.ts';
@@ -164,15 +163,16 @@ function stopRequest({ timeoutMs, signal }: ProcessTreeOptions): {
   return { requested, dispose };
 }
 
+/** @returns undefined when the limit comes first */
 async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | undefined> {
-  const cancel = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), limitMs);
+  });
   try {
-    return await Promise.race([
-      promise,
-      delay(limitMs, undefined, { signal: cancel.signal }).catch(() => undefined),
-    ]);
+    return await Promise.race([promise, limit]);
   } finally {
-    cancel.abort();
+    clearTimeout(timer);
   }
 }
 

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { ConfigurationError, ConflictError, NotFoundError } from '../protocol/errors.ts';
 import { BRANCH_PREFIX, slugOf } from './branch-name.ts';
+import { type Change, type ChangedFile, listChangedFiles, readChange } from './change.ts';
 import {
   type Checkout,
   findObstacle,
@@ -11,7 +12,10 @@ import {
 } from './checkouts.ts';
 import { Git, GitError, type GitIdentity, type GitOptions, type GitResult } from './git.ts';
 import { Mutex } from './mutex.ts';
+import { ObjectReader } from './object-reader.ts';
 import type { ProcessRegistry } from './process-registry.ts';
+import { Remembered } from './remembered.ts';
+import { isSpecial, readSpecialEntries, type SpecialEntries } from './special-entries.ts';
 import { moveTarget } from './target-branch.ts';
 
 export interface RepositoryOptions {
@@ -44,11 +48,17 @@ export class Repository {
   readonly targetRef: string;
   readonly git: Git;
   readonly processes: ProcessRegistry;
+  /** Reads refs and objects of the shared repository. */
+  readonly objects: ObjectReader;
   /** `key=value` settings that change what files look like; clones and the user's own checkouts need the same. */
   readonly contentSettings: readonly string[];
   /** The filters (`filter.lfs.smudge=…`) that the user had configured when the repository was opened. */
   readonly #filters: readonly string[];
   readonly #mutex = new Mutex();
+  /** By full object names, which stand for the same content for ever. */
+  readonly #trees = new Remembered<string>(256);
+  readonly #specialEntries = new Remembered<SpecialEntries>(32);
+  readonly #changedFiles = new Remembered<readonly ChangedFile[]>(4);
 
   private constructor(
     found: Discovery,
@@ -63,6 +73,10 @@ export class Repository {
     this.target = target;
     this.targetRef = `refs/heads/${target}`;
     this.git = git;
+    this.objects = new ObjectReader({
+      git,
+      place: { cwd: found.commonDir, gitDir: found.commonDir },
+    });
     this.contentSettings = settings.content;
     this.#filters = settings.filters;
   }
@@ -82,7 +96,12 @@ export class Repository {
       ...(settings.identity === undefined ? {} : { identity: settings.identity }),
     });
     const repository = new Repository(found, target, git, options.processes, settings);
-    await requireTarget(repository, found);
+    try {
+      await requireTarget(repository, found);
+    } catch (error) {
+      await repository.close();
+      throw error;
+    }
     return repository;
   }
 
@@ -122,11 +141,7 @@ export class Repository {
 
   /** The commit that a full ref name or an object name stands for. */
   async resolve(name: string): Promise<string | undefined> {
-    const { exitCode, stdout } = await this.run(
-      ['rev-parse', '--verify', '--quiet', '--end-of-options', `${name}^{commit}`],
-      { allowExitCodes: [0, 1, 128] },
-    );
-    return exitCode === 0 ? stdout.toString('utf8').trim() : undefined;
+    return (await this.objects.info(`${name}^{commit}`))?.name;
   }
 
   /** @throws {ConfigurationError} the target branch has gone */
@@ -139,8 +154,56 @@ export class Repository {
     );
   }
 
+  /**
+   * @param commit its full object name, not a ref: the answer is remembered
+   * @throws {GitError} there is no such commit
+   */
   async treeOf(commit: string): Promise<string> {
-    return await this.text(['rev-parse', '--verify', '--end-of-options', `${commit}^{tree}`]);
+    return await this.#trees.get(commit, async () => {
+      const tree = await this.objects.info(`${commit}^{tree}`);
+      return (tree ?? missingCommit(this, commit)).name;
+    });
+  }
+
+  /** @throws {GitError} there is no such commit */
+  async parentsOf(commit: string): Promise<readonly string[]> {
+    const content = await this.objects.content(`${commit}^{commit}`);
+    if (content === undefined) missingCommit(this, commit);
+    const [header = ''] = content.toString('latin1').split('\n\n', 1);
+    return header.split('\n').flatMap((line) => /^parent (\w+)$/.exec(line)?.[1] ?? []);
+  }
+
+  /** What of a commit's files git treats in a way of its own. */
+  async specialEntries(commit: string): Promise<SpecialEntries> {
+    const tree = await this.treeOf(commit);
+    return await this.#specialEntries.get(tree, () => readSpecialEntries(this, tree));
+  }
+
+  /**
+   * All paths that differ between two trees.
+   * @param from full object name of a tree, as is `to`
+   */
+  changedFiles(from: string, to: string): Promise<readonly ChangedFile[]> {
+    return this.#changedFiles.get(`${from} ${to}`, () =>
+      listChangedFiles(this.run.bind(this), from, to),
+    );
+  }
+
+  /** The same with its fingerprint. */
+  async readChange(from: string, to: string): Promise<Change> {
+    const change = await readChange(this.run.bind(this), from, to);
+    void this.#changedFiles.get(`${from} ${to}`, () => Promise.resolve(change.files));
+    // A change that touches none of them leaves them as they were: the next target is known before it is the target.
+    const entries = this.#specialEntries.find(from);
+    if (entries !== undefined && !change.files.some(isSpecial)) {
+      void this.#specialEntries.get(to, () => entries);
+    }
+    return change;
+  }
+
+  /** Ends the process that reads objects. For when all work is over. */
+  async close(): Promise<void> {
+    await this.objects.close();
   }
 
   /**
@@ -259,6 +322,14 @@ export interface Restored {
   readonly from: string;
   readonly to: string;
   readonly undo: string;
+}
+
+function missingCommit(repository: Repository, commit: string): never {
+  throw new GitError('failed', `git in ${repository.commonDir}: there is no commit ${commit}.`, {
+    args: ['cat-file', commit],
+    exitCode: null,
+    stderr: '',
+  });
 }
 
 /** As an old value: the ref must not exist yet. */

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import type { RunGit } from './change.ts';
 import { GitError, splitNul } from './git.ts';
+import type { Repository } from './repository.ts';
 import type { Workspace } from './workspace.ts';
 
 /**
@@ -9,8 +10,12 @@ import type { Workspace } from './workspace.ts';
  * did not change are not read again.
  * @throws {GitError} with `nestedRepositoryIn(error)` when there is a repository without a commit
  */
-export async function stageWork(workspace: Workspace, git: RunGit): Promise<void> {
-  const excluded = await guardSubmodules(workspace, git);
+export async function stageWork(
+  repository: Repository,
+  workspace: Workspace,
+  git: RunGit,
+): Promise<void> {
+  const excluded = await guardSubmodules(repository, workspace, git);
   await git(['add', '--all', '--', '.', ...excluded]);
 }
 
@@ -26,13 +31,16 @@ export function nestedRepositoryIn(error: unknown): string | undefined {
  * has them; what the agent made itself is looked at afresh, from outside.
  * @returns pathspecs to leave out
  */
-async function guardSubmodules(workspace: Workspace, git: RunGit): Promise<string[]> {
-  const repositoriesIn = async (...listing: string[]) =>
-    splitNul((await git(listing)).stdout.toString('utf8')).flatMap((line) =>
-      line.startsWith('160000 ') ? [line.slice(line.indexOf('\t') + 1)] : [],
-    );
-  const inBase = await repositoriesIn('ls-tree', '-r', '-z', '--end-of-options', workspace.base);
-  const inIndex = await repositoriesIn('ls-files', '-z', '--stage');
+async function guardSubmodules(
+  repository: Repository,
+  workspace: Workspace,
+  git: RunGit,
+): Promise<string[]> {
+  const { repositories: inBase } = await repository.specialEntries(workspace.base);
+  const { stdout } = await git(['ls-files', '-z', '--stage']);
+  const inIndex = splitNul(stdout.toString('utf8')).flatMap((line) =>
+    line.startsWith('160000 ') ? [line.slice(line.indexOf('\t') + 1)] : [],
+  );
   const made = inIndex.filter((name) => !inBase.includes(name));
   if (made.length > 0) {
     await git(['update-index', '--force-remove', '-z', '--stdin'], {

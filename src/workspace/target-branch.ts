@@ -15,6 +15,8 @@ export interface TargetMove {
   readonly to: string;
   /** For the reflog. */
   readonly message: string;
+  /** Asked right before the swap; rejects if somebody else works on the repository by now. */
+  readonly mayMove?: () => Promise<void>;
   readonly faultPoint?: FaultPoint;
 }
 
@@ -40,6 +42,7 @@ export async function moveTarget(
     const checkouts = await listTargetCheckouts(repository);
     const obstacle = await firstObstacle(repository, checkouts, move);
     if (obstacle !== undefined) return { kind: 'obstructed', reason: obstacle };
+    await move.mayMove?.();
     if (!(await swap(repository, move.from, move.to, move.message))) {
       return { kind: 'moved_meanwhile' };
     }

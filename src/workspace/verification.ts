@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, statfs } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigurationError } from '../protocol/errors.ts';
 import type { CommandEvidence } from '../protocol/verdict.ts';
 import { ceilingEnvironment, fillWorkTree, makeGitDirectory } from './borrowed-checkout.ts';
 import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
+import { diskTrouble } from './disk-trouble.ts';
 import { buildEnvironment } from './environment.ts';
 import { excerptOf } from './excerpt.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
@@ -54,8 +55,6 @@ export type VerificationOutcome =
     };
 
 const DEFAULT_TIMEOUT_MS = 600_000;
-/** With less than this left a failure says nothing about the change. */
-const DISK_FULL_BYTES = 8 * 1024 * 1024;
 
 /**
  * Refuses a list of commands that could let something pass unproved.
@@ -85,7 +84,8 @@ export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
 
 /**
  * Checks a commit out into a fresh place and runs the commands there in order, up to the first failure that counts.
- * Nothing of that place is used afterwards: what may be merged is the commit's tree.
+ * Nothing of that place is used afterwards: what may be merged is the commit's tree. It is removed meanwhile; see
+ * `Workspaces.settled`.
  * @throws {GitError} the place cannot be made
  * Crash: `Workspaces.reap` removes the place.
  */
@@ -111,7 +111,8 @@ export async function verifyCommit(options: VerificationOptions): Promise<Verifi
     };
     return await runCommands(options, workTree, env);
   } finally {
-    await workspaces.cleanup.removeOrQueue(place);
+    // Hundreds of files take their time, and what comes next does not need it.
+    workspaces.removeMeanwhile(workspaces.cleanup.removeOrQueue(place));
   }
 }
 
@@ -178,12 +179,8 @@ async function infrastructureTrouble(
   if (result.spawnError !== undefined) {
     return `${shown} could not be started (${result.spawnError}).`;
   }
-  const disk = await statfs(cwd);
-  const free = disk.bavail * disk.bsize;
-  // Some file systems have no fixed number of inodes and report 0 of 0.
-  const noInodes = disk.files > 0 && disk.ffree === 0;
-  if (free >= DISK_FULL_BYTES && !noInodes) return undefined;
-  return `${shown} failed while the disk is full (${free} bytes${noInodes ? ', no inodes' : ''} left at ${cwd}).`;
+  const trouble = await diskTrouble([cwd]);
+  return trouble === undefined ? undefined : `${shown} failed while ${trouble}.`;
 }
 
 function describeFailure(step: VerifyCommand, result: CommandResult): string {

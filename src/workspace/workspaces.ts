@@ -63,6 +63,7 @@ export class Workspaces {
   readonly stateDirectory: string;
   readonly cleanup: CleanupQueue;
   readonly #faultPoint: FaultPoint;
+  readonly #removals = new Set<Promise<unknown>>();
 
   constructor(options: WorkspacesOptions) {
     this.repository = options.repository;
@@ -148,6 +149,24 @@ export class Workspaces {
       );
     }
     return { deleted };
+  }
+
+  /**
+   * Lets a removal go on beside other work; `settled` waits for it. Nobody's result depends on it: what it cannot
+   * remove is queued, and what it cannot even queue (a full disk) the next `reap` finds.
+   */
+  removeMeanwhile(removal: Promise<unknown>): void {
+    const settled = removal
+      .catch(() => undefined)
+      .finally(() => {
+        this.#removals.delete(settled);
+      });
+    this.#removals.add(settled);
+  }
+
+  /** Waits until no removal is under way. */
+  async settled(): Promise<void> {
+    while (this.#removals.size > 0) await Promise.all(this.#removals);
   }
 
   /**

@@ -50,7 +50,7 @@ describe('what cannot work is refused, with one clear message', () => {
     },
     {
       spec: { ...run(a), limits: { atempts: 3 } },
-      says: 'limits of run "r": there is no setting "atempts". Did you mean "attempts"? Known settings: attempts, sameError, sameChange, sameFeedback, infrastructureAttempts, backoff, infrastructureBackoff.',
+      says: 'limits of run "r": there is no setting "atempts". Did you mean "attempts"? Known settings: attempts, sameError, sameChange, sameFeedback, infrastructureAttempts, interruptions, backoff, infrastructureBackoff.',
     },
     // A task by itself.
     {

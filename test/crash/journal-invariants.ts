@@ -291,12 +291,12 @@ interface Job {
   readonly attempt: number;
 }
 
-const ADMITTED = ['staged', 'waiting', 'ready', 'paused', 'blocked'];
+const ADMITTED = ['staged', 'waiting', 'ready', 'verifying', 'paused', 'blocked'];
 const ASSESSED = ['retrying', 'blocked', 'escalated'];
 
 /** Written down from the description of a task's life, not from the machine: the machine is what is on trial. */
 const LEGAL: Readonly<Record<string, readonly string[]>> = {
-  staged: [...ADMITTED, 'cancelling'],
+  staged: ['waiting', 'ready', 'paused', 'blocked', 'cancelling'],
   waiting: ['ready', 'blocked', 'paused', 'cancelling'],
   ready: ['preparing', 'paused', 'cancelling'],
   preparing: ['working', ...ASSESSED, 'cancelling'],
@@ -304,9 +304,9 @@ const LEGAL: Readonly<Record<string, readonly string[]>> = {
   awaitingInput: ['working', 'escalated', 'cancelling'],
   verifying: ['done', 'awaitingApproval', ...ASSESSED, 'cancelling'],
   retrying: [...ADMITTED, 'cancelling'],
-  blocked: [...ADMITTED, 'retrying', 'verifying', 'cancelling'],
-  escalated: [...ADMITTED, 'verifying', 'cancelling'],
-  awaitingApproval: [...ADMITTED, 'verifying', 'cancelling'],
+  blocked: [...ADMITTED, 'retrying', 'cancelling'],
+  escalated: [...ADMITTED, 'cancelling'],
+  awaitingApproval: [...ADMITTED, 'cancelling'],
   paused: [...ADMITTED, 'cancelling'],
   cancelling: ['cancelled'],
   cancelled: [],

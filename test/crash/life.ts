@@ -49,14 +49,17 @@ export class Life {
   /**
    * Starts `<name>.child.ts` of this folder.
    * @param orders what the child is to do; it parses them from its first argument
+   * @param under a program and its arguments that run the child and end with its exit code: strace, a shell with limits
    */
   constructor(
     name: string,
     orders: Readonly<Record<string, unknown>>,
     env: Readonly<Record<string, string>> = {},
+    under: readonly string[] = [],
   ) {
     const file = fileURLToPath(new URL(`./${name}.child.ts`, import.meta.url));
-    const child = spawn(process.execPath, [file, JSON.stringify(orders)], {
+    const [program = '', ...args] = [...under, process.execPath, file, JSON.stringify(orders)];
+    const child = spawn(program, args, {
       env: { ...process.env, NODE_COMPILE_CACHE: compileCache, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -40,11 +40,17 @@ export class ProjectUnderTest implements Disposable {
     return `CRASH_MARKER=${this.#id}`;
   }
 
-  begin(orders: Omit<Partial<ProjectOrders>, 'home' | 'tasks'> = {}): Life {
+  /** @param under see `Life` */
+  begin(
+    orders: Omit<Partial<ProjectOrders>, 'home' | 'tasks'> = {},
+    under: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ): Life {
     return new Life(
       'project',
       { home: this.home, tasks: this.#tasks, ...orders },
-      { CRASH_MARKER: this.#id },
+      { CRASH_MARKER: this.#id, ...env },
+      under,
     );
   }
 
@@ -67,8 +73,11 @@ export class ProjectUnderTest implements Disposable {
    * A plain life to the end; then everything must be as if nothing had ever happened.
    * @param states of those tasks that do not end done
    */
-  async finish(states: Readonly<Record<string, string>> = {}): Promise<Checked> {
-    await this.begin().finished();
+  async finish(
+    states: Readonly<Record<string, string>> = {},
+    orders: Pick<ProjectOrders, 'retry' | 'infrastructureAttempts'> = {},
+  ): Promise<Checked> {
+    await this.begin(orders).finished();
     return await this.#check({ tasks: states, failures });
   }
 

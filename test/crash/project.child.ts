@@ -16,6 +16,8 @@ Object.assign(process.env, { CRASH_HISTORY: history, CRASH_MEETING: meeting });
 
 const troupe = await createTroupe({
   store,
+  // The invariants replay the whole journal.
+  retention: false,
   logger: pino({ level: 'error' }, pino.destination(2)),
   project: {
     directory: project,
@@ -62,11 +64,23 @@ const run = await troupe.start({
       ...(patches === undefined ? {} : { input: { patches } }),
     };
   }),
-  limits: { backoff, infrastructureBackoff: backoff },
+  // Killed from outside, again and again, no task is to blame for it.
+  limits: {
+    backoff,
+    infrastructureBackoff: backoff,
+    interruptions: 100,
+    ...(orders.infrastructureAttempts === undefined
+      ? {}
+      : { infrastructureAttempts: orders.infrastructureAttempts }),
+  },
 });
 
 if (orders.untilSignal === true) await stopOnSignal(troupe);
 else {
+  if (orders.retry !== undefined) {
+    await run.result();
+    await run.task(orders.retry).decide('retry', { by: 'ada' });
+  }
   const { state } = await run.result();
   say(`idle ${state}`);
   if (faults !== undefined) say(`trace ${JSON.stringify([...faults.trace()])}`);

@@ -5,7 +5,7 @@ import { gitAsUser } from './world.ts';
 
 /** What one life of `project.child.ts` is to do. */
 export interface ProjectOrders {
-  /** Holds `project`, `state.db`, `history.jsonl`, `agent.sh`, the patches. */
+  /** Holds `project`, `store/state.db`, `history.jsonl`, `agent.sh`, the patches. */
   readonly home: string;
   /** Ids of the tasks of the run; see `TASKS`. */
   readonly tasks: readonly string[];
@@ -13,6 +13,10 @@ export interface ProjectOrders {
   readonly faults?: string;
   /** Kill yourself when this state of this task has been stored. */
   readonly dieWhen?: { readonly task: string; readonly state: string };
+  /** Somebody has this task tried again when nothing moves any more. */
+  readonly retry?: string;
+  /** Infrastructure faults in a row that a task bears. Default: the product's. */
+  readonly infrastructureAttempts?: number;
   /** Do not wait for the run to end: stay open until a signal comes. SIGTERM drains, SIGINT does not. */
   readonly untilSignal?: boolean;
 }
@@ -33,8 +37,8 @@ const FILES = {
 /**
  * What the tasks do. `good` adds a file; `chain-1` and `chain-2` change the same line after each other; `flawed`
  * breaks the build first; `left` and `right` put a line each into the same place of a sorted list; `hopeless` always
- * breaks the build, in the same way. `solo` is nothing special; `patient` works until `release` is called; `poison`
- * kills the runtime.
+ * breaks the build, in the same way. `solo` is nothing special; `patient` works until `release` is called; `untidy` needs
+ * a temporary file; `poison` kills the runtime, and is given up after the usual number of times, as is `unlucky`, which does nothing to deserve it.
  */
 export const TASKS: Readonly<Record<string, Omit<TaskInput, 'id'>>> = {
   good: { agent: 'patcher', input: { patches: ['good.patch'] } },
@@ -50,7 +54,13 @@ export const TASKS: Readonly<Record<string, Omit<TaskInput, 'id'>>> = {
   },
   solo: { agent: 'scribe' },
   patient: { agent: 'scribe' },
-  poison: { agent: 'scribe', limits: { infrastructureAttempts: 1 } },
+  untidy: { agent: 'scribe' },
+  poison: { agent: 'scribe', limits: { interruptions: 3 } },
+  unlucky: {
+    agent: 'patcher',
+    input: { patches: ['good.patch'] },
+    limits: { interruptions: 3 },
+  },
 };
 
 export const ALL_TASKS = ['good', 'chain-1', 'chain-2', 'flawed', 'left', 'right', 'hopeless'];
@@ -60,7 +70,7 @@ export const FINAL_STATES: Readonly<Record<string, string>> = { [`${RUN}/hopeles
 
 export const paths = (home: string) => ({
   project: path.join(home, 'project'),
-  store: path.join(home, 'state.db'),
+  store: path.join(home, 'store', 'state.db'),
   history: path.join(home, 'history.jsonl'),
   agent: path.join(home, 'agent.sh'),
   meeting: path.join(home, 'meeting'),
@@ -92,6 +102,10 @@ case "$TROUPE_TASK" in
     while [ ! -e "$CRASH_MEETING/released" ]; do sleep 0.05; done
     printf 'patient\\n' > patient.txt ;;
   poison) kill -9 $PPID ; sleep 5 ;;
+  untidy)
+    head -c 100000 /dev/zero > "\${TMPDIR:-/tmp}/untidy.$$"
+    rm "\${TMPDIR:-/tmp}/untidy.$$"
+    printf 'untidy\\n' > untidy.txt ;;
 esac
 `;
 

@@ -148,19 +148,19 @@ test.each(['gate.after-checkout:kill:1', 'effect.after-end:kill:4'])(
   },
 );
 
-test('the ref has moved, and the process dies until the verification is given up: no second merge', async () => {
-  using project = new ProjectUnderTest('chain-1');
+test('the ref has moved, and the process dies until the verification is given up: tried again, it finds the merge', async () => {
+  using project = new ProjectUnderTest('unlucky');
   expect(await project.killed({ faults: 'gate.ref-before-checkout:kill:1' })).toBe(true);
   const merged = project.head();
   // The verification starts again in each life, and dies before it can say what it finds.
-  for (let life = 1; life <= 3; life++) {
+  for (let life = 1; life <= 2; life++) {
     expect(await project.killed({ faults: 'effect.after-end:kill:1' })).toBe(true);
     await project.checkMidway();
   }
-  await project.finish();
+  await project.finish({}, { retry: 'unlucky' });
   expect(project.head()).toBe(merged);
   using world = openWorld({ storePath: paths(project.home).store, expect: { fired: 1 } });
-  expect(world.attempts.map(({ outcome }) => outcome)).toEqual(['infrastructure', 'accepted']);
+  expect(world.attempts.map(({ outcome }) => outcome)).toEqual(['accepted']);
 });
 
 test('during the cleanup, at each thing that is cleaned up', async () => {
@@ -216,7 +216,7 @@ test('a task that kills the process each time is given up, and the others go on'
     expect(death).toBe('SIGKILL');
     expect(++kills).toBeLessThan(10);
   }
-  expect(kills).toBeGreaterThanOrEqual(3);
+  expect(kills).toBe(3);
   await checkInvariants({
     storePath: orders.store,
     history: orders.history,
@@ -227,7 +227,7 @@ test('a task that kills the process each time is given up, and the others go on'
 test('an agent’s command that kills the runtime each time is given up, and the others go on', async () => {
   using project = new ProjectUnderTest('poison', 'solo', 'good');
   while (await project.killed({})) expect(project.kills).toBeLessThan(10);
-  expect(project.kills).toBeGreaterThanOrEqual(3);
+  expect(project.kills).toBe(3);
   await project.finish({ [`${RUN}/poison`]: 'escalated' });
 });
 

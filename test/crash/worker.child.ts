@@ -1,6 +1,7 @@
 // One life of a runtime with function agents on an SQLite file. It works off runs of tasks until it is killed,
 // or to the end of its last run. Orders: see `WorkerOrders`. Says `open`, then `idle` when it has nothing to do.
 import { randomUUID } from 'node:crypto';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { pino } from 'pino';
 import { FaultPoints } from '../../src/runtime/fault-points.ts';
@@ -14,6 +15,8 @@ const faults = orders.faults === undefined ? undefined : new FaultPoints(orders.
 
 const troupe = await createTroupe({
   store: orders.store,
+  // The invariants replay the whole journal.
+  retention: false,
   durability: orders.durability ?? 'normal',
   logger: pino({ level: 'fatal' }, pino.destination(2)),
   ...(faults === undefined ? {} : { faultPoint: faults.hit }),
@@ -84,6 +87,8 @@ troupe.gatekeeper(
 note(orders.history, { op: 'opened', pid: process.pid });
 say('open');
 
+const loop = monitorEventLoopDelay({ resolution: 5 });
+if (orders.measureDelay === true) loop.enable();
 let number = Math.max(1, (await troupe.runs()).length);
 for (;;) {
   const run = await troupe.start({ id: `r${number}`, ...workload(number, orders) });
@@ -91,6 +96,10 @@ for (;;) {
   say(`run ${run.id} ${state}`);
   if (orders.endless !== true) break;
   number++;
+}
+if (orders.measureDelay === true) {
+  loop.disable();
+  say(`delay ${JSON.stringify({ p99: loop.percentile(99) / 1e6, max: loop.max / 1e6 })}`);
 }
 say('idle');
 if (faults !== undefined) say(`trace ${JSON.stringify([...faults.trace()])}`);

@@ -11,6 +11,8 @@ export interface WorkerOrders {
   readonly dieWhen?: { readonly task: string; readonly state: string };
   /** When a run has ended, start the next one. */
   readonly endless?: boolean;
+  /** Say in the end how long the event loop stood still: the 99th percentile and the longest time, in milliseconds. */
+  readonly measureDelay?: boolean;
   /** Stay open when everything is done. */
   readonly linger?: boolean;
   /** Tasks worked on, and submissions looked at, at once. Default 8. */
@@ -52,14 +54,19 @@ export function workload(number: number, orders: WorkerOrders): Omit<RunSpec, 'i
       gatekeeper: 'editor',
       dependsOn,
       input: { ...plan },
-      // The poisonous one is given up at its first fault of the kind that counts as nobody's.
-      ...(plan.poisonous === true ? { limits: { infrastructureAttempts: 1 } } : {}),
+      // The others are killed from outside, again and again: no task is to blame for that.
+      ...(plan.poisonous === true ? { limits: { interruptions: 3 } } : {}),
     });
   }
   const backoff = { initialMs: 2, factor: 2, maxMs: 20, jitter: 0.2 };
   return {
     title: `Run ${number}`,
     tasks,
-    limits: { backoff, infrastructureBackoff: backoff, infrastructureAttempts: 100 },
+    limits: {
+      backoff,
+      infrastructureBackoff: backoff,
+      infrastructureAttempts: 100,
+      interruptions: 100,
+    },
   };
 }

@@ -10,6 +10,8 @@ import { runMachine } from '../../src/machines/run-machine.ts';
 import { taskMachine } from '../../src/machines/task-machine.ts';
 import type { Meta } from '../../src/protocol/message.ts';
 import { MachineDriver, type PersistedSnapshot } from '../../src/runtime/xstate-driver.ts';
+import { isManifest, isMarked, readManifest } from '../../src/store/payload/packed-text.ts';
+import { EMPTY_SHELF, Shelf, Unpacker } from '../../src/store/payload/unpacker.ts';
 import { RowReader } from '../../src/store/sqlite/row-reader.ts';
 import type {
   ActorRecord,
@@ -102,23 +104,28 @@ export function openWorld(options: {
       new MachineDriver(machine as never, { freeze: false }),
     ]),
   );
-  const runs = reader.listRuns();
-  const tasks = runs.flatMap(({ run }) => reader.listTasks(run));
+  const plain = <R extends object>(row: R): R => withPlainTexts(row, reader);
+  const runs = reader.listRuns().map(plain);
+  const tasks = runs.flatMap(({ run }) => reader.listTasks(run)).map(plain);
+  const pending = reader.loadPending();
   return {
     expect,
     database,
     actors: reader.listActors().map((record) => ({
       record,
-      checkpoints: reader.listCheckpoints(record.address).map((checkpoint) => ({
-        ...checkpoint,
-        event: checkpoint.eventJson === null ? null : JSON.parse(checkpoint.eventJson),
-        snapshot: JSON.parse(checkpoint.snapshotJson),
-      })),
+      checkpoints: reader
+        .listCheckpoints(record.address)
+        .map(plain)
+        .map((checkpoint) => ({
+          ...checkpoint,
+          event: checkpoint.eventJson === null ? null : JSON.parse(checkpoint.eventJson),
+          snapshot: JSON.parse(checkpoint.snapshotJson),
+        })),
     })),
     runs,
     tasks,
-    attempts: tasks.flatMap(({ run, task }) => reader.listAttempts(run, task)),
-    pending: reader.loadPending(),
+    attempts: tasks.flatMap(({ run, task }) => reader.listAttempts(run, task)).map(plain),
+    pending: { ...pending, messages: pending.messages.map(plain) },
     deadLetters: reader.listDeadLetters(),
     history: history === undefined ? [] : readHistory(history),
     hasHistory: history !== undefined,
@@ -129,6 +136,20 @@ export function openWorld(options: {
       database.close();
     },
   };
+}
+
+/** A store keeps long texts in pieces, each once: puts them together again. */
+function withPlainTexts<R extends object>(row: R, reader: RowReader): R {
+  const unpacker = new Unpacker(undefined);
+  const plain = { ...row } as Record<string, unknown>;
+  for (const [column, text] of Object.entries(row)) {
+    if (!column.endsWith('Json') || typeof text !== 'string' || !isMarked(text)) continue;
+    const lists = isManifest(text) ? readManifest(text).lists : [];
+    const shelf = lists.length === 0 ? EMPTY_SHELF : new Shelf(reader.loadChunks(lists));
+    // Without a key it does not matter of what kind a text is.
+    plain[column] = unpacker.text(text, 'text', `${column} of a row`, shelf);
+  }
+  return plain as R;
 }
 
 function readProject(directory: string, base: string | undefined): ProjectWorld {

@@ -71,6 +71,28 @@ const failureOf = (step: Step): Failure | undefined => {
   return reply !== undefined && 'failure' in reply ? reply.failure : undefined;
 };
 
+describe('a task that asks anew', () => {
+  test('has one job: the one before is given up, and whoever waits for it is told', () => {
+    const step = live(2, [work('a'), work('a', 2)]);
+    expect(running(step)).toEqual(['task/r/a']);
+    expect(contextOf(step).pool.running[0]).toMatchObject({ id: 'job-2', attempt: 2 });
+    expect(step.actions).toContainEqual({ kind: 'stopEffect', id: 'job-1' });
+    expect(failureOf(step)).toMatchObject({ code: 'conflict', context: { agent: 'writer' } });
+    // One that waits in the queue, too.
+    const waits = live(1, [work('b'), work('a'), work('a')]);
+    expect([running(waits), queued(waits)]).toEqual([['task/r/b'], ['task/r/a']]);
+  });
+
+  test('and calls the job before off by its correlation, however late that comes', () => {
+    const first = agent.take(live(1, []), work('a'), { from: 'task/r/a', correlation: 'old' });
+    const second = agent.take(first, work('a'), { from: 'task/r/a', correlation: 'new' });
+    const late = take(second, { ...recall('a'), correlation: 'old' });
+    expect(running(late)).toEqual(['task/r/a']);
+    expect(running(take(second, { ...recall('a'), correlation: 'new' }))).toEqual([]);
+    expect(running(take(second, recall('a')))).toEqual([]);
+  });
+});
+
 describe('work', () => {
   test('is done at once, as much as there are places, the rest in its order', () => {
     const step = live(2, [work('a'), work('b'), work('c'), work('d')]);
@@ -176,6 +198,14 @@ describe('work', () => {
   ])('a failure with %s: the breaker hears of a %s', (code, outcome) => {
     const [record] = messagesIn(live(1, [work('a'), fails(1, code)]).actions);
     expect(record?.message['outcome']).toBe(outcome);
+  });
+
+  test('a process that has died says nothing about the agent: its breaker hears of nothing', () => {
+    const failed = fails(1, 'internal');
+    const error = { ...(failed['error'] as object), context: { interruptions: 3 } };
+    const step = live(1, [work('a'), { ...failed, error }]);
+    expect(messagesIn(step.actions)).toEqual([]);
+    expect(failureOf(step)?.context).toEqual({ interruptions: 3, agent: 'writer' });
   });
 });
 

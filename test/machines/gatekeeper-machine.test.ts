@@ -67,6 +67,23 @@ const replyOf = ({ actions }: Step): ReplyParams | undefined => {
   return undefined;
 };
 
+describe('a task that submits anew', () => {
+  test('has one job: the one before is given up, and whoever waits for it is told', () => {
+    const step = live(1, [verify('a'), verify('a')]);
+    expect(contextOf(step).pool.running.map(({ id }) => id)).toEqual(['job-2']);
+    expect(replyOf(step)).toMatchObject({ failure: { code: 'conflict' } });
+  });
+
+  test('and calls the job before off by its correlation, however late that comes', () => {
+    const asked = (from: Moment, correlation: string) =>
+      gatekeeper.take(from, verify('a'), { from: 'task/r/a', correlation });
+    const second = asked(asked(live(1, []), 'old'), 'new');
+    const call = (correlation: string): Fact => ({ ...recall('a'), correlation });
+    expect(running(take(second, call('old')))).toEqual(['task/r/a']);
+    expect(running(take(second, call('new')))).toEqual([]);
+  });
+});
+
 describe('a gatekeeper', () => {
   test('verifies one after the other', () => {
     const step = live(1, [verify('a'), verify('b')]);

@@ -37,15 +37,19 @@ import {
   pause,
   policyDecides,
   policyFails,
+  prepareDies,
   prepared,
   rejected,
   released,
   resume,
   spec,
+  submissionIsGone,
   submitted,
   task,
   unblock,
   undecided,
+  verificationDies,
+  workDies,
 } from './task-facts.ts';
 
 /*
@@ -78,6 +82,15 @@ const ORDERS: readonly Fact[] = [
   enable,
 ];
 
+/** What a gatekeeper says that could not verify: the work is neither good nor bad. */
+const UNJUDGED: ReadonlySet<Fact> = new Set([
+  notVerified(),
+  acceptedWithoutProof,
+  nonsense,
+  gatekeeperFails,
+  verificationDies,
+]);
+
 /** Deliverable only as the answer to what is open. */
 const OUTCOMES = {
   requests: {
@@ -89,23 +102,16 @@ const OUTCOMES = {
       fails(),
       breaksDown(),
       isNotThere,
+      workDies,
     ],
-    verify: [
-      accepted,
-      acceptedWithoutProof,
-      rejected(),
-      needsApproval,
-      notVerified(),
-      nonsense,
-      gatekeeperFails,
-    ],
+    verify: [accepted, rejected(), needsApproval, submissionIsGone, ...UNJUDGED],
     escalate: [
       undecided,
       policyFails,
       ...['retry', 'approve', 'block', 'cancel'].map((d) => policyDecides(d)),
     ],
   },
-  effects: { prepare: [prepared, notPrepared], release: [released, notReleased] },
+  effects: { prepare: [prepared, notPrepared, prepareDies], release: [released, notReleased] },
 } as const;
 
 /** A question without a time limit has a timer all the same, which nobody lives to see. */
@@ -150,6 +156,7 @@ function keyOf(step: Step, ended: readonly string[]): string {
     context.policyRounds,
     context.submitted,
     context.next,
+    context.goesOnWith,
     context.told,
     context.heard,
     context.last?.outcome ?? null,
@@ -182,14 +189,19 @@ const WAITS_FOR: Readonly<
   working: { requests: ['work'] },
   verifying: { requests: ['verify'] },
   awaitingInput: { timers: 1 },
-  retrying: { timers: 1 },
+  'retrying.workAgain': { timers: 1 },
+  'retrying.verifyAgain': { timers: 1 },
   'escalated.asking': { requests: ['escalate'] },
   'awaitingApproval.asking': { requests: ['escalate'] },
   cancelling: { effects: ['release'] },
 };
-const ATTEMPT_RUNS: ReadonlySet<string> = new Set(['preparing', 'working', 'awaitingInput']);
-/** Approved, it is verified again after its end. */
-const MAY_RUN: ReadonlySet<string> = new Set(['verifying', 'awaitingApproval']);
+const ATTEMPT_RUNS: ReadonlySet<string> = new Set([
+  'preparing',
+  'working',
+  'awaitingInput',
+  'verifying',
+  'awaitingApproval',
+]);
 const KINDS: ReadonlySet<string> = new Set([
   'command',
   'startEffect',
@@ -262,8 +274,20 @@ function check(before: Node, fact: Fact, node: Node): void {
     const running = context.last.outcome === 'running';
     same(context.last.endedAt === null, running, 'whether its attempt is open');
     if (ATTEMPT_RUNS.has(shown)) must(running, 'its attempt has ended');
-    else if (!MAY_RUN.has(shown)) must(!running, 'its attempt is still open');
+    else must(!running, 'its attempt is still open');
   }
+  // What was handed in is verified again, by itself, only while it is there and nobody has judged it.
+  if (context.goesOnWith === 'verification') {
+    must(context.submitted, 'there is nothing to verify again');
+    must(context.last?.outcome === 'infrastructure', 'it was judged');
+    must(!ATTEMPT_RUNS.has(shown) && shown !== 'ready', 'it is on its way already');
+  }
+  if (UNJUDGED.has(fact)) same(context.goesOnWith, 'verification', 'what is tried again');
+  const asksAgent = messagesIn(node.actions).some((m) => m.message.type === 'agent.work');
+  must(
+    !asksAgent || contextOf(before).goesOnWith === 'work',
+    'the agent is asked for what was not judged',
+  );
   same(context.question !== null, shown === 'awaitingInput', 'whether it has a question');
   // A pause that was asked holds as soon as nothing runs.
   must(!(context.pauseAsked && shown === 'ready'), 'it is to be paused');
@@ -433,7 +457,7 @@ describe('all states a task can get into', () => {
 
 test('the backoff is the only way out of retrying by itself', () => {
   for (const node of nodes.values()) {
-    if (stateOf(node) !== 'retrying') continue;
+    if (shownState(node) !== 'retrying') continue;
     expect([...node.pending.timers.values()].map(({ event }) => event.type)).toEqual([
       backoffIsOver.type,
     ]);

@@ -37,6 +37,7 @@ export function spec(over: Partial<Omit<TaskSpec, 'limits'>> & { limits?: Partia
 // ── what happens to a task ──────────────────────────────────────────────────────────────────────────────
 
 export const claimed: Fact = { type: 'task.claim' };
+export const rewound: Fact = { type: 'task.rewound' };
 export const prepared: Fact = { type: 'xstate.done.actor.prepare', output: null };
 export const released: Fact = { type: 'xstate.done.actor.release', output: null };
 
@@ -124,10 +125,31 @@ export const notVerified = (retryAfterMs?: number): Fact =>
     evidence: { commands: [] },
     ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
   });
+export const submissionIsGone: Fact = verdict({
+  verdict: 'infrastructure',
+  reason: 'The commit is not there.',
+  submissionGone: true,
+  evidence: { commands: [] },
+});
 export const nonsense: Fact = verdict({ verdict: 'perhaps' });
 export const gatekeeperFails: Fact = {
   type: 'gatekeeper.verify:err',
   failure: failure('internal', 'It crashed.'),
+};
+
+/** The host has started it again as often as it may. */
+const dies = (context: object) => ({ ...failure('internal', 'It died.'), context });
+export const prepareDies: Fact = {
+  type: 'xstate.error.actor.prepare',
+  error: dies({ interruptions: 3 }),
+};
+export const workDies: Fact = {
+  type: 'agent.work:err',
+  failure: dies({ interruptions: 3, agent: 'writer' }),
+};
+export const verificationDies: Fact = {
+  type: 'gatekeeper.verify:err',
+  failure: dies({ interruptions: 3 }),
 };
 
 export const undecided: Fact = { type: 'overseer.escalate:ok', reply: { decision: 'none' } };

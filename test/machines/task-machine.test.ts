@@ -41,17 +41,22 @@ import {
   pause,
   policyDecides,
   policyFails,
+  prepareDies,
   prepared,
   proof,
   rejected,
   released,
   resume,
+  rewound,
   spec,
+  submissionIsGone,
   submitted,
   task,
   unblock,
   undecided,
+  verificationDies,
   verifying,
+  workDies,
   working,
 } from './task-facts.ts';
 
@@ -77,7 +82,7 @@ describe('the way through', () => {
     {
       title: 'not prepared: nobody is to blame for it',
       after: [claimed, notPrepared],
-      state: 'retrying',
+      state: 'retrying.workAgain',
       wishes: ['stops prepare', 'tells the run, active → delayed', 'waits 1000 ms'],
     },
     {
@@ -89,7 +94,7 @@ describe('the way through', () => {
     {
       title: 'failed',
       after: [...working, fails()],
-      state: 'retrying',
+      state: 'retrying.workAgain',
       wishes: ['tells the run, active → delayed', 'waits 10000 ms'],
     },
     {
@@ -101,32 +106,48 @@ describe('the way through', () => {
     {
       title: 'accepted without evidence',
       after: [...verifying, acceptedWithoutProof],
-      state: 'retrying',
+      state: 'retrying.verifyAgain',
       wishes: ['tells the run, verifying → delayed', 'waits 1000 ms'],
     },
     {
       title: 'rejected',
       after: [...verifying, rejected()],
-      state: 'retrying',
+      state: 'retrying.workAgain',
       wishes: ['tells the run, verifying → delayed', 'waits 10000 ms'],
     },
     {
       title: 'not verified',
       after: [...verifying, notVerified()],
-      state: 'retrying',
+      state: 'retrying.verifyAgain',
       wishes: ['tells the run, verifying → delayed', 'waits 1000 ms'],
     },
     {
       title: 'the gatekeeper fails',
       after: [...verifying, gatekeeperFails],
-      state: 'retrying',
+      state: 'retrying.verifyAgain',
       wishes: ['tells the run, verifying → delayed', 'waits 1000 ms'],
     },
     {
       title: 'the gatekeeper answers with no verdict',
       after: [...verifying, nonsense],
-      state: 'retrying',
+      state: 'retrying.verifyAgain',
       wishes: ['tells the run, verifying → delayed', 'waits 1000 ms'],
+    },
+    {
+      title: 'not verified, for there is nothing left to verify',
+      after: [...verifying, submissionIsGone],
+      state: 'retrying.workAgain',
+      wishes: ['tells the run, verifying → delayed', 'waits 1000 ms'],
+    },
+    {
+      title: 'verified again: the agent is not asked, and its place stays free',
+      after: [...verifying, notVerified(), backoffIsOver],
+      state: 'verifying',
+      wishes: [
+        'waits no longer',
+        'asks gatekeeper/editor: gatekeeper.verify',
+        'tells the run, delayed → verifying',
+      ],
     },
     {
       title: 'the backoff is over',
@@ -199,6 +220,7 @@ describe('the way through', () => {
       guidance: [],
       answers: {},
       workspace: null,
+      interruptions: 3,
     });
   });
 
@@ -209,6 +231,7 @@ describe('the way through', () => {
       result: 7,
       workspace: { directory: '/w' },
       approved: false,
+      interruptions: 3,
     });
     const approved = live({}, [...verifying, needsApproval, undecided, decide('approve')]);
     expect(messagesIn(approved.actions)[0]?.message).toMatchObject({ approved: true });
@@ -261,7 +284,8 @@ const WAYS: Readonly<Record<string, { over?: Parameters<typeof live>[0]; way: re
     working: { way: working },
     verifying: { way: verifying },
     awaitingInput: { way: [...working, asks()] },
-    retrying: { way: [...verifying, rejected()] },
+    'retrying.workAgain': { way: [...verifying, rejected()] },
+    'retrying.verifyAgain': { way: [...verifying, notVerified()] },
     blocked: { over: { limits: { sameError: 1 } }, way: [...verifying, rejected({ error: 'e' })] },
     'escalated.asking': { over: once, way: [...verifying, rejected()] },
     'escalated.waiting': { over: once, way: escalatedNow },
@@ -281,7 +305,8 @@ preparing                | =         | ✗     | ✗         | ✗        | ✗ 
 working                  | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | .
 verifying                | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | .
 awaitingInput            | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | working | ✗       | ✗        | =      | =      | cancelling | .
-retrying                 | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ready   | retrying | paused | ✗      | cancelling | .
+retrying.workAgain       | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ready   | retrying | paused | ✗      | cancelling | .
+retrying.verifyAgain     | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | verifying | retrying | paused | ✗    | cancelling | .
 blocked                  | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | .
 escalated.asking         | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | .
 escalated.waiting        | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | .
@@ -384,11 +409,20 @@ describe('orders', () => {
 });
 
 describe('pausing', () => {
-  test.each<{ title: string; way: readonly Fact[]; over?: Parameters<typeof live>[0] }>([
+  test.each<{
+    title: string;
+    way: readonly Fact[];
+    over?: Parameters<typeof live>[0];
+    resumed?: string;
+  }>([
     { title: 'rejected', way: [...verifying, pause, rejected()] },
     { title: 'failed', way: [...working, pause, fails()] },
     { title: 'not prepared', way: [claimed, pause, notPrepared] },
-    { title: 'not verified', way: [...verifying, pause, notVerified()] },
+    {
+      title: 'not verified',
+      way: [...verifying, pause, notVerified()],
+      resumed: 'verifying',
+    },
     { title: 'asked, answered and failed', way: [...working, pause, asks(), answer(), fails()] },
     {
       title: 'retried by a person',
@@ -405,12 +439,16 @@ describe('pausing', () => {
       over: once,
       way: [...verifying, pause, ...escalatedNow.slice(3), unblock(5), backoffIsOver],
     },
-  ])('asked while an attempt runs, it holds when the attempt ends: $title', ({ way, over }) => {
-    const step = live(over ?? {}, way);
-    expect(stateOf(step)).toBe('paused');
-    expect(step.pending.timers.size).toBe(0);
-    expect(stateOf(task.take(step, resume))).toBe('ready');
-  });
+  ])(
+    'asked while an attempt runs, it holds when the attempt ends: $title',
+    ({ way, over, resumed = 'ready' }) => {
+      const step = live(over ?? {}, way);
+      expect(stateOf(step)).toBe('paused');
+      expect(step.pending.timers.size).toBe(0);
+      const goesOn = task.take(step, resume);
+      expect([stateOf(goesOn), answerIn(goesOn.actions)]).toEqual([resumed, resumed]);
+    },
+  );
 
   test('the answer to a pause that does not hold yet is the state the task is in', () => {
     expect(answerIn(live({}, [...working, pause]).actions)).toBe('working');
@@ -428,7 +466,7 @@ describe('pausing', () => {
       way: [...working, pause, asks(), resume, answer(), fails()],
     },
   ])('taken back in time, it never holds: $title', ({ way }) => {
-    expect(stateOf(live({}, way))).toBe('retrying');
+    expect(stateOf(live({}, way))).toBe('retrying.workAgain');
   });
 
   test('taken back while it waits for a decision', () => {
@@ -501,8 +539,13 @@ describe('cancelling', () => {
       wishes: ['waits no longer', 'answers', 'tells the run, person → active', 'starts release'],
     },
     {
-      from: 'retrying',
+      from: 'retrying.workAgain',
       way: [...working, fails()],
+      wishes: ['waits no longer', 'answers', 'tells the run, delayed → active', 'starts release'],
+    },
+    {
+      from: 'retrying.verifyAgain',
+      way: [...verifying, notVerified()],
       wishes: ['waits no longer', 'answers', 'tells the run, delayed → active', 'starts release'],
     },
     {
@@ -648,9 +691,23 @@ describe('budgets', () => {
       {
         title: 'infrastructure',
         limits: { infrastructureAttempts: 2 },
-        facts: [...attempt(notVerified()), backoffIsOver, claimed, notPrepared],
+        facts: [...working, breaksDown(), backoffIsOver, claimed, notPrepared],
         state: 'escalated.asking',
         says: 'The infrastructure failed twice in a row',
+      },
+      {
+        title: 'infrastructure, at the work and at its verification',
+        limits: { infrastructureAttempts: 3 },
+        facts: [
+          claimed,
+          notPrepared,
+          backoffIsOver,
+          ...attempt(notVerified()),
+          backoffIsOver,
+          gatekeeperFails,
+        ],
+        state: 'escalated.asking',
+        says: 'The infrastructure failed 3 times in a row',
       },
     ],
   )('$title: $state', ({ limits, facts, state, says }) => {
@@ -666,7 +723,7 @@ describe('budgets', () => {
       ...working,
       fails(),
     ]);
-    expect(stateOf(step)).toBe('retrying');
+    expect(stateOf(step)).toBe('retrying.workAgain');
     expect(contextOf(step).progress).toMatchObject({ attempts: 1, infrastructureStreak: 0 });
     expect(contextOf(step).retryInMs).toBe(10_000);
   });
@@ -701,7 +758,7 @@ describe('budgets', () => {
     },
   ])('whose fault it is: $title: $cause', ({ way, fact, cause }) => {
     const step = live({}, [...way, fact]);
-    expect([stateOf(step), contextOf(step).cause]).toEqual(['retrying', cause]);
+    expect([shownState(step), contextOf(step).cause]).toEqual(['retrying', cause]);
   });
 
   test.each([
@@ -762,6 +819,149 @@ describe('budgets', () => {
   });
 });
 
+describe('what was handed in and could not be verified', () => {
+  const twice = { limits: { infrastructureAttempts: 2 } };
+  const escalatedUnverified = [
+    ...verifying,
+    notVerified(),
+    backoffIsOver,
+    gatekeeperFails,
+    undecided,
+  ];
+
+  test('is verified again as it was handed in, by the same attempt, with a new request', () => {
+    const first = live({}, [...working, submitted('a draft')]);
+    const again = [notVerified(), backoffIsOver].reduce<Step>((m, f) => task.take(m, f), first);
+    const [before, now] = [first, again].map(
+      ({ actions }) => messagesIn(actions)[0] as unknown as RequestParams,
+    );
+    expect(now?.message).toEqual(before?.message);
+    expect([before?.attempt, now?.attempt]).toEqual([2, 3]);
+    expect(contextOf(again)).toMatchObject({
+      attempt: 1,
+      reason: null,
+      cause: null,
+      last: { attempt: 1, outcome: 'running', endedAt: null, reason: null },
+    });
+  });
+
+  test('the wait says what it waits for, and keeps what the gatekeeper has shown', () => {
+    const step = live({}, [...verifying, notVerified()]);
+    expect(contextOf(step)).toMatchObject({
+      reason: 'The repository is locked. What was handed in is kept, and is verified again.',
+      cause: 'infrastructure',
+      result: 'a draft',
+      last: {
+        outcome: 'infrastructure',
+        endedAt: START,
+        reason: 'The repository is locked.',
+        evidence: { commands: [] },
+      },
+    });
+  });
+
+  test.each<{ title: string; next: Fact; streak: number; attempts: number }>([
+    { title: 'not verified again', next: notVerified(), streak: 2, attempts: 0 },
+    { title: 'rejected then', next: rejected(), streak: 0, attempts: 1 },
+  ])('each time counts as a fault of the infrastructure: $title', ({ next, streak, attempts }) => {
+    const step = live({}, [...verifying, notVerified(), backoffIsOver, next]);
+    expect(contextOf(step).progress).toMatchObject({ infrastructureStreak: streak, attempts });
+  });
+
+  test('rejected in the end, it is worked on again', () => {
+    const step = live({}, [...verifying, notVerified(), backoffIsOver, rejected(), backoffIsOver]);
+    expect(stateOf(step)).toBe('ready');
+  });
+
+  test('an approval asked for after it is no reason to verify it without', () => {
+    const step = live({}, [
+      ...[...verifying, notVerified(), backoffIsOver, needsApproval, undecided],
+      decide('retry'),
+    ]);
+    expect(stateOf(step)).toBe('ready');
+  });
+
+  test.each<{ order: string; facts: readonly Fact[]; state: string }>([
+    { order: 'retry', facts: [decide('retry')], state: 'verifying' },
+    { order: 'unblock', facts: [unblock()], state: 'verifying' },
+    { order: 'approve', facts: [decide('approve')], state: 'verifying' },
+    { order: 'unblock later', facts: [unblock(5_000)], state: 'retrying.verifyAgain' },
+    { order: 'block, unblock', facts: [decide('block'), unblock()], state: 'verifying' },
+    {
+      order: 'retry with guidance: that is for the agent',
+      facts: [decide('retry', { guidance: 'Be brief.' })],
+      state: 'ready',
+    },
+    {
+      order: 'reassign: that is for another agent',
+      facts: [decide('reassign', { agent: 'poet' })],
+      state: 'ready',
+    },
+  ])('out of budget, a person decides what is tried again: $order', ({ facts, state }) => {
+    const before = live(twice, escalatedUnverified);
+    expect([stateOf(before), contextOf(before).cause]).toEqual([
+      'escalated.waiting',
+      'infrastructure',
+    ]);
+    const step = facts.reduce<Step>((moment, fact) => task.take(moment, fact), before);
+    expect([stateOf(step), answerIn(step.actions)]).toEqual([state, shownState(step)]);
+  });
+
+  test('the policy can have it verified again, too', () => {
+    const step = live(twice, [...escalatedUnverified.slice(0, -1), policyDecides('retry')]);
+    expect(stateOf(step)).toBe('verifying');
+  });
+
+  test('a pause in between does not lose it', () => {
+    const step = live({}, [...verifying, notVerified(), pause, resume]);
+    expect([stateOf(step), answerIn(step.actions)]).toEqual(['verifying', 'verifying']);
+  });
+
+  test('after an approval only the budget of the infrastructure counts', () => {
+    const step = live(once, [...escalatedNow, decide('approve'), notVerified()]);
+    expect(stateOf(step)).toBe('retrying.verifyAgain');
+  });
+});
+
+describe('the process died too often while', () => {
+  const ORDER_OF_STATES = [claimed, prepared, submitted()];
+  test.each([
+    {
+      what: 'it got a workspace',
+      after: 1,
+      fact: prepareDies,
+      by: 'given a workspace',
+      next: 'ready',
+    },
+    {
+      what: 'it was worked on',
+      after: 2,
+      fact: workDies,
+      by: 'worked on by "writer"',
+      next: 'ready',
+    },
+    {
+      what: 'it was verified',
+      after: 3,
+      fact: verificationDies,
+      by: 'verified by "editor"',
+      next: 'verifying',
+    },
+  ])('$what: it is not tried again by itself', ({ after, fact, by, next }) => {
+    const step = live({}, [...ORDER_OF_STATES.slice(0, after), fact]);
+    expect(stateOf(step)).toBe('escalated.asking');
+    expect(contextOf(step)).toMatchObject({
+      reason:
+        `The process died 3 times in a row while attempt 1 was under way (${by}), so it may be what the process dies of. ` +
+        'Find out why it died, then retry, reassign or cancel.',
+      cause: 'work',
+      progress: { attempts: 0, infrastructureStreak: 0 },
+      last: { outcome: 'infrastructure', endedAt: START },
+    });
+    expect(stateOf(task.take(step, policyDecides('retry')))).toBe(next);
+  });
+});
+
 describe('decisions', () => {
   const facts = escalatedNow;
 
@@ -801,18 +1001,12 @@ describe('decisions', () => {
     expect(stateOf(rejectedAgain)).toBe('escalated.asking');
   });
 
-  test('an approval holds for one attempt', () => {
-    const step = live({}, [
-      ...verifying,
-      needsApproval,
-      undecided,
-      decide('approve'),
-      notVerified(),
-      backoffIsOver,
-      ...working,
-      submitted(),
-    ]);
-    expect(messagesIn(step.actions)[0]?.message).toMatchObject({ approved: false });
+  test('an approval holds for what was approved, however often that is verified, and no longer', () => {
+    const approved = [...verifying, needsApproval, undecided, decide('approve')];
+    const again = live({}, [...approved, notVerified(), backoffIsOver]);
+    expect(messagesIn(again.actions)[0]?.message).toMatchObject({ approved: true });
+    const anew = live({}, [...approved, rejected(), backoffIsOver, ...working, submitted()]);
+    expect(messagesIn(anew.actions)[0]?.message).toMatchObject({ approved: false });
   });
 
   test('a submission of nothing can be approved; no submission cannot', () => {
@@ -878,6 +1072,26 @@ describe('decisions', () => {
     );
   });
 
+  test('remembers what the policy has decided, and tells it the next time; a person counts for nothing', () => {
+    const again = policyDecides('retry', { guidance: 'read the manual' });
+    const round = [...verifying, rejected()];
+    const step = live(once, [
+      ...[...round, again],
+      ...[...round, policyDecides('retry')],
+      ...[...round, again],
+      ...[...round, decide('retry')],
+      ...round,
+    ]);
+    expect(contextOf(step).decided).toEqual([
+      { decision: 'retry', guidance: null, times: 1 },
+      { decision: 'retry', guidance: 'read the manual', times: 2 },
+    ]);
+    const asked = step.actions.find((action) =>
+      JSON.stringify(action).includes('overseer.escalate'),
+    );
+    expect(JSON.stringify(asked)).toContain(JSON.stringify(contextOf(step).decided));
+  });
+
   test('a policy that always says the same is asked three times; then a person is', () => {
     const round = [...verifying, rejected(), policyDecides('retry')];
     const step = live(once, [...round, ...round, ...round, ...verifying, rejected()]);
@@ -933,12 +1147,14 @@ describe('decisions', () => {
       retryable: false,
       context: { agent: 'writer' },
     };
-    expect(stateOf(live({}, [...working, { type: 'agent.work:err', failure }]))).toBe('retrying');
+    expect(shownState(live({}, [...working, { type: 'agent.work:err', failure }]))).toBe(
+      'retrying',
+    );
   });
 
   test('an agent that answers with nothing usable has failed', () => {
     const step = live({}, [...working, { type: 'agent.work:ok', reply: null }]);
-    expect(stateOf(step)).toBe('retrying');
+    expect(stateOf(step)).toBe('retrying.workAgain');
     expect(contextOf(step)).toMatchObject({
       reason: 'What came with "agent.work:ok" cannot be used.',
       last: { outcome: 'infrastructure', endedAt: START },
@@ -1145,4 +1361,72 @@ test.each<{ over: Partial<TaskSpec>; state: string }>([
   expect(startState(spec(over))).toBe(state);
   expect(contextOf(step).told).toBe(phaseOf(startState(spec(over))));
   expect(step.actions).toEqual([]);
+});
+
+describe('rolled back', () => {
+  const again = (step: Step) =>
+    step.actions.flatMap((action) =>
+      action.kind === 'command' && action.command === 'request'
+        ? [(action.params as { message: { again?: boolean } }).message.again ?? false]
+        : [],
+    );
+
+  test.each<{ into: string; after: readonly Fact[]; state: string; attempt: number }>([
+    { into: 'work', after: working, state: 'preparing', attempt: 1 },
+    {
+      into: 'a second attempt',
+      after: [...working, fails(), backoffIsOver, claimed, prepared],
+      state: 'preparing',
+      attempt: 2,
+    },
+    { into: 'verification', after: verifying, state: 'verifying', attempt: 1 },
+    {
+      into: 'a case for the policy',
+      after: [...verifying, rejected()],
+      state: 'escalated.asking',
+      attempt: 1,
+    },
+    { into: 'a question', after: [...working, asks()], state: 'awaitingInput', attempt: 1 },
+    { into: 'its preparation', after: [claimed], state: 'preparing', attempt: 1 },
+    { into: 'a wait', after: [...working, fails()], state: 'retrying.workAgain', attempt: 1 },
+    { into: 'its beginning', after: [], state: 'ready', attempt: 0 },
+  ])('into $into, it is $state, in the same attempt', ({ after, state, attempt }) => {
+    const limits = state === 'escalated.asking' ? once : {};
+    const before = live(spec(limits), after);
+    const step = task.take(before, rewound);
+    expect([stateOf(step), contextOf(step).attempt]).toEqual([state, attempt]);
+    // What it had asked is void: who waits for an answer asks again, under a number of its own.
+    const asksAnew = ['verifying', 'escalated.asking'].includes(state);
+    expect(contextOf(step).asked).toBe(contextOf(before).asked + (asksAnew ? 1 : 0));
+    // Its run is told nothing: nothing has changed for it.
+    expect(toldRun(step.actions)).toEqual([]);
+  });
+
+  test('an attempt that begins again says so to the agent; budgets and answers stay', () => {
+    const before = live(spec({}), [...working, fails(), backoffIsOver, claimed, prepared]);
+    const step = task.take(task.take(before, rewound), prepared);
+    expect(again(step)).toEqual([true]);
+    expect(contextOf(step)).toMatchObject({
+      attempt: 2,
+      progress: contextOf(before).progress,
+      feedback: contextOf(before).feedback,
+      last: { attempt: 2, outcome: 'running' },
+    });
+    expect(again(live(spec({}), working))).toEqual([false]);
+  });
+
+  test('a question that is answered is gone on with in a new workspace', () => {
+    const asked = live(spec({}), [...working, asks()]);
+    const step = task.take(task.take(asked, rewound), answer('red'));
+    expect([step.snapshot.value, contextOf(step).attempt]).toEqual(['preparing', 1]);
+    expect(contextOf(step).answers).toEqual({ colour: 'red' });
+    // And without a rollback where it was asked.
+    expect(task.take(asked, answer('red')).snapshot.value).toBe('working');
+    // The next question of the attempt is asked in the workspace that is there.
+    const second = task.take(
+      task.take(task.take(step, prepared), asks({ id: 'size' })),
+      answer('1', 'size'),
+    );
+    expect(second.snapshot.value).toBe('working');
+  });
 });

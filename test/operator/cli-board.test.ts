@@ -170,6 +170,18 @@ describe('on a terminal', () => {
     reporter.end();
   });
 
+  test('that a run is paused is news, that it goes on is seen', () => {
+    const terminal = new FakeTerminal();
+    const { reporter } = open(terminal, [aTask('one', { state: 'working' })]);
+    reporter.event({ type: 'run', at: NOON, run: aRun({ state: 'paused', reason: 'By ada.' }) });
+    reporter.event({ type: 'run', at: NOON, run: aRun({ state: 'running' }) });
+    vi.advanceTimersByTime(100);
+    expect(terminal.screen.filter((line) => line.includes('run main'))).toEqual([
+      '  12:00:00  run main  ‖ paused  By ada.',
+    ]);
+    reporter.end();
+  });
+
   test('elapsed times go on by themselves', () => {
     const terminal = new FakeTerminal();
     const { reporter } = open(terminal, [aTask('one', { state: 'working', attempts: 2 })]);

@@ -12,7 +12,9 @@ const BIN = path.join(REPOSITORY, 'src', 'operator', 'bin.ts');
 const AGENT = `
 import { existsSync, readFileSync, watch, writeFileSync } from 'node:fs';
 const task = JSON.parse(readFileSync(process.env.TROUPE_TASK_FILE, 'utf8'));
-const { file, text, needs, pid, wait, wrongUntil } = task.input;
+const { file, text, needs, pid, wait, deaf, wrongUntil } = task.input;
+// Told to end, it only says that it was told.
+if (deaf) process.on('SIGTERM', () => writeFileSync(\`\${process.env.TROUPE_PROJECT}/\${deaf}\`, 'told'));
 if (pid) writeFileSync(\`\${process.env.TROUPE_PROJECT}/\${pid}\`, String(process.pid));
 if (wait) {
   const gate = \`\${process.env.TROUPE_PROJECT}/\${wait}\`;

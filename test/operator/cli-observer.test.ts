@@ -101,7 +101,7 @@ describe('a run has come to rest', () => {
     const gate = new Promise<void>((resolve) => {
       go = resolve;
     });
-    const { troupe, observer, events } = await world(async () => {
+    const { troupe, store, observer, events } = await world(async () => {
       await gate;
       return 'text';
     });
@@ -122,6 +122,18 @@ describe('a run has come to rest', () => {
     expect(observer.view.run('main')).toMatchObject({ state: 'paused' });
     expect(observer.view.tasks('main').map(({ state }) => state)).toEqual(['done', 'ready']);
     expect(events).toContainEqual(expect.objectContaining({ type: 'run' }));
+
+    // Nor has it as long as the second has not been told that the first is done.
+    const listTasks: MemoryStore['listTasks'] = async (name) =>
+      (await store.listTasks(name)).map((row) =>
+        row.task === 'two' ? { ...row, state: 'waiting' } : row,
+      );
+    const before = await RunObserver.start(troupe, {
+      listRuns: () => store.listRuns(),
+      listTasks,
+    });
+    expect(before.isSettled('main')).toBe(false);
+    before.close();
   });
 
   test('not while a task is ahead of its run, as after a restart', async () => {

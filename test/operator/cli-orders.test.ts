@@ -32,6 +32,13 @@ async function atRest(
   return troupe;
 }
 
+const untilState = (troupe: Troupe, address: string, wanted: string) =>
+  new Promise<void>((resolve) => {
+    troupe.on('turn', (turn) => {
+      if (turn.address === address && turn.state === wanted) resolve();
+    });
+  });
+
 const give = (troupe: Troupe, order: Order) =>
   performOrder(order, { troupe, agents: ['writer', 'editor'], by: 'cli' });
 
@@ -160,6 +167,46 @@ describe('pause and resume', () => {
     await give(troupe, { order: 'cancel', ...second, reason: 'enough' });
     expect(await troupe.run('main').result()).toMatchObject({
       tasks: [{ state: 'done' }, { state: 'cancelled', reason: 'enough' }],
+    });
+  });
+});
+
+describe('pause and resume of a run', () => {
+  const pause: Order = { order: 'pauseRun', run: 'main' };
+  const resume: Order = { order: 'resumeRun', run: 'main' };
+
+  test('hold it and let it go on; what they say of it is so', async () => {
+    const troupe = await atRest(asks, [{}, { agent: 'editor', dependsOn: ['t0'] }]);
+    expect(await give(troupe, pause)).toMatchObject({
+      tasks: [{ state: 'awaitingInput' }, { state: 'waiting' }],
+      run: { id: 'main', state: 'paused' },
+    });
+    expect(await troupe.run('main').status()).toMatchObject({ reason: 'Paused by cli.' });
+    const asked = untilState(troupe, 'task/main/t1', 'ready');
+    await give(troupe, { order: 'answer', ...one, text: 'live' });
+    await asked;
+    expect(await troupe.run('main').status()).toMatchObject({ state: 'paused' });
+    expect(await give(troupe, resume)).toMatchObject({ run: { state: 'running' } });
+    expect(await troupe.run('main').result()).toMatchObject({ state: 'done' });
+  });
+
+  test('where there is nothing to hold, or to let go on, are refused with how it stands', async () => {
+    const troupe = await atRest(asks, [{}]);
+    await expect(give(troupe, resume)).rejects.toMatchObject({
+      code: 'conflict',
+      message: 'Run main is blocked, not paused: there is nothing to resume.',
+    });
+    await give(troupe, pause);
+    await expect(give(troupe, pause)).rejects.toMatchObject({
+      code: 'conflict',
+      message: 'Run main is paused: there is nothing to pause.',
+    });
+    await give(troupe, { order: 'cancelRun', run: 'main', reason: 'enough' });
+    await expect(give(troupe, pause)).rejects.toMatchObject({
+      message: 'Run main is cancelled: there is nothing to pause.',
+    });
+    await expect(give(troupe, resume)).rejects.toMatchObject({
+      message: 'Run main is cancelled, not paused: there is nothing to resume.',
     });
   });
 });

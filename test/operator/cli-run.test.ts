@@ -1,6 +1,7 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test, vi } from 'vitest';
+import { processStartTime } from '../../src/runtime/process-identity.ts';
 import { commit, git } from '../workspace/git-fixture.ts';
 import {
   Cli,
@@ -221,6 +222,39 @@ describe('a run that is blocked', () => {
   });
 });
 
+describe('the limits and rules of troupe.yaml', () => {
+  test('say how often a rule answers', async () => {
+    const directory = makeProject([writing('hopeless', { wrongUntil: 'never' })], {
+      limits: { attempts: 1 },
+      overseer: { policy: [{ when: {}, decide: 'retry', guidance: 'as we do', times: 2 }] },
+    });
+    expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 30 });
+    const shown = (await troupe(directory, 'show', 'hopeless')).stdout;
+    expect(shown.match(/retry by policy: as we do/g)).toHaveLength(2);
+    expect(shown.match(/^Attempt /gm)).toHaveLength(3);
+  });
+
+  test('say how long to wait after a fault of the infrastructure', async () => {
+    const directory = makeProject([writing('one')], {
+      // After setup nobody knows what there is to be.
+      verify: [
+        { name: 'setup', run: ['true'] },
+        { name: 'test', run: ['no-such-tool'] },
+      ],
+      // With the wait between attempts at the work, or with the usual one, it would take too long.
+      limits: {
+        infrastructureAttempts: 5,
+        backoff: { initial: '1h', max: '1h' },
+        infrastructureBackoff: { initial: '10ms', factor: 1, max: '10ms' },
+      },
+    });
+    const run = await troupe(directory, 'run');
+    expect(run.exitCode).toBe(30);
+    expect(run.stdout.match(/retrying {2}test \(no-such-tool\) needs a tool/g)).toHaveLength(4);
+    expect(run.stdout).toContain('The infrastructure failed 5 times in a row');
+  });
+});
+
 describe('while a run is active', () => {
   test('others can look on and give orders, and a second run is refused', async () => {
     const directory = makeProject([
@@ -249,7 +283,7 @@ describe('while a run is active', () => {
       stdout: 'Task wrong is ready.\n',
     });
     await watch.until(/wrong {2}✓ done/);
-    expect(await troupe(directory, 'pause', 'slow')).toMatchObject({
+    expect(await troupe(directory, 'pause-task', 'slow')).toMatchObject({
       stdout: 'Task slow is working; it is paused when this attempt has ended.\n',
     });
     expect(await troupe(directory, 'cancel', 'later')).toMatchObject({ exitCode: 0 });
@@ -326,6 +360,31 @@ describe('interrupted', () => {
     },
   );
 
+  test('a third time it ends at once, and the next one ends what was left', async () => {
+    const directory = makeProject([writing('slow', { wait: 'gate', pid: 'pid', deaf: 'told' })]);
+    const run = new Cli(directory, ['run', '--grace', '1h']);
+    await run.until(/slow {2}◑ working/);
+    await untilWritten(directory, 'pid');
+    const agent = Number(readFileSync(path.join(directory, 'pid'), 'utf8'));
+    run.child.kill('SIGINT');
+    await run.until(/Stopping: what runs may finish/);
+    run.child.kill('SIGINT');
+    await run.until(/Aborting what runs\. Ctrl-C once more/);
+    // The abort has come to the agent, which does not heed it: now it would be waited for.
+    await untilWritten(directory, 'told');
+    run.child.kill('SIGINT');
+    const ended = await run.ended;
+    expect(ended).toMatchObject({ exitCode: 130, signal: null });
+    expect(ended.stderr).toContain('Ended at once. Nothing that was stored is lost');
+    expect(ended.stdout).not.toContain('Interrupted. Go on');
+    expect(processStartTime(agent)).toBeDefined();
+
+    open(directory, 'gate');
+    expect(await troupe(directory, 'resume')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(processStartTime(agent)).toBeUndefined();
+    expect(merges(directory)).toEqual(['slow']);
+  });
+
   test('the grace ends by itself', async () => {
     const directory = makeProject([writing('slow', { wait: 'gate', pid: 'pid' })]);
     const run = new Cli(directory, ['run', '--grace', '1ms', '--json']);
@@ -370,10 +429,8 @@ describe('killed', () => {
 test('a task for an agent that is gone is not waited for', async () => {
   const directory = makeProject([writing('wrong', { wrongUntil: 'never' })]);
   await troupe(directory, 'run');
-  writeFileSync(
-    path.join(directory, 'troupe.yaml'),
-    readFileSync(path.join(directory, 'troupe.yaml'), 'utf8').replaceAll('"script"', '"scribe"'),
-  );
+  const config = readFileSync(path.join(directory, 'troupe.yaml'), 'utf8');
+  commit(directory, { 'troupe.yaml': config.replaceAll('"script"', '"scribe"') });
   const { exitCode, stderr } = await troupe(directory, 'resume');
   expect(exitCode).toBe(41);
   expect(stderr).toBe(

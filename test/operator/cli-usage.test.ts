@@ -20,7 +20,7 @@ function temporary(): string {
 
 const COMMANDS = [
   ...['init', 'run', 'resume', 'status', 'show', 'answer', 'approve', 'retry', 'unblock', 'block'],
-  ...['cancel', 'pause', 'resume-task', 'export', 'help'],
+  ...['cancel', 'pause', 'pause-task', 'resume-task', 'export', 'prune', 'backup', 'du', 'help'],
 ];
 
 describe('help', () => {
@@ -80,6 +80,8 @@ describe('what a person mistypes is said in words, without a stack', () => {
     { argv: ['retry', 'x'], code: 21 },
     { argv: ['export'], code: 21 },
     { argv: ['cancel', '--run'], code: 21 },
+    { argv: ['pause'], code: 21 },
+    { argv: ['pause', 'main'], code: 21 },
   ])('troupe $argv where nothing was run', async ({ argv, code }) => {
     const directory = temporary();
     const { exitCode, stdout, stderr } = await troupe(argv, directory);

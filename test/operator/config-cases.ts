@@ -90,6 +90,17 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
     name: 'environment with a secret',
     text: `${MINIMAL}environment: [A, TOKEN=s3cret, "s3 cret"]\n`,
   },
+  { name: 'encryption without a place for keys', text: `${MINIMAL}encryption: {}\n` },
+  {
+    name: 'encryption with two places for keys',
+    text: `${MINIMAL}encryption: { keyFile: keys, keyVariable: KEYS }\n`,
+  },
+  { name: 'encryption with a key in it', text: `${MINIMAL}encryption: { key: c2VjcmV0 }\n` },
+  {
+    name: 'encryption by a variable that cannot be one',
+    text: `${MINIMAL}encryption: { keyVariable: A=b }\n`,
+  },
+  { name: 'encryption in words', text: `${MINIMAL}encryption: true\n` },
   { name: 'concurrency of 0', text: `${MINIMAL}concurrency: 0\n` },
   { name: 'concurrency of 1e9', text: `${MINIMAL}concurrency: 1e9\n` },
   { name: 'concurrency is NaN', text: `${MINIMAL}concurrency: .nan\n` },
@@ -159,6 +170,25 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
   {
     name: 'backoff that shrinks',
     text: `${MINIMAL}limits: { backoff: { initial: 1h, max: 1m } }\n`,
+  },
+  {
+    name: 'infrastructure backoff: misspelt, out of range, and one that shrinks',
+    text: `${MINIMAL}limits:
+  infrastructureBackof: { initial: 1s }
+  infrastructureBackoff: { initialMs: 10, factor: 11, max: 5 }
+agents: { a: { engine: patch } }
+tasks: [{ id: a, agent: a, patch: x, limits: { infrastructureBackoff: { initial: 1h, max: 1m } } }]
+`,
+    files: { x: '' },
+  },
+  {
+    name: 'a rule that answers how often?',
+    text: `${MINIMAL}overseer:
+  policy:
+    - { when: {}, decide: retry, times: 0 }
+    - { when: {}, decide: retry, times: twice }
+    - { when: {}, decide: retry, tiems: 2 }
+`,
   },
   {
     name: 'policy about nobody',
@@ -292,5 +322,16 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
   {
     name: 'more problems than are shown',
     text: `${MINIMAL}${Array.from({ length: 25 }, (_, index) => `zebra${index}: 1\n`).join('')}`,
+  },
+  // How much history is kept.
+  { name: 'retention that is a word', text: `${MINIMAL}retention: none\n` },
+  { name: 'retention that is true', text: `${MINIMAL}retention: true\n` },
+  {
+    name: 'retention with an unknown setting',
+    text: `${MINIMAL}retention: { checkpointPerActor: 5 }\n`,
+  },
+  {
+    name: 'retention that keeps no checkpoint',
+    text: `${MINIMAL}retention: { checkpointsPerActor: 0, finishedRunsDays: 30d, deadLetters: 1.5 }\n`,
   },
 ];

@@ -158,8 +158,11 @@ describe('what is accepted', () => {
         sameChange: 3,
         sameFeedback: 2,
         infrastructureAttempts: 10,
+        interruptions: 3,
         backoff: { initialMs: 10_000, factor: 2, maxMs: 600_000 },
+        infrastructureBackoff: { initialMs: 10_000, factor: 2, maxMs: 600_000 },
       },
+      retention: {},
       policy: [],
       concurrency: 1,
       tasks: [],
@@ -179,14 +182,15 @@ verify:
     timeout: 200ms
   - { name: lint, run: npm run lint, allowFail: true }
 environment: [CI, NODE_ENV]
+retention: { checkpointsPerActor: 20, finishedRunsDays: 0.5 }
 agents:
   patcher: { engine: patch, concurrency: 2 }
   scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h }
   shell: { engine: command, run: ./work.sh }
-limits: { attempts: 5, backoff: { initial: 1s, factor: 1.5 } }
+limits: { attempts: 5, backoff: { initial: 1s, factor: 1.5 }, infrastructureBackoff: { initial: 5s } }
 overseer:
   policy:
-    - { when: { task: second, state: escalated, agent: scribe }, decide: retry, guidance: "Look again." }
+    - { when: { task: second, state: escalated, agent: scribe }, decide: retry, guidance: "Look again.", times: 3 }
     - { when: { state: awaitingApproval }, decide: approve }
     - { when: {}, decide: block }
 tasks:
@@ -199,7 +203,7 @@ tasks:
     agent: scribe
     dependsOn: [first]
     input: { text: "x", list: [1, -2.5, null, true], deep: { constructor: 0 } }
-    limits: { sameError: 1, backoff: { max: 30s } }
+    limits: { sameError: 1, backoff: { max: 30s }, infrastructureBackoff: { factor: 1, max: 20s } }
     staged: true
   - { id: third, agent: patcher, patches: [patches/01.patch, patches/../patches/02.patch] }
 `,
@@ -213,7 +217,9 @@ tasks:
       sameChange: 3,
       sameFeedback: 2,
       infrastructureAttempts: 10,
+      interruptions: 3,
       backoff: { initialMs: 1_000, factor: 1.5, maxMs: 600_000 },
+      infrastructureBackoff: { initialMs: 5_000, factor: 2, maxMs: 600_000 },
     };
     expect(config).toEqual({
       file,
@@ -249,11 +255,13 @@ tasks:
         },
       ],
       limits,
+      retention: { checkpointsPerActor: 20, finishedRunsDays: 0.5 },
       policy: [
         {
           when: { task: 'second', state: 'escalated', agent: 'scribe' },
           decide: 'retry',
           guidance: 'Look again.',
+          times: 3,
         },
         { when: { state: 'awaitingApproval' }, decide: 'approve' },
         { when: {}, decide: 'block' },
@@ -278,7 +286,12 @@ tasks:
           dependsOn: ['first'],
           priority: 'normal',
           input: { text: 'x', list: [1, -2.5, null, true], deep: { constructor: 0 } },
-          limits: { ...limits, sameError: 1, backoff: { ...limits.backoff, maxMs: 30_000 } },
+          limits: {
+            ...limits,
+            sameError: 1,
+            backoff: { ...limits.backoff, maxMs: 30_000 },
+            infrastructureBackoff: { initialMs: 5_000, factor: 1, maxMs: 20_000 },
+          },
           staged: true,
         },
         {
@@ -393,8 +406,12 @@ const GOOD = {
   ],
   environment: ['CI'],
   agents: { a: { engine: 'command', run: 'x', concurrency: 1, timeout: '1m' } },
-  limits: { attempts: 3, backoff: { initial: '1s', factor: 2, max: '1m' } },
-  overseer: { policy: [{ when: { task: 'one' }, decide: 'retry', guidance: 'again' }] },
+  limits: {
+    attempts: 3,
+    backoff: { initial: '1s', factor: 2, max: '1m' },
+    infrastructureBackoff: { initial: '1s', max: '1m' },
+  },
+  overseer: { policy: [{ when: { task: 'one' }, decide: 'retry', guidance: 'again', times: 2 }] },
   concurrency: 2,
   tasks: [
     { id: 'one', agent: 'a', input: { x: 1 } },

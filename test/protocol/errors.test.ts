@@ -74,6 +74,11 @@ describe('errors', () => {
       Object.assign(new Error('x'), { code: 'ECONNREFUSED' }),
       { code: 'network', retryable: true, context: { name: 'Error', cause: 'ECONNREFUSED' } },
     ],
+    // A full disk is nobody's work, whoever has met it.
+    [
+      Object.assign(new Error('x'), { code: 'ENOSPC' }),
+      { code: 'unavailable', retryable: true, context: { name: 'Error', cause: 'ENOSPC' } },
+    ],
     [
       Object.assign(new Error('x'), { code: 'ENOENT' }),
       { code: 'unhandled', retryable: false, context: { name: 'Error', cause: 'ENOENT' } },

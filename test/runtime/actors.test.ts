@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { createMachine, setup } from 'xstate';
 import { ConfigurationError, ValidationError } from '../../src/protocol/errors.ts';
 import type { JsonObject } from '../../src/protocol/json.ts';
+import { migrations } from '../../src/runtime/migrations.ts';
 import { counterMachine, puppetMachine, workerMachine } from './machines.ts';
 import { Outside, TestStore, World } from './world.ts';
 
@@ -337,14 +338,20 @@ describe('an actor whose stored state does not fit', () => {
     expect(world.data.messages.size).toBe(1);
     expect(world.state('m/1').value).toBe('old');
     // With a machine that knows the state it goes on, messages and all.
-    const migrate = (snapshot: { context: JsonObject }) => ({
-      status: 'active' as const,
-      value: 'young',
-      context: { ...snapshot.context, migrated: true },
-    });
-    await world.reopen({ machines: { m: { machine: renamed, version: 2, migrate } } });
-    expect(row(world)).toMatchObject({ status: 'active', reason: null, version: 2 });
-    expect(world.state('m/1')).toMatchObject({ value: 'a', context: { n: 1, migrated: true } });
+    const chain = migrations<{ n: number }>()
+      .to<{ n: number; migrated: number }>(({ context, ...state }) => ({
+        ...state,
+        value: 'teen',
+        context: { ...context, migrated: 1 },
+      }))
+      .to<{ n: number; migrated: number }>(({ context, ...state }) => ({
+        ...state,
+        value: 'young',
+        context: { ...context, migrated: context.migrated + 1 },
+      }));
+    await world.reopen({ machines: { m: { machine: renamed, migrations: chain } } });
+    expect(row(world)).toMatchObject({ status: 'active', reason: null, version: 3 });
+    expect(world.state('m/1')).toMatchObject({ value: 'a', context: { n: 1, migrated: 2 } });
     expect(world.data.messages.size).toBe(0);
   });
 
@@ -353,7 +360,13 @@ describe('an actor whose stored state does not fit', () => {
       name: 'an older version without a migration',
       was: 1,
       now: { machine: before, version: 2 },
-      says: 'm/1 was stored by version 1 of machine "m", and version 2 has no migrate function.',
+      says: 'm/1 was stored by version 1 of machine "m", and version 2 has no migrations.',
+    },
+    {
+      name: 'an older version than the migrations know',
+      was: 1,
+      now: { machine: before, migrations: migrations(2).to((state) => state) },
+      says: 'm/1 was stored by version 1 of machine "m", and version 3 migrates from 2 on.',
     },
     {
       name: 'a newer version',
@@ -366,26 +379,27 @@ describe('an actor whose stored state does not fit', () => {
       was: 1,
       now: {
         machine: before,
-        version: 2,
-        migrate: () => {
+        migrations: migrations().to(() => {
           throw new Error('cannot');
-        },
+        }),
       },
       says: 'cannot',
     },
     {
       name: 'a migration that returns nonsense',
       was: 1,
-      now: { machine: before, version: 2, migrate: () => ({ status: 'asleep' }) as never },
-      says: 'The stored state of m/1 is malformed at "status"',
+      now: {
+        machine: before,
+        migrations: migrations().to(() => ({ status: 'asleep' }) as never),
+      },
+      says: 'The stored state of m/1, after the migration from version 1 to 2, is malformed at "status"',
     },
     {
       name: 'a migration into a state that does not exist',
       was: 1,
       now: {
         machine: before,
-        version: 2,
-        migrate: () => ({ status: 'active', value: 'nowhere', context: {} }) as never,
+        migrations: migrations().to(() => ({ status: 'active', value: 'nowhere', context: {} })),
       },
       says: 'does not fit the machine',
     },
@@ -432,8 +446,8 @@ describe('an actor whose stored state does not fit', () => {
     await world.create(['worker/a', 'worker']);
     await world.send('worker/a', { type: 'start' });
     const idle = createMachine({ id: 'worker', initial: 'idle', states: { idle: {} } });
-    const migrate = () => ({ status: 'active' as const, value: 'idle', context: {} });
-    await world.reopen({ machines: { worker: { machine: idle, version: 2, migrate } } });
+    const toIdle = migrations().to(() => ({ status: 'active', value: 'idle', context: {} }));
+    await world.reopen({ machines: { worker: { machine: idle, migrations: toIdle } } });
     expect(row(world)).toBeUndefined();
     expect(world.data.actors.get('worker/a')?.status).toBe('active');
     expect([...(world.data.effects.get('worker/a')?.keys() ?? [])]).toEqual([]);
@@ -457,8 +471,7 @@ describe('an actor whose stored state does not fit', () => {
       machines: {
         worker: {
           machine: renaming,
-          version: 2,
-          migrate: (snapshot) => ({ ...snapshot, children: { w: 'labour' } }),
+          migrations: migrations().to((state) => ({ ...state, children: { w: 'labour' } })),
         },
       },
     });

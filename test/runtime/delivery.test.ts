@@ -104,26 +104,26 @@ describe('a message is handled exactly once', () => {
     expect(world.context('counter/a')['n']).toBe(1);
   });
 
-  test('the same id again has no effect while the first waits, and is a new message afterwards', async () => {
+  test('the same key again has no effect, while the first waits and when it was handled', async () => {
     const world = await newWorld();
-    void world.host.send('counter/a', { type: 'inc' }, { id: 'mine' });
-    void world.host.send('counter/a', { type: 'inc' }, { id: 'mine' });
+    void world.host.send('counter/a', { type: 'inc' }, { idempotencyKey: 'mine' });
+    void world.host.send('counter/a', { type: 'inc' }, { idempotencyKey: 'mine' });
     await world.settle();
     expect(world.context('counter/a')['n']).toBe(1);
     expect(world.facts('dropped')).toEqual([
       { address: 'counter/a', type: 'inc', reason: 'duplicate' },
     ]);
-    await world.send('counter/a', { type: 'inc' }, { id: 'mine' });
-    expect(world.context('counter/a')['n']).toBe(2);
+    await world.send('counter/a', { type: 'inc' }, { idempotencyKey: 'mine' });
+    expect(world.context('counter/a')['n']).toBe(1);
   });
 
-  test('the same id again after a crash, while the first still waits', async () => {
+  test('the same key again after a crash, while the first still waits', async () => {
     const world = await newWorld();
     await world.stop();
     const host = await world.open({ machines: {} });
-    await world.wait(host.send('counter/a', { type: 'inc' }, { id: 'mine' }));
+    await world.wait(host.send('counter/a', { type: 'inc' }, { idempotencyKey: 'mine' }));
     const again = await world.reopen({ machines: {} });
-    await world.wait(again.send('counter/a', { type: 'inc' }, { id: 'mine' }));
+    await world.wait(again.send('counter/a', { type: 'inc' }, { idempotencyKey: 'mine' }));
     again.register('counter', counterMachine);
     await world.settle();
     expect(world.context('counter/a')['n']).toBe(1);
@@ -289,8 +289,8 @@ describe('what comes from outside is checked at the edge', () => {
       says: 'Expected a priority: low (1), normal (2), high (3), urgent (4), critical (5); got 6.',
     },
     {
-      args: ['counter/a', { type: 'inc' }, { id: '' }],
-      says: "Expected the message's id to be a text of 1 to 500 characters",
+      args: ['counter/a', { type: 'inc' }, { idempotencyKey: '' }],
+      says: 'Expected the idempotency key to be a text of 1 to 500 characters',
     },
     {
       args: ['task/r/t', { type: 'task.explode' }],

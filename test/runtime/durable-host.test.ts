@@ -489,6 +489,53 @@ describe('stopping', () => {
     expect(world.clock.pending).toBe(0);
   });
 
+  test('drain, and then without: the grace is over at once, and both have the same end', async () => {
+    const { world, outside } = await newWorld();
+    await world.send('worker/a', { type: 'start' });
+    const draining = world.host.stop({ drain: true, graceMs: 3_600_000 });
+    await world.settle();
+    expect(outside.last('work').aborted).toBe(false);
+    const hurried = world.host.stop({ drain: false });
+    await world.settle();
+    expect(outside.last('work').aborted).toBe(true);
+    await Promise.all([draining, hurried]);
+    // Nor is the timer of the grace left.
+    expect(world.clock.pending).toBe(0);
+    await world.open();
+    outside.last('work').finish('done');
+    await world.settle();
+    expect(outside.started).toHaveLength(2);
+    expect(world.context('worker/a')['log']).toEqual(['done']);
+  });
+
+  test('drain, and then drain again: the grace stays what it was', async () => {
+    const { world, outside } = await newWorld();
+    await world.send('worker/a', { type: 'start' });
+    const stopped = world.host.stop({ drain: true, graceMs: 1000 });
+    await world.advance(999);
+    void world.host.stop({ drain: true, graceMs: 0 });
+    await world.settle();
+    expect(outside.last('work').aborted).toBe(false);
+    await world.advance(1);
+    await stopped;
+    expect(outside.last('work').aborted).toBe(true);
+  });
+
+  test('drain, and then without, when an effect does not heed its signal: 5 s from then', async () => {
+    const outside = new Outside();
+    const world = new World({ worker: workerMachine(outside, { deaf: true }) });
+    await world.open();
+    await world.create(['worker/a', 'worker']);
+    await world.send('worker/a', { type: 'start' });
+    const draining = world.host.stop({ drain: true });
+    await world.advance(10_000);
+    const hurried = world.host.stop();
+    await world.advance(4999);
+    expect(await standing(hurried)).toBe('pending');
+    await world.advance(1);
+    await Promise.all([draining, hurried]);
+  });
+
   test.each([false, true])(
     'two actors that never stop talking do not keep it from stopping (drain: %s)',
     async (drain) => {

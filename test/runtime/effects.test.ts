@@ -8,14 +8,12 @@ import { puppetMachine, workerMachine } from './machines.ts';
 import { Outside, TestStore, World } from './world.ts';
 
 async function newWorld(
-  options: ConstructorParameters<typeof World>[1] & { readonly deaf?: boolean } = {},
+  options: ConstructorParameters<typeof World>[1] & Parameters<Outside['effect']>[1] = {},
 ) {
   const outside = new Outside();
-  const { deaf = false, ...rest } = options;
-  const world = new World(
-    { worker: workerMachine(outside, { deaf }), puppet: puppetMachine },
-    rest,
-  );
+  const { deaf = false, restart, ...rest } = options;
+  const worker = workerMachine(outside, { deaf, ...(restart === undefined ? {} : { restart }) });
+  const world = new World({ worker, puppet: puppetMachine }, rest);
   await world.open();
   await world.create(['worker/a', 'worker', 'paint'], ['worker/b', 'worker', 'build']);
   return { world, outside };
@@ -87,6 +85,23 @@ describe('an effect', () => {
     await world.reopen();
     expect(outside.started).toHaveLength(1);
     expect(log(world)).toEqual(['internal']);
+  });
+
+  test('a bound of its own holds instead of the host’s, and its failure says how often it was', async () => {
+    const restart = { interruptions: (input: JsonValue) => (input === 'paint' ? 6 : 1) };
+    const { world, outside } = await newWorld({ restart });
+    await world.send('worker/a', { type: 'start' });
+    await world.send('worker/b', { type: 'start' });
+    for (let crash = 0; crash < 6; crash++) await world.reopen();
+    const starts = (address: string) =>
+      outside.started.filter(({ context }) => context.address === address).length;
+    expect([starts('worker/a'), starts('worker/b')]).toEqual([6, 1]);
+    expect([log(world), log(world, 'worker/b')]).toEqual([['internal'], ['internal']]);
+    const last = world.data.checkpoints.get('worker/a')?.at(-1);
+    expect(JSON.parse(String(last?.eventJson))).toMatchObject({
+      type: 'xstate.error.actor.w',
+      error: { context: { interruptions: 6 } },
+    });
   });
 
   test('a clean stop is no crash', async () => {
@@ -578,5 +593,86 @@ describe('steps', () => {
     await world.open();
     await world.create(['worker/a', 'worker']);
     expect(reason).toBe('The result of a step must be plain JSON, but step "odd" is a Date.');
+  });
+});
+
+describe('suspects: effects that the process has died with more than once', () => {
+  const restart = { interruptions: () => 3 };
+  const running = (outside: Outside, life: number) =>
+    outside.started.slice(life).map(({ context }) => [context.address, context.attempt]);
+
+  /** Two effects that were under way at two crashes in a row. */
+  async function twoSuspects() {
+    const { world, outside } = await newWorld({ restart });
+    await world.send('worker/a', { type: 'start' });
+    await world.send('worker/b', { type: 'start' });
+    await world.reopen();
+    expect(running(outside, 2)).toEqual([
+      ['worker/a', 2],
+      ['worker/b', 2],
+    ]);
+    await world.reopen();
+    return { world, outside };
+  }
+
+  test('are started one at a time, the next when the one before has ended', async () => {
+    const { world, outside } = await twoSuspects();
+    expect(running(outside, 4)).toEqual([['worker/a', 3]]);
+    outside.last('work').finish('red');
+    await world.settle();
+    expect(running(outside, 5)).toEqual([['worker/b', 3]]);
+    outside.last('work').finish('blue');
+    await world.settle();
+    expect([log(world), log(world, 'worker/b')]).toEqual([['red'], ['blue']]);
+  });
+
+  test('so that another crash counts only against the one that ran', async () => {
+    const { world, outside } = await twoSuspects();
+    await world.reopen();
+    expect(log(world)).toEqual(['internal']);
+    expect(running(outside, 5)).toEqual([['worker/b', 3]]);
+    outside.last('work').finish('blue');
+    await world.settle();
+    expect(log(world, 'worker/b')).toEqual(['blue']);
+  });
+
+  test('a clean stop does not clear them', async () => {
+    const { world, outside } = await twoSuspects();
+    await world.stop();
+    await world.open();
+    expect(running(outside, 5)).toEqual([['worker/a', 3]]);
+  });
+
+  test('the next is started when the state of the one before is left, or when it is itself left', async () => {
+    const { world, outside } = await twoSuspects();
+    await world.send('worker/a', { type: 'leave' });
+    expect(running(outside, 5)).toEqual([['worker/b', 3]]);
+    const again = await twoSuspects();
+    await again.world.send('worker/b', { type: 'leave' });
+    again.outside.last('work').finish('red');
+    await again.world.settle();
+    expect(running(again.outside, 5)).toEqual([]);
+  });
+
+  test('what is new does not wait for them, nor do they for it', async () => {
+    const { world, outside } = await twoSuspects();
+    await world.create(['worker/c', 'worker', 'sing']);
+    await world.send('worker/c', { type: 'start' });
+    expect(running(outside, 5)).toEqual([['worker/c', 1]]);
+    outside.starts('work')[4]?.finish('red');
+    await world.settle();
+    expect(running(outside, 6)).toEqual([['worker/b', 3]]);
+  });
+
+  test('one that lives on for ten minutes does not keep the next one waiting', async () => {
+    const { world, outside } = await newWorld({ restart, effects: { heartbeatMs: 0 } });
+    await world.send('worker/a', { type: 'start' });
+    await world.send('worker/b', { type: 'start' });
+    await world.reopen();
+    await world.reopen();
+    await world.advance(599_999);
+    expect(running(outside, 4)).toEqual([['worker/a', 3]]);
+    await world.advance(1);
+    expect(running(outside, 5)).toEqual([['worker/b', 3]]);
   });
 });

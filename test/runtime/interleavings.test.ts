@@ -226,7 +226,7 @@ test.prop([fc.array(op, { minLength: 20, maxLength: 90 }), fc.boolean()], { numR
             .send(
               actors[step.to] as Address,
               { type: 'job', job: job as never },
-              step.ownId ? { id: `own-${i}` } : {},
+              step.ownId ? { idempotencyKey: `own-${i}` } : {},
             )
             .then(
               () => {

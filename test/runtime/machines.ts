@@ -151,7 +151,7 @@ export const oracleMachine = setup({ actions: { ...durableActions } }).createMac
 });
 
 /** Invokes `work` while it is working. */
-export const workerMachine = (outside: Outside, options: { readonly deaf?: boolean } = {}) =>
+export const workerMachine = (outside: Outside, options: Parameters<Outside['effect']>[1] = {}) =>
   setup({
     actors: { work: outside.effect('work', options) },
     actions: {

@@ -8,7 +8,7 @@ import {
   type HostOptions,
   type MachineOptions,
 } from '../../src/runtime/durable-host.ts';
-import { effect } from '../../src/runtime/effect.ts';
+import { effect, type RestartPolicy } from '../../src/runtime/effect.ts';
 import type { EffectContext } from '../../src/runtime/effect-runner.ts';
 import type { HostEvents } from '../../src/runtime/host-events.ts';
 import { MemoryData } from '../../src/store/memory/memory-data.ts';
@@ -34,6 +34,8 @@ type WorldOptions = Partial<
     | 'passivateAfterMs'
     | 'faultPoint'
     | 'freeze'
+    | 'idempotencyTtlMs'
+    | 'maxSnapshotBytes'
     | 'newId'
     | 'logger'
   >
@@ -220,14 +222,17 @@ export class World {
 
 const EVENTS = [
   'turn',
+  'rolledBack',
   'emitted',
   'deadLettered',
   'dropped',
   'mailboxFull',
   'quarantined',
+  'grewLarge',
   'effectStarted',
   'effectEnded',
   'progress',
+  'stepsUnused',
   'recovered',
   'failed',
 ] as const satisfies (keyof HostEvents)[];
@@ -247,7 +252,10 @@ export class Outside {
   readonly started: Started[] = [];
 
   /** An effect that ends when told. It heeds its signal unless it is `deaf`. */
-  effect(name: string, options: { readonly deaf?: boolean } = {}) {
+  effect(
+    name: string,
+    options: { readonly deaf?: boolean; readonly restart?: RestartPolicy } = {},
+  ) {
     return effect<JsonValue>(
       (context) =>
         new Promise<JsonValue>((resolve, reject) => {
@@ -264,6 +272,7 @@ export class Outside {
           });
           this.started.push(started);
         }),
+      options.restart,
     );
   }
 
@@ -326,6 +335,21 @@ export class TestStore implements Store {
   loadSteps(scope: string) {
     return this.#read(() => this.inner.loadSteps(scope));
   }
+  loadChunks(lists: readonly string[]) {
+    return this.#read(() => this.inner.loadChunks(lists));
+  }
+  loadIdempotency(key: string) {
+    return this.#read(() => this.inner.loadIdempotency(key));
+  }
+  transact(_transaction: Parameters<Store['transact']>[0]) {
+    return this.inner.transact();
+  }
+  applyAppSchema(_statements: readonly string[]) {
+    return this.inner.applyAppSchema();
+  }
+  query(_statement: Parameters<Store['query']>[0]) {
+    return this.inner.query();
+  }
   claimTasks(claim: Parameters<Store['claimTasks']>[0]) {
     return this.inner.claimTasks(claim);
   }
@@ -334,6 +358,12 @@ export class TestStore implements Store {
   }
   listCheckpoints(...args: Parameters<Store['listCheckpoints']>) {
     return this.inner.listCheckpoints(...args);
+  }
+  listCuts(run: string) {
+    return this.inner.listCuts(run);
+  }
+  loadCut(id: string) {
+    return this.#read(() => this.inner.loadCut(id));
   }
   listDeadLetters() {
     return this.inner.listDeadLetters();
@@ -349,6 +379,27 @@ export class TestStore implements Store {
   }
   countTasks(run: string) {
     return this.inner.countTasks(run);
+  }
+  acquireLease(...args: Parameters<Store['acquireLease']>) {
+    return this.inner.acquireLease(...args);
+  }
+  extendLease(...args: Parameters<Store['extendLease']>) {
+    return this.inner.extendLease(...args);
+  }
+  releaseLease(...args: Parameters<Store['releaseLease']>) {
+    return this.inner.releaseLease(...args);
+  }
+  listLeases(...args: Parameters<Store['listLeases']>) {
+    return this.inner.listLeases(...args);
+  }
+  assertOwner() {
+    return this.inner.assertOwner();
+  }
+  prune(...args: Parameters<Store['prune']>) {
+    return this.#read(() => this.inner.prune(...args));
+  }
+  backup() {
+    return this.inner.backup();
   }
   close() {
     return this.inner.close();

@@ -2,11 +2,13 @@ import { agentMachine } from '../../src/machines/agent-machine.ts';
 import { breakerMachine } from '../../src/machines/breaker-machine.ts';
 import { gatekeeperMachine } from '../../src/machines/gatekeeper-machine.ts';
 import { overseerMachine } from '../../src/machines/overseer-machine.ts';
+import { interruptionsIn } from '../../src/machines/policies/failure-class.ts';
 import { phaseOf } from '../../src/machines/policies/task-phase.ts';
 import { type RunContext, runMachine } from '../../src/machines/run-machine.ts';
 import { type TaskContext, taskMachine } from '../../src/machines/task-machine.ts';
 import { kindOf } from '../../src/protocol/address.ts';
 import type { TaskPhase, TaskState } from '../../src/protocol/catalogue.ts';
+import type { Failure } from '../../src/protocol/errors.ts';
 import { canonicalJson } from '../../src/protocol/hash.ts';
 import type { JsonValue } from '../../src/protocol/json.ts';
 import type { Verdict } from '../../src/protocol/verdict.ts';
@@ -62,6 +64,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
   },
   working: {
     verifying: ['agent.work:ok'],
+    preparing: ['task.rewound'], // rolled back to the middle of an attempt, it begins it again
     awaitingInput: ['agent.work:ok'],
     paused: GAVE_UP,
     retrying: GAVE_UP,
@@ -71,6 +74,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
   },
   awaitingInput: {
     working: ['task.answer', 'xstate.after.answerTime'],
+    preparing: ['task.answer', 'xstate.after.answerTime'], // rolled back: its workspace is not there any more
     escalated: ['xstate.after.answerTime'],
     cancelling: CANCEL,
   },
@@ -86,6 +90,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
   retrying: {
     waiting: [...BACKOFF, 'task.unblock'],
     ready: [...BACKOFF, 'task.unblock'],
+    verifying: [...BACKOFF, 'task.unblock'], // it had been handed in, and was not judged
     blocked: BACKOFF,
     paused: [...BACKOFF, 'task.pause'],
     cancelling: CANCEL,
@@ -95,7 +100,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
     ready: ['task.unblock', 'task.decide'],
     paused: ['task.unblock', 'task.decide'],
     retrying: ['task.unblock'],
-    verifying: ['task.decide'],
+    verifying: ['task.unblock', 'task.decide'],
     cancelling: ['task.cancel', 'task.decide'],
   },
   escalated: {
@@ -103,7 +108,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
     ready: ['task.unblock', ...DECIDED],
     paused: ['task.unblock', ...DECIDED],
     retrying: ['task.unblock'], // a little later
-    verifying: DECIDED,
+    verifying: ['task.unblock', ...DECIDED],
     blocked: DECIDED,
     cancelling: ['task.cancel', ...DECIDED],
   },
@@ -119,6 +124,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
     staged: ['task.resume'],
     waiting: ['task.resume'],
     ready: ['task.resume'],
+    verifying: ['task.resume'],
     blocked: ['task.resume'],
     cancelling: CANCEL,
   },
@@ -127,7 +133,7 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
   done: {},
 };
 
-/** These give a task its budgets back. */
+/** These give a task its budgets back; only an approval does not. */
 const FRESH_START = new Set(['task.unblock', 'task.decide', 'overseer.escalate:ok']);
 
 interface Event extends MachineEvent {
@@ -138,10 +144,13 @@ interface Job {
   readonly id: string;
   readonly task: string;
   readonly attempt: number;
+  readonly replyTo: { readonly correlation: string } | null;
 }
 
 interface TaskHistory {
   state: TaskState;
+  /** It was handed in, and the gatekeeper could not judge it: from then on only the verification may be tried again. */
+  unjudged: boolean;
   /** Failures of the work, and of what is around it in a row, since it was given its budget. */
   failures: number;
   infrastructure: number;
@@ -165,37 +174,88 @@ const drivers = new Map(
  * host's memory: what a crash leaves is what counts.
  */
 export class Ledger {
+  /** How often something that was handed in was verified once more, and not worked on. */
+  verifiedAgain = 0;
+  /** How often a task was given up because the process had died with it too often. */
+  givenUp = 0;
   readonly #disk: MemoryData;
   readonly #concurrency: ReadonlyMap<string, number>;
-  readonly #looked = new Map<string, number>();
+  readonly #onAnswered: (task: string, attempt?: number) => void;
+  /** Every checkpoint that was ever stored: what is on the disk is pruned. */
+  readonly #history = new Map<string, CheckpointRecord[]>();
   readonly #handled = new Map<string, Set<string>>();
   readonly #tasks = new Map<string, TaskHistory>();
   readonly #running = new Map<string, readonly Job[]>();
-  /** How often a gatekeeper has accepted work at a task. */
-  readonly #accepted = new Map<string, number>();
+  /** Task → the turns that had asked for what a gatekeeper has accepted. */
+  readonly #accepted = new Map<string, number[]>();
+  /** Task → the turn of its last rollback, and whether it was done then: a new life. */
+  readonly #lives = new Map<string, { readonly from: number; readonly done: boolean }>();
+  /** What is known of a task, or of what a run was told, at each of its checkpoints. */
+  readonly #past = new Map<string, Map<number, unknown>>();
+  /** How often an actor was rolled back, and how often one began as a copy. */
+  rolledBack = 0;
+  forked = 0;
+  /** How often one was found missing after pruning. */
+  prunedCheckpoints = 0;
   /** The phase that the run was last told of each task. */
-  readonly #told = new Map<string, string>();
+  readonly #told = new Map<string, Map<string, string>>();
 
-  /** @param concurrency agent or gatekeeper address → jobs it may run at once */
-  constructor(disk: MemoryData, concurrency: ReadonlyMap<string, number>) {
+  /**
+   * @param concurrency agent or gatekeeper address → jobs it may run at once
+   * @param onAnswered is told of each answer that a task has got, from its agent, its gatekeeper or a deadline; and, with
+   * no attempt, of each rollback of a task
+   */
+  constructor(
+    disk: MemoryData,
+    concurrency: ReadonlyMap<string, number>,
+    onAnswered: (task: string, attempt?: number) => void,
+  ) {
     this.#disk = disk;
     this.#concurrency = concurrency;
+    this.#onAnswered = onAnswered;
   }
 
   /** After each commit: the actors it may have changed. Cost: what is new. */
   committed(addresses: Iterable<string>): void {
     for (const address of addresses) {
       const all = this.#disk.checkpoints.get(address) ?? [];
-      for (let i = this.#looked.get(address) ?? 0; i < all.length; i++) {
-        this.#checkpoint(all[i] as CheckpointRecord, i);
+      const history = this.#history.get(address) ?? [];
+      this.#history.set(address, history);
+      const seen = history.length - 1;
+      for (const checkpoint of all.slice(1 + all.findLastIndex(({ seq }) => seq <= seen))) {
+        history.push(checkpoint);
+        this.#checkpoint(checkpoint, history.length - 1);
       }
-      this.#looked.set(address, all.length);
       const actor = this.#disk.actors.get(address);
       demand(
         actor?.seq === all.at(-1)?.seq,
         () =>
           `The row of ${address} says seq ${actor?.seq}, its newest checkpoint ${all.at(-1)?.seq}.`,
       );
+    }
+  }
+
+  /** After each slice that was pruned: nothing is gone that must stay, and nothing has changed. */
+  pruned(keepPerActor: number): void {
+    const pinned = new Set(
+      [...this.#disk.cuts.values()].flatMap(({ members }) =>
+        members.map(({ address, seq }) => `${address}#${seq}`),
+      ),
+    );
+    for (const [address, history] of this.#history) {
+      const stored = new Set(this.#disk.checkpoints.get(address));
+      for (const checkpoint of history) {
+        const { seq, kind, label } = checkpoint;
+        const mayGo =
+          seq <= history.length - 1 - keepPerActor &&
+          label === null &&
+          (kind === 'auto' || kind === 'error') &&
+          !pinned.has(`${address}#${seq}`);
+        if (stored.delete(checkpoint)) continue;
+        demand(mayGo, () => `Checkpoint ${seq} of ${address} (${kind}, ${label}) was pruned.`);
+        this.prunedCheckpoints++;
+      }
+      demand(stored.size === 0, () => `${address} has checkpoints that were never committed.`);
     }
   }
 
@@ -207,6 +267,10 @@ export class Ledger {
     );
     const event =
       checkpoint.eventJson === null ? null : (JSON.parse(checkpoint.eventJson) as Event);
+    if (event === null && (seq > 0 || checkpoint.kind === 'manual')) {
+      this.#travelled(checkpoint);
+      return;
+    }
     demand((event === null) === (seq === 0), () => `Only checkpoint 0 of ${address} has no event.`);
     if (event !== null) {
       let handled = this.#handled.get(address);
@@ -223,9 +287,11 @@ export class Ledger {
     switch (kindOf(address)) {
       case 'task':
         this.#taskTurn(checkpoint, event);
+        this.#remember(address, seq, { ...this.#tasks.get(address) });
         break;
       case 'run':
-        if (event?.type === 'run.taskChanged') this.#heard(event);
+        if (event?.type === 'run.taskChanged') this.#heard(address, event);
+        this.#remember(address, seq, new Map(this.#told.get(address)));
         break;
       case 'agent':
       case 'gatekeeper':
@@ -235,21 +301,60 @@ export class Ledger {
     }
   }
 
+  #remember(address: string, seq: number, what: unknown): void {
+    const past = this.#past.get(address) ?? new Map<number, unknown>();
+    this.#past.set(address, past.set(seq, what));
+  }
+
+  /** A checkpoint that no event has led to: byte for byte that of another one, or of the one before. */
+  #travelled({ address, seq, kind, label, snapshotJson }: CheckpointRecord): void {
+    const all = this.#history.get(address) ?? [];
+    const [, origin, number] = /^forked from (.*)#(\d+)$/.exec(label ?? '') ?? [];
+    const [, plain, cut] = /^rolled back to (?:#(\d+)|cut (\w+))$/.exec(label ?? '') ?? [];
+    const member = this.#disk.cuts.get(cut ?? '')?.members.find((m) => m.address === address);
+    const to = origin === undefined ? Number(plain ?? member?.seq ?? seq - 1) : Number(number);
+    const was = origin === undefined ? all[to]?.snapshotJson : snapshotJson;
+    demand(
+      was === snapshotJson,
+      () => `Checkpoint ${seq} of ${address} (${kind}, ${label}) is not what ${to} was.`,
+    );
+    const known = this.#past.get(origin ?? address)?.get(to);
+    this.#remember(address, seq, known);
+    if (kindOf(address) === 'run') this.#told.set(address, new Map(known as Map<string, string>));
+    if (kindOf(address) !== 'task') return;
+    this.#tasks.set(address, { ...(known as TaskHistory) });
+    this.#onAnswered(address);
+    if (origin !== undefined) this.forked++;
+    else if (to !== seq - 1) this.rolledBack++;
+    else return;
+    this.#lives.set(address, { from: seq, done: stateIn(snapshotJson) === 'done' });
+  }
+
   #taskTurn({ address, seq, snapshotJson }: CheckpointRecord, event: Event | null): void {
     const value = stateIn(snapshotJson);
     const history = this.#tasks.get(address);
     if (history === undefined || event === null) {
       demand(seq === 0, () => `${address} begins at seq ${seq}.`);
-      this.#tasks.set(address, { state: value, failures: 0, infrastructure: 0, accepted: 0 });
+      this.#tasks.set(address, {
+        state: value,
+        unjudged: false,
+        failures: 0,
+        infrastructure: 0,
+        accepted: 0,
+      });
       return;
     }
     const { state } = history;
     history.state = value;
     const context = (): TaskContext =>
       (JSON.parse(snapshotJson) as { context: TaskContext }).context;
+    if (/^(?:agent\.work|gatekeeper\.verify):/.test(event.type)) {
+      this.#onAnswered(address, context().attempt);
+    }
     this.#budget(address, history, event, context);
     demand(state !== 'done', () => `${address} was done and took a turn (${event.type}).`);
     if (value === state) return;
+    this.#unjudged(address, history, state, event);
     const causes = LEGAL[state][value];
     demand(
       causes?.some((cause) => isCause(cause, event.type)) === true,
@@ -267,11 +372,45 @@ export class Ledger {
     }
   }
 
+  /** What was handed in and could not be verified is verified again, as it is; nobody works on it a second time. */
+  #unjudged(address: string, history: TaskHistory, from: TaskState, event: Event): void {
+    if (from === 'verifying') {
+      history.unjudged =
+        event.type === 'gatekeeper.verify:err' ||
+        (event.type === 'gatekeeper.verify:ok' &&
+          !['rejected', 'approval_required'].includes((event['reply'] as Verdict).verdict));
+      return;
+    }
+    // A person or the policy has given it to another agent, or this one has advice to follow.
+    if (event['guidance'] !== undefined || wants(event, 'reassign')) history.unjudged = false;
+    if (history.state === 'verifying' && from !== 'working' && history.unjudged) {
+      this.verifiedAgain++;
+    }
+    demand(
+      !history.unjudged || !['ready', 'preparing', 'working'].includes(history.state),
+      () => `${address} was handed in and not judged, and is ${history.state} (${event.type}).`,
+    );
+  }
+
   /** Counts failed attempts by itself, from what was handled, and holds them against the task's limits. */
   #budget(address: string, history: TaskHistory, event: Event, context: () => TaskContext): void {
-    if (FRESH_START.has(event.type) && history.state !== 'verifying') {
+    if (FRESH_START.has(event.type) && !wants(event, 'approve')) {
       history.failures = 0;
       history.infrastructure = 0;
+      return;
+    }
+    const interruptions = interruptionsIn(
+      (event['failure'] ?? event['error'] ?? {}) as Partial<Failure> as Failure,
+    );
+    // Putting its place away is given up, too; then the task is cancelled all the same.
+    if (interruptions !== undefined && event.type !== 'xstate.error.actor.release') {
+      this.givenUp++;
+      const { spec } = context();
+      demand(
+        history.state === 'escalated' && interruptions === spec.limits.interruptions,
+        () =>
+          `${address} is ${history.state} after ${interruptions} interruptions; it may have ${spec.limits.interruptions}.`,
+      );
       return;
     }
     const failed =
@@ -297,15 +436,17 @@ export class Ledger {
   }
 
   /** What the run hears of one task is a chain: nothing missing, nothing doubled, nothing out of order. */
-  #heard(event: Event): void {
+  #heard(run: string, event: Event): void {
     const { task, from, to } = event as unknown as { task: string; from: string; to: string };
-    const before = this.#told.get(task) ?? from;
+    const all = this.#told.get(run) ?? new Map<string, string>();
+    this.#told.set(run, all);
+    const before = all.get(task) ?? from;
     demand(
       before === from,
       () =>
         `The run was told that ${task} is no longer ${from}, but had been told that it is ${before}: a message is missing, doubled or out of order.`,
     );
-    this.#told.set(task, to);
+    all.set(task, to);
   }
 
   #poolTurn({ address, snapshotJson }: CheckpointRecord, event: Event | null): void {
@@ -328,8 +469,10 @@ export class Ledger {
     if (event?.type.startsWith('xstate.done.actor.') !== true) return;
     const verdict = event['output'] as Partial<Verdict> | null;
     if (verdict?.verdict !== 'accepted') return;
-    const task = before.find(({ id }) => id === event['actorId'])?.task ?? 'nobody';
-    this.#accepted.set(task, (this.#accepted.get(task) ?? 0) + 1);
+    const job = before.find(({ id }) => id === event['actorId']);
+    const asked = Number(/!#(\d+)\./.exec(job?.replyTo?.correlation ?? '')?.[1]);
+    const task = job?.task ?? 'nobody';
+    this.#accepted.set(task, [...(this.#accepted.get(task) ?? []), asked]);
   }
 
   // ── when nothing moves ───────────────────────────────────────────────────────────────────────────────
@@ -358,7 +501,10 @@ export class Ledger {
     const state = topLevel(runValue);
     const open = [...tasks.values()].filter(({ state: s }) => s !== 'done' && s !== 'cancelled');
 
-    const timers = [...disk.timers.values()].flatMap((byId) => [...byId.values()]);
+    const others = [...disk.runs.keys()].filter((id) => id !== run);
+    const timers = [...disk.timers.values()]
+      .flatMap((byId) => [...byId.values()])
+      .filter(({ address }) => !others.some((id) => address.startsWith(`task/${id}/`)));
     for (const timer of timers) {
       demand(
         tasks.get(timer.address)?.state === 'awaitingInput',
@@ -510,7 +656,10 @@ export class Ledger {
         () => `${address} is ${state} and was accepted ${accepted} times.`,
       );
       // What was called off may have been accepted in the same moment; what is done was accepted once.
-      const verdicts = this.#accepted.get(address) ?? 0;
+      // What was given up by a rollback was of another life.
+      const life = this.#lives.get(address) ?? { from: -1, done: false };
+      const since = (this.#accepted.get(address) ?? []).filter((asked) => asked > life.from);
+      const verdicts = since.length + (life.done ? 1 : 0);
       demand(
         verdicts === 1 || (verdicts === 0 && state === 'cancelled'),
         () => `${address} is ${state}, and the gatekeeper has accepted it ${verdicts} times.`,
@@ -529,14 +678,14 @@ export class Ledger {
   /** Every checkpoint is what the machine, as a function, makes of the one before and the event. Byte for byte. */
   replay(): number {
     let turns = 0;
-    for (const [address, [first, ...rest]] of this.#disk.checkpoints) {
+    for (const [address, [first, ...rest]] of this.#history) {
       const driver = drivers.get(this.#disk.actors.get(address)?.machine ?? '');
       demand(
         driver !== undefined && first !== undefined,
         () => `${address} is of an unknown machine.`,
       );
       const stored = JSON.parse(first.snapshotJson) as PersistedSnapshot;
-      if (kindOf(address) === 'task') {
+      if (kindOf(address) === 'task' && first.kind === 'auto') {
         const spec = (stored.context as unknown as TaskContext).spec as unknown as JsonValue;
         const initial = JSON.stringify(driver.persist(driver.initial(address, spec).snapshot));
         demand(initial === first.snapshotJson, () =>
@@ -545,6 +694,10 @@ export class Ledger {
       }
       let live = driver.restore(address, stored);
       for (const checkpoint of rest) {
+        if (checkpoint.eventJson === null) {
+          live = driver.restore(address, JSON.parse(checkpoint.snapshotJson) as PersistedSnapshot);
+          continue;
+        }
         const event = JSON.parse(String(checkpoint.eventJson)) as MachineEvent;
         live = driver.transition(address, live, event).snapshot;
         const replayed = JSON.stringify(driver.persist(live));
@@ -611,6 +764,11 @@ function stateIn(snapshotJson: string): TaskState {
 function topLevel(value: JsonValue): string {
   return typeof value === 'string' ? value : (Object.keys(value as object)[0] ?? '');
 }
+
+/** Whether a person or the policy decides so. */
+const wants = (event: Event, decision: string): boolean =>
+  (event['decision'] ?? (event['reply'] as { decision?: string } | undefined)?.decision) ===
+  decision;
 
 function isCause(cause: string, type: string): boolean {
   return type === cause || type.startsWith(`${cause}.`);

@@ -34,15 +34,17 @@ export interface PlannedTask {
   readonly staged: boolean;
   /** What its agent does at attempt 1, 2, …; after the last one it delivers. */
   readonly work: readonly Work[];
-  /** What the gatekeeper says to attempt 1, 2, …; after the last one it accepts. */
+  /** What the gatekeeper says to attempt 1, 2, …; after the last one, or once it has failed often enough, it accepts. */
   readonly verify: readonly Verification[];
 }
 
-export const WORK = ['submit', 'fail', 'infrastructure', 'ask', 'hang', 'deaf'] as const;
+export const WORK = ['submit', 'fail', 'infrastructure', 'ask', 'hang', 'deaf', 'die'] as const;
+/** What most do: a world in which everything dies shows nothing else. */
+const SURVIVED = WORK.filter((work) => work !== 'die');
 export interface Work {
-  /** `hang`: until it is aborted. `deaf`: not even then. */
+  /** `hang`: until it is aborted. `deaf`: not even then. `die`: with the whole process. */
   readonly do: (typeof WORK)[number];
-  /** Which error, which change or which kind of question. */
+  /** Which error, which change, which kind of question; how often it dies before it does not (2: it always does). */
   readonly variant: number;
   readonly ms: number;
   readonly steps: number;
@@ -58,6 +60,7 @@ export const VERIFICATIONS = [
 ] as const;
 export interface Verification {
   readonly do: (typeof VERIFICATIONS)[number];
+  /** Which error; of a gatekeeper that cannot judge: how often it cannot, less one. */
   readonly variant: number;
   readonly ms: number;
 }
@@ -80,13 +83,20 @@ export const TASK_ACTIONS = [
   'decideCancel',
 ] as const;
 export const RUN_ACTIONS = ['run.pause', 'run.resume', 'run.cancel'] as const;
-export type PersonDoes = (typeof TASK_ACTIONS)[number] | (typeof RUN_ACTIONS)[number];
+/** Going back: see `travelling`. */
+export const TRAVELS = ['run.checkpoint', 'run.rollback', 'run.fork', 'task.rollback'] as const;
+export type PersonDoes =
+  | (typeof TASK_ACTIONS)[number]
+  | (typeof RUN_ACTIONS)[number]
+  | (typeof TRAVELS)[number];
 
 export interface PersonAction {
   /** Not before so many steps of the world; earlier if it comes to rest. */
   readonly after: number;
   readonly do: PersonDoes;
   readonly task: number;
+  /** Default: the run of the scenario. */
+  readonly run?: string;
 }
 
 export interface Rule {
@@ -126,7 +136,7 @@ const variant = fc.nat({ max: 2 });
 const ms = fc.constantFrom(0, 0, 0, 5, 50, 5_000, 90_000);
 
 const work: fc.Arbitrary<Work> = fc.record({
-  do: fc.constantFrom(...WORK, 'fail' as const, 'fail' as const, 'submit' as const),
+  do: fc.constantFrom(...WORK, ...SURVIVED, ...(['fail', 'fail', 'fail', 'submit'] as const)),
   variant,
   ms,
   steps: fc.nat({ max: 2 }),
@@ -231,3 +241,18 @@ export const scenarios: fc.Arbitrary<Scenario> = fc
       faults: fc.array(fault, { maxLength: 5 }),
     }),
   );
+
+/** The same, with a person who keeps moments of the run, goes back to some, and forks it. */
+export const travelling: fc.Arbitrary<Scenario> = fc
+  .tuple(
+    scenarios,
+    fc.array(
+      fc.record({
+        after: fc.nat({ max: 400 }),
+        do: fc.constantFrom<PersonDoes>(...TRAVELS, 'run.rollback', 'run.checkpoint'),
+        task: fc.nat({ max: 11 }),
+      }),
+      { minLength: 1, maxLength: 5 },
+    ),
+  )
+  .map(([scenario, travels]) => ({ ...scenario, person: [...scenario.person, ...travels] }));

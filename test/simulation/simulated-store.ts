@@ -111,6 +111,18 @@ export class SimulatedStore implements Store {
     });
   }
 
+  loadIdempotency(key: string) {
+    return this.#submit('loadIdempotency', undefined, () => this.#inner.loadIdempotency(key));
+  }
+  transact() {
+    return this.#submit('transact', undefined, () => this.#inner.transact());
+  }
+  applyAppSchema() {
+    return this.#submit('applyAppSchema', undefined, () => this.#inner.applyAppSchema());
+  }
+  query() {
+    return this.#submit('query', undefined, () => this.#inner.query());
+  }
   claimTasks(claim: Claim) {
     return this.#submit('claimTasks', undefined, () => this.#inner.claimTasks(claim));
   }
@@ -120,6 +132,9 @@ export class SimulatedStore implements Store {
   loadSteps(scope: string) {
     return this.#submit('loadSteps', undefined, () => this.#inner.loadSteps(scope));
   }
+  loadChunks(lists: readonly string[]) {
+    return this.#submit('loadChunks', undefined, () => this.#inner.loadChunks(lists));
+  }
   listActors(filter?: Parameters<Store['listActors']>[0]) {
     return this.#submit('listActors', undefined, () => this.#inner.listActors(filter));
   }
@@ -127,6 +142,12 @@ export class SimulatedStore implements Store {
     return this.#submit('listCheckpoints', undefined, () =>
       this.#inner.listCheckpoints(address, range),
     );
+  }
+  listCuts(run: string) {
+    return this.#submit('listCuts', undefined, () => this.#inner.listCuts(run));
+  }
+  loadCut(id: string) {
+    return this.#submit('loadCut', undefined, () => this.#inner.loadCut(id));
   }
   listDeadLetters() {
     return this.#submit('listDeadLetters', undefined, () => this.#inner.listDeadLetters());
@@ -142,6 +163,27 @@ export class SimulatedStore implements Store {
   }
   countTasks(run: string) {
     return this.#submit('countTasks', undefined, () => this.#inner.countTasks(run));
+  }
+  acquireLease(...args: Parameters<Store['acquireLease']>) {
+    return this.#submit('acquireLease', undefined, () => this.#inner.acquireLease(...args));
+  }
+  extendLease(...args: Parameters<Store['extendLease']>) {
+    return this.#submit('extendLease', undefined, () => this.#inner.extendLease(...args));
+  }
+  releaseLease(...args: Parameters<Store['releaseLease']>) {
+    return this.#submit('releaseLease', undefined, () => this.#inner.releaseLease(...args));
+  }
+  listLeases(...args: Parameters<Store['listLeases']>) {
+    return this.#submit('listLeases', undefined, () => this.#inner.listLeases(...args));
+  }
+  assertOwner() {
+    return this.#submit('assertOwner', undefined, () => this.#inner.assertOwner());
+  }
+  prune(...args: Parameters<Store['prune']>) {
+    return this.#submit('prune', undefined, () => this.#inner.prune(...args));
+  }
+  backup() {
+    return this.#inner.backup();
   }
   close(): Promise<void> {
     return this.#submit('close', undefined, () => this.#inner.close(), false);

@@ -28,11 +28,19 @@ describe('the whole runtime, simulated', () => {
     const fired = new Map<Fault['do'], number>();
     let worlds = 0;
     let lives = 0;
+    let verifiedAgain = 0;
+    let pruned = 0;
+    let deathsByWork = 0;
+    let givenUp = 0;
     await fc.assert(
       fc.asyncProperty(scenarios, async (scenario) => {
         const report = await simulate(scenario);
         worlds++;
         lives += report.lives;
+        verifiedAgain += report.verifiedAgain;
+        pruned += report.pruned;
+        deathsByWork += report.deathsByWork;
+        givenUp += report.givenUp;
         for (const fault of report.fired) fired.set(fault, (fired.get(fault) ?? 0) + 1);
         await yieldToEventLoop();
       }),
@@ -44,6 +52,10 @@ describe('the whole runtime, simulated', () => {
       expect(fired.get(fault) ?? 0, `${fault} in ${worlds} worlds`).toBeGreaterThan(worlds / 50);
     }
     expect(lives, 'lives').toBeGreaterThan(worlds * 1.5);
+    expect(pruned, 'pruned checkpoints').toBeGreaterThan(worlds * 5);
+    expect(verifiedAgain, 'submissions verified again').toBeGreaterThan(worlds / 5);
+    expect(deathsByWork, 'deaths of a task’s work').toBeGreaterThan(worlds / 5);
+    expect(givenUp, 'tasks given up for it').toBeGreaterThan(worlds / 50);
   });
 
   test('is the same world, step by step, when the scenario is the same', async () => {

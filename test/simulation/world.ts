@@ -3,9 +3,10 @@ import type { EngineContext } from '../../src/actors/engine.ts';
 import type { Judgement, VerifyContext } from '../../src/actors/gatekeeper.ts';
 import type { Escalation, PolicyDecision } from '../../src/actors/overseer.ts';
 import type { TaskState } from '../../src/protocol/catalogue.ts';
-import { StoppedError, TroupeError } from '../../src/protocol/errors.ts';
+import { NotFoundError, StoppedError, TroupeError } from '../../src/protocol/errors.ts';
 import type { JsonValue } from '../../src/protocol/json.ts';
 import type { Clock } from '../../src/runtime/clock.ts';
+import { SUSPECT_ALONE_MS } from '../../src/runtime/effect-runner.ts';
 import { DeliveryFault } from '../../src/runtime/fault-points.ts';
 import { MemoryData } from '../../src/store/memory/memory-data.ts';
 import { createTroupe, type RunSpec, type Troupe } from '../../src/troupe.ts';
@@ -20,12 +21,23 @@ const START = Date.UTC(2026, 0, 1);
 const HORIZON_MS = 7 * 86_400_000;
 const DOWN_MS = 2 * 86_400_000;
 const AGENT_TIMEOUT_MS = 60_000;
+const KEEP_CHECKPOINTS = 2;
+const PRUNE_EVERY_COMMITS = 20;
 /** More steps than this, and the world does not come to rest. */
 const MAX_STEPS = 30_000;
 /** The longest wait that a background timer ends is a heartbeat of 10 minutes; the host looks round each minute. */
 const IDLE_LIMIT = 30;
 /** A kind person mends what can be mended, so often. */
 const MAX_ROUNDS = 40;
+
+/** Crashes that a task may be under way at, in a row. */
+const INTERRUPTIONS = 3;
+
+const CANNOT_JUDGE: ReadonlySet<Verification['do']> = new Set([
+  'noEvidence',
+  'infrastructure',
+  'hang',
+]);
 
 const ERRORS = ['the wheel is broken', 'the colour is wrong', 'the key is missing'];
 /** A new one each time: whoever waits for a promise is kept by it. */
@@ -58,6 +70,8 @@ interface Life {
   /** Orders of the person that are not answered yet. */
   readonly asked: Set<string>;
   readonly jobs: Map<string, number>;
+  /** What would be interrupted if it died now → since when: `agent r/t0@1`, `g r/t0@1`. */
+  readonly underWay: Map<string, number>;
 }
 
 export interface WorldOptions {
@@ -66,6 +80,8 @@ export interface WorldOptions {
   readonly replay?: boolean;
   /** Writes down every step. Costs a quarter more time. Default false. */
   readonly trace?: boolean;
+  /** How often the host has used up its time slice when it asks. The more, the more waits in mailboxes. Default 0.1. */
+  readonly shortSlices?: number;
   /** What fails goes on failing while it is mended. Default false: from then on nothing fails. */
   readonly harsh?: boolean;
 }
@@ -79,6 +95,16 @@ export interface WorldReport {
   readonly fired: readonly Fault['do'][];
   readonly outcome: string;
   readonly turns: number;
+  /** How often something that was handed in was verified once more, and not worked on. */
+  readonly verifiedAgain: number;
+  /** How often a checkpoint was found gone, each of them at each pruning after it. */
+  readonly pruned: number;
+  /** How often the process died of a task's work, and how often a task was given up for it. */
+  /** Tasks that were rolled back, and that began as copies. */
+  readonly rolledBack: number;
+  readonly forked: number;
+  readonly deathsByWork: number;
+  readonly givenUp: number;
 }
 
 /**
@@ -89,12 +115,16 @@ export interface WorldReport {
 export class World {
   readonly disk = new MemoryData();
   readonly trace: string[] = [];
+  deathsByWork = 0;
   readonly #scenario: Scenario;
   readonly #order: Order;
   readonly #ledger: Ledger;
   readonly #tampering: Tampering;
   readonly #replay: boolean;
   readonly #harsh: boolean;
+  readonly #shortSlices: number;
+  /** History is removed as the world goes on: in half of the worlds, so that in the others all checkpoints can be gone back to. */
+  readonly #prunes: boolean;
   readonly #tracing: boolean;
   readonly #concurrency: Map<string, number>;
   #now = START;
@@ -119,7 +149,13 @@ export class World {
   #broken: Violation | undefined;
   /** Steps that were kept: `scope key` → result. */
   readonly #keptSteps = new Map<string, string>();
+  /** Scope → how often its steps were given up by a rollback. */
+  readonly #forgotten = new Map<string, number>();
   readonly #policyAsked = new Map<string, number>();
+  /** How often in a row the process has died while this was under way. */
+  readonly #interruptions = new Map<string, number>();
+  /** `task@attempt` → how often the gatekeeper was asked about it and could not say. */
+  readonly #notJudged = new Map<string, number>();
   // How likely it is that something slow goes on: a slow disk in one world, slow work in another.
   readonly #weights: { readonly disk: number; readonly work: number; readonly time: number };
 
@@ -129,13 +165,29 @@ export class World {
     this.#tampering = options.tampering ?? {};
     this.#replay = options.replay ?? true;
     this.#harsh = options.harsh ?? false;
+    this.#shortSlices = options.shortSlices ?? 0.1;
+    this.#prunes = scenario.tasks.length % 2 === 0;
     this.#tracing = options.trace ?? false;
     this.#person = [...scenario.person].sort((a, b) => a.after - b.after);
     this.#concurrency = new Map([
       ...scenario.agents.map((n, i) => [`agent/a${i}`, n] as const),
       ['gatekeeper/g', scenario.gatekeeper],
     ]);
-    this.#ledger = new Ledger(this.disk, this.#concurrency);
+    this.#ledger = new Ledger(this.disk, this.#concurrency, (task, attempt) => {
+      // It has ended, or was called back because its answer was overdue, or was rolled back: the next request has a count
+      // of its own.
+      const name = `${task.slice('task/'.length)}@${attempt ?? ''}`;
+      const isMeant = (job: string): boolean => {
+        const what = job.slice(job.indexOf(' ') + 1);
+        return attempt === undefined ? what.startsWith(name) : what === name;
+      };
+      for (const job of this.#interruptions.keys()) {
+        if (isMeant(job)) this.#interruptions.delete(job);
+      }
+      // What was given up with the rollback is not under way any more, though it may not have heard of it yet.
+      const underWay = attempt === undefined ? this.#life?.underWay : undefined;
+      for (const job of underWay?.keys() ?? []) if (isMeant(job)) underWay?.delete(job);
+    });
     const pick = <T>(of: readonly T[]): T => of[this.#order.pick(of.length)] as T;
     this.#weights = {
       disk: pick([4, 1, 0.2]),
@@ -151,9 +203,9 @@ export class World {
   async live(): Promise<WorldReport> {
     try {
       await this.#untilRest();
-      this.#ledger.atRest(RUN);
+      for (const run of this.disk.runs.keys()) this.#ledger.atRest(run);
       await this.#mend();
-      this.#ledger.ended(RUN);
+      for (const run of this.disk.runs.keys()) this.#ledger.ended(run);
       await this.#end();
       const turns = this.#replay ? this.#ledger.replay() : 0;
       return {
@@ -163,6 +215,12 @@ export class World {
         fired: this.#fired,
         outcome: this.#ledger.outcome(RUN),
         turns,
+        verifiedAgain: this.#ledger.verifiedAgain,
+        pruned: this.#ledger.prunedCheckpoints,
+        rolledBack: this.#ledger.rolledBack,
+        forked: this.#ledger.forked,
+        deathsByWork: this.deathsByWork,
+        givenUp: this.#ledger.givenUp,
       };
     } finally {
       this.#kill();
@@ -225,8 +283,11 @@ export class World {
         const { name, stored } = store.carryOut();
         this.#say(() => `disk: ${name}${stored === undefined ? '' : describe(stored)}`);
         if (stored !== undefined) {
+          this.#forget(stored.clearedSteps);
           this.#ledger.committed(new Set(stored.checkpoints.map(({ address }) => address)));
+          if (this.#prunes && this.#commits % PRUNE_EVERY_COMMITS === 0) this.#prune(life);
         }
+        if (name === 'prune') this.#ledger.pruned(KEEP_CHECKPOINTS);
         return true;
       }
       case 2:
@@ -255,6 +316,16 @@ export class World {
     this.#person.shift();
     this.#order_(life, person);
     return true;
+  }
+
+  /** Steps of an attempt that was rolled back are done again. */
+  #forget(scopes: readonly string[]): void {
+    for (const scope of scopes) {
+      this.#forgotten.set(scope, (this.#forgotten.get(scope) ?? 0) + 1);
+      for (const key of this.#keptSteps.keys()) {
+        if (key.startsWith(`${scope} `)) this.#keptSteps.delete(key);
+      }
+    }
   }
 
   /** Time passes while other things could happen: only in some worlds, and not over long waits. */
@@ -307,7 +378,7 @@ export class World {
     const own = Object.getOwnPropertyDescriptor(clock, 'now');
     let ms = 0;
     clock.now = () => {
-      if (this.#order.chance(0.1)) ms += 1_000;
+      if (this.#order.chance(this.#shortSlices)) ms += 1_000;
       return ms;
     };
     try {
@@ -325,7 +396,12 @@ export class World {
   // ── life and death ───────────────────────────────────────────────────────────────────────────────────
 
   #begin(): void {
-    if (this.#life !== undefined) this.#sweep(this.#life);
+    if (this.#life !== undefined) {
+      this.#sweep(this.#life);
+      for (const job of this.#life.underWay.keys()) {
+        this.#interruptions.set(job, (this.#interruptions.get(job) ?? 0) + 1);
+      }
+    }
     const number = this.#lives++;
     this.#hits.push(0);
     const life: Life = {
@@ -343,6 +419,7 @@ export class World {
       dropped: false,
       asked: new Set(),
       jobs: new Map(),
+      underWay: new Map(),
     };
     this.#life = life;
     this.#say(() => `life ${number} begins`);
@@ -376,6 +453,7 @@ export class World {
       clock,
       logger: this.#logger(),
       newId: () => `id-${++this.#ids}`,
+      retention: this.#prunes ? { checkpointsPerActor: KEEP_CHECKPOINTS } : false,
       faultPoint: (name) => this.#faultPoint(life, name),
       defer: (callback) => {
         if (!life.dead) this.#deferred.push(callback);
@@ -411,7 +489,12 @@ export class World {
     const backoff = { initialMs: 10, factor: 2, maxMs: 100, jitter: 0.2 };
     return {
       id: RUN,
-      limits: { ...limits, backoff, infrastructureBackoff: backoff },
+      limits: {
+        ...limits,
+        backoff,
+        infrastructureBackoff: backoff,
+        interruptions: INTERRUPTIONS,
+      },
       ...(concurrency === 0 ? {} : { concurrency }),
       tasks: tasks.map((task, i) => ({
         id: `t${i}`,
@@ -538,6 +621,14 @@ export class World {
     }
   }
 
+  /** A person prunes by hand, at any moment. */
+  #prune(life: Life): void {
+    life.troupe?.prune().catch((error: unknown) => {
+      const known = error instanceof TroupeError && error.code !== 'conflict';
+      if (!known && !life.dead) this.#breaks(`Pruning was answered with ${describeError(error)}`);
+    });
+  }
+
   #commitFault(): 'unstored' | 'stored' | undefined {
     this.#commits++;
     if (this.#kind) return undefined;
@@ -617,15 +708,20 @@ export class World {
     };
     const label = (): string => `${agent}: ${script.do} ${task.id}@${task.attempt}`;
     this.#say(() => `${agent} begins ${task.id}@${task.attempt}`);
-    const release = this.#occupy(life, `agent/${agent}`, signal);
+    const begun = `agent ${task.run}/${task.id}@${task.attempt}`;
+    const interruptions = this.#interruptions.get(begun) ?? 0;
+    const release = this.#occupy(life, `agent/${agent}`, begun, signal);
     try {
       for (let i = 0; i < script.steps; i++) {
-        const scope = `task/${RUN}/${task.id}@${task.attempt}`;
+        const scope = `task/${task.run}/${task.id}@${task.attempt}`;
+        const forgotten = this.#forgotten.get(scope);
         const value = await step(`s${i}`, async () => {
           this.#stepBegins(scope, `s${i}`);
           await this.#soon(life, () => `${agent}: step ${i} of ${task.id}@${task.attempt}`, signal);
           return `${task.id}@${task.attempt}/s${i}`;
         });
+        // Stored, and given up before it was heard of: this attempt is being called off.
+        if (this.#forgotten.get(scope) !== forgotten) continue;
         this.#stepKept(scope, `s${i}`, value, `${task.id}@${task.attempt}/s${i}`);
       }
       await this.#takes(life, script.ms, label, signal);
@@ -651,6 +747,12 @@ export class World {
         case 'deaf':
           await never();
           break;
+        case 'die':
+          if (life.dead || (script.variant < 2 && interruptions > script.variant)) break;
+          this.#crash(`of ${begun}`);
+          this.deathsByWork++;
+          await never();
+          break;
         default:
       }
       return script.do === 'submit' && script.variant > 0
@@ -665,13 +767,21 @@ export class World {
     if (life.dead) return never();
     const { id, attempt } = submission;
     const index = Number(id.slice(1));
-    const script: Verification = (!this.#kind &&
-      this.#scenario.tasks[index]?.verify[attempt - 1]) || { do: 'accept', variant: 0, ms: 0 };
+    const planned = this.#kind ? undefined : this.#scenario.tasks[index]?.verify[attempt - 1];
+    const script: Verification =
+      planned === undefined || this.#hasFailedEnough(planned, `${id}@${attempt}`)
+        ? { do: 'accept', variant: 0, ms: 0 }
+        : planned;
     const result = submission.result as { task?: string; attempt?: number };
     if (result.task !== id || (result.attempt ?? attempt) !== attempt) {
       this.#breaks(`${id}@${attempt} was submitted with the result ${JSON.stringify(result)}.`);
     }
-    const release = this.#occupy(life, 'gatekeeper/g', signal);
+    const release = this.#occupy(
+      life,
+      'gatekeeper/g',
+      `g ${submission.run}/${id}@${attempt}`,
+      signal,
+    );
     this.#say(() => `g begins ${id}@${attempt}`);
     try {
       await step('look', async () => {
@@ -701,6 +811,14 @@ export class World {
     }
   }
 
+  /** A gatekeeper that cannot judge a submission is asked about the same again: it cannot so often, and then it can. */
+  #hasFailedEnough({ do: how, variant }: Verification, submission: string): boolean {
+    if (!CANNOT_JUDGE.has(how)) return false;
+    const times = this.#notJudged.get(submission) ?? 0;
+    this.#notJudged.set(submission, times + 1);
+    return times > variant;
+  }
+
   async #policy(life: Life, escalation: Escalation): Promise<PolicyDecision | undefined> {
     if (life.dead) return never();
     await this.#soon(life, () => `policy about ${escalation.id}`);
@@ -721,7 +839,9 @@ export class World {
   }
 
   /** A job runs until it ends or is called off. Never more of them than allowed. */
-  #occupy(life: Life, address: string, signal: AbortSignal): () => void {
+  #occupy(life: Life, address: string, job: string, signal: AbortSignal): () => void {
+    this.#mayBegin(life, job);
+    life.underWay.set(job, this.#now);
     const now = (life.jobs.get(address) ?? 0) + 1;
     life.jobs.set(address, now);
     if (now > (this.#concurrency.get(address) ?? 0)) {
@@ -733,10 +853,26 @@ export class World {
     const release = (): void => {
       if (released) return;
       released = true;
+      life.underWay.delete(job);
+      this.#interruptions.delete(job);
       life.jobs.set(address, (life.jobs.get(address) ?? 0) - 1);
     };
     signal.addEventListener('abort', release, { once: true });
     return release;
+  }
+
+  /** What the process has died with before is not begun for ever, and not beside others of its kind. */
+  #mayBegin(life: Life, job: string): void {
+    const before = this.#interruptions.get(job) ?? 0;
+    if (before >= INTERRUPTIONS) {
+      this.#breaks(`${job} was under way at ${before} crashes in a row, and is begun again.`);
+    }
+    if (before < 2) return;
+    for (const [other, since] of life.underWay) {
+      if ((this.#interruptions.get(other) ?? 0) < 2) continue;
+      if (this.#now - since >= SUSPECT_ALONE_MS) continue;
+      this.#breaks(`${job} and ${other} were under way at two crashes in a row, and run together.`);
+    }
   }
 
   #stepBegins(scope: string, key: string): void {
@@ -764,7 +900,7 @@ export class World {
     const name = `${label} (${++this.#ids})`;
     this.#say(() => `person: ${label}`);
     life.asked.add(name);
-    this.#carryOut(troupe, id, action.do).then(
+    this.#carryOut(troupe, id, action.do, action.run ?? RUN).then(
       (state) => {
         life.asked.delete(name);
         this.#say(() => `person: ${label} → ${String(state)}`);
@@ -775,14 +911,22 @@ export class World {
         const known =
           error instanceof StoppedError ||
           (error instanceof TroupeError &&
-            ['conflict', 'timeout', 'unavailable', 'internal'].includes(error.code));
+            ['conflict', 'timeout', 'unavailable', 'internal'].includes(error.code)) ||
+          // What the person wants to go back to is not there any more.
+          (this.#prunes && error instanceof NotFoundError && error.message.includes('pruned'));
         if (!known) this.#breaks(`"${label}" was answered with ${describeError(error)}`);
       },
     );
   }
 
-  async #carryOut(troupe: Troupe, id: string, action: PersonDoes): Promise<TaskState | undefined> {
-    const task = troupe.task(RUN, id);
+  async #carryOut(
+    troupe: Troupe,
+    id: string,
+    action: PersonDoes,
+    runId: string,
+  ): Promise<TaskState | undefined> {
+    const task = troupe.task(runId, id);
+    const run = troupe.run(runId);
     switch (action) {
       case 'cancel':
         return await task.cancel('not wanted', 'ada');
@@ -797,7 +941,7 @@ export class World {
       case 'answer':
         return await task.answer('q', 'this one', 'ada');
       case 'enable':
-        await troupe.send(`task/${RUN}/${id}`, { type: 'task.enable' });
+        await troupe.send(`task/${runId}/${id}`, { type: 'task.enable' });
         return undefined;
       case 'retry':
       case 'approve':
@@ -811,15 +955,36 @@ export class World {
       case 'decideCancel':
         return await task.decide('cancel', { by: 'ada' });
       case 'run.pause':
-        await troupe.run(RUN).pause('ada');
+        await run.pause('ada');
         return undefined;
       case 'run.resume':
-        await troupe.run(RUN).resume('ada');
+        await run.resume('ada');
         return undefined;
       case 'run.cancel':
-        await troupe.run(RUN).cancel('not wanted', 'ada');
+        await run.cancel('not wanted', 'ada');
         return undefined;
+      case 'run.checkpoint':
+        await run.checkpoint({ label: 'kept' });
+        return undefined;
+      case 'run.rollback':
+        await run.rollback(this.#pickCut(runId));
+        return undefined;
+      case 'run.fork': {
+        const forks = this.disk.runs.size;
+        if (forks < 3) await run.fork(this.#pickCut(runId), { id: `f${forks}` });
+        return undefined;
+      }
+      case 'task.rollback': {
+        const newest = this.disk.actors.get(`task/${runId}/${id}`)?.seq ?? 0;
+        const { to } = await task.rollback(this.#order.pick(newest + 1));
+        return to;
+      }
     }
+  }
+
+  #pickCut(run: string): string {
+    const cuts = [...this.disk.cuts.values()].filter(({ cut }) => cut.run === run);
+    return cuts[this.#order.pick(cuts.length)]?.cut.id ?? 'start';
   }
 
   /** The faults are gone, everybody does their best, and a person answers whatever waits: the run must end. */
@@ -827,26 +992,38 @@ export class World {
     this.#kind = !this.#harsh;
     this.#person = [];
     this.#say(() => 'a person mends what can be mended');
+    const runs = (): readonly string[] => [...this.disk.runs.keys()];
+    const hasEnded = (run: string): boolean =>
+      ['done', 'cancelled'].includes(this.disk.runs.get(run)?.state ?? '');
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const state = this.disk.runs.get(RUN)?.state;
-      if (state === 'done' || state === 'cancelled') return;
-      for (const { row } of this.disk.tasks.get(RUN)?.byId.values() ?? []) {
-        const task = Number(row.task.slice(1));
-        const rule = this.#scenario.rules?.find((r) => r.task === task && r.state === row.state);
-        const action = rule?.do ?? MENDS[row.state as TaskState];
-        if (action !== undefined) this.#person.push({ after: 0, do: action, task });
-      }
-      if (state === 'paused') this.#person.push({ after: 0, do: 'run.resume', task: 0 });
-      demand(this.#person.length > 0, () => `The run is ${state}, and there is nothing to mend.`);
+      const open = runs().filter((run) => !hasEnded(run));
+      if (open.length === 0) return;
+      for (const run of open) this.#help(run);
       await this.#untilRest();
       const { asked } = this.#life as Life;
       demand(
         asked.size === 0,
         () => `Nothing moves, and nobody answered: ${[...asked].join(', ')}.`,
       );
-      this.#ledger.atRest(RUN);
+      for (const run of runs()) this.#ledger.atRest(run);
     }
     throw new Violation(`The run has not ended after ${MAX_ROUNDS} rounds of mending.`);
+  }
+
+  #help(run: string): void {
+    const state = this.disk.runs.get(run)?.state;
+    const before = this.#person.length;
+    for (const { row } of this.disk.tasks.get(run)?.byId.values() ?? []) {
+      const task = Number(row.task.slice(1));
+      const rule = this.#scenario.rules?.find((r) => r.task === task && r.state === row.state);
+      const action = rule?.do ?? MENDS[row.state as TaskState];
+      if (action !== undefined) this.#person.push({ after: 0, do: action, task, run });
+    }
+    if (state === 'paused') this.#person.push({ after: 0, do: 'run.resume', task: 0, run });
+    demand(
+      this.#person.length > before,
+      () => `Run ${run} is ${state}, and there is nothing to mend.`,
+    );
   }
 
   #logger(): Logger {

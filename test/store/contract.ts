@@ -6,8 +6,10 @@ import {
   attemptRow,
   batch,
   checkpoint,
+  cut,
   deadLetter,
   effect,
+  idempotency,
   message,
   runRow,
   step,
@@ -24,6 +26,8 @@ export interface StoreAdapter {
   readonly survivesReopen: false | ((closed: Store) => Promise<Store>);
   /** False: only the keys of checkpoints are checked, the values of rows are not. Default: true. */
   readonly checksRows?: false;
+  /** True: it makes chunks itself, and takes none from outside. Default: false. */
+  readonly packs?: true;
 }
 
 /** What every adapter of `Store` must do. An adapter opts out only by the names in `StoreAdapter`. */
@@ -154,7 +158,12 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
         const t = timer({ dueAt: 1_700_000_000_456 });
         const e = effect({ attempt: 4 });
         await store.commit(batch({ messages: [m], timers: [t], effects: [e] }));
-        expect(await store.loadPending()).toEqual({ messages: [m], timers: [t], effects: [e] });
+        expect(await store.loadPending()).toEqual({
+          messages: [m],
+          timers: [t],
+          effects: [e],
+          requests: [],
+        });
       });
 
       test('messages keep the order in which they were committed', async () => {
@@ -229,6 +238,97 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
       });
     });
 
+    describe.skipIf(adapter.packs === true)('chunks', () => {
+      const chunk = (name: string) => ({ name, data: Uint8Array.of(...Buffer.from(name)) });
+      const list = (name: string, ...chunks: string[]) => ({ name, chunks });
+      const manifest = (...lists: string[]): string => `=${JSON.stringify({ lists, length: 1 })}`;
+      const sorted = async (...lists: string[]) => {
+        const found = await store.loadChunks(lists);
+        const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);
+        return {
+          lists: found.lists.toSorted(byName),
+          chunks: found.chunks
+            .map(({ name, data }) => [name, Buffer.from(data).toString()])
+            .toSorted(),
+        };
+      };
+
+      test('what a text names is stored with it and comes back', async () => {
+        await store.commit(
+          batch({
+            ...turn('inbox/ada', 0, manifest('l1', 'l2', 'l1')),
+            packed: {
+              chunks: [chunk('a'), chunk('b'), chunk('a')],
+              lists: [list('l1', 'a', 'b', 'a'), list('l2', 'b')],
+            },
+          }),
+        );
+        expect(await sorted('l1', 'none')).toEqual({
+          lists: [list('l1', 'a', 'b', 'a')],
+          chunks: [
+            ['a', 'a'],
+            ['b', 'b'],
+          ],
+        });
+        expect(await sorted('l2', 'l2')).toEqual({
+          lists: [list('l2', 'b')],
+          chunks: [['b', 'b']],
+        });
+        expect(await sorted()).toEqual({ lists: [], chunks: [] });
+        expect((await store.loadActors(['inbox/ada']))[0]?.snapshotJson).toBe(
+          manifest('l1', 'l2', 'l1'),
+        );
+      });
+
+      test('a later text may name what is stored already; a name keeps its first content', async () => {
+        await store.commit(
+          batch({
+            ...turn('inbox/ada', 0, manifest('l1')),
+            packed: { chunks: [chunk('a')], lists: [list('l1', 'a')] },
+          }),
+        );
+        await store.commit(
+          batch({
+            ...turn('inbox/ada', 1, manifest('l1', 'l2')),
+            packed: {
+              chunks: [{ name: 'a', data: Uint8Array.of(1) }, chunk('b')],
+              lists: [list('l2', 'a', 'b')],
+            },
+          }),
+        );
+        expect((await sorted('l2')).chunks).toEqual([
+          ['a', 'a'],
+          ['b', 'b'],
+        ]);
+      });
+
+      test.each([
+        ['a list that is not there', manifest('l1', 'none'), [chunk('a')], [list('l1', 'a')]],
+        ['a chunk that is not there', manifest('l1'), [chunk('a')], [list('l1', 'a', 'none')]],
+        ['no JSON', '={"lists":', [], []],
+      ])('a batch that names %s is refused', async (_, text, chunks, lists) => {
+        await store.commit(batch(turn('inbox/bob', 0)));
+        const refused = store.commit(
+          batch({ ...turn('inbox/ada', 0, text), packed: { chunks, lists } }),
+        );
+        await expect(refused).rejects.toMatchObject({ code: 'validation' });
+        expect((await store.listActors()).map(({ address }) => address)).toEqual(['inbox/bob']);
+        expect(await sorted('l1')).toEqual({ lists: [], chunks: [] });
+      });
+
+      test('a text of a message that is handled lives on in the dead letter of the same batch', async () => {
+        const packed = { chunks: [chunk('a')], lists: [list('l1', 'a')] };
+        await store.commit(batch({ messages: [message({ messageJson: manifest('l1') })], packed }));
+        await store.commit(
+          batch({
+            consumed: ['m1'],
+            deadLetters: [deadLetter({ messageJson: manifest('l1') })],
+          }),
+        );
+        expect((await sorted('l1')).chunks).toEqual([['a', 'a']]);
+      });
+    });
+
     describe('steps and dead letters', () => {
       test('steps are listed oldest first, and the first outcome of a key stays', async () => {
         await store.commit(batch({ steps: [step({ key: 'z' }), step({ key: 'a' })] }));
@@ -250,6 +350,12 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
         expect(await store.loadSteps('other')).toHaveLength(1);
       });
 
+      test('what a step was asked with and how it was kept come back', async () => {
+        const kept = step({ key: 'pay', kind: 'tx', inputHash: 'abc' });
+        await store.commit(batch({ steps: [kept, step()] }));
+        expect(await store.loadSteps('inbox/ada#fetch')).toEqual([kept, step()]);
+      });
+
       test('dead letters are appended, also with an id that has died before', async () => {
         const letters = [
           deadLetter({ id: 'b' }),
@@ -258,6 +364,33 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
         ];
         for (const letter of letters) await store.commit(batch({ deadLetters: [letter] }));
         expect(await store.listDeadLetters()).toEqual(letters);
+      });
+    });
+
+    describe('idempotency keys', () => {
+      const waiting = idempotency({ key: 'ask', correlation: 'app/client!1' });
+      const answered = idempotency({ key: 'ask', outcomeJson: '{"ok":true,"output":1}' });
+
+      test('are replaced by key, and freed before they are used again', async () => {
+        await store.commit(batch({ idempotency: [waiting, idempotency()] }));
+        expect(await store.loadIdempotency('ask')).toEqual(waiting);
+        expect(await store.loadIdempotency('order-7')).toEqual(idempotency());
+        expect(await store.loadIdempotency("ask' OR 1=1 --")).toBe(undefined);
+        const again = idempotency({ inputHash: 'def', expiresAt: 99_000 });
+        await store.commit(
+          batch({ clearedIdempotency: ['order-7', 'none'], idempotency: [answered, again] }),
+        );
+        expect(await store.loadIdempotency('ask')).toEqual(answered);
+        expect(await store.loadIdempotency('order-7')).toEqual(again);
+        await store.commit(batch({ clearedIdempotency: ['ask'] }));
+        expect(await store.loadIdempotency('ask')).toBe(undefined);
+      });
+
+      test('those whose answer is awaited are pending', async () => {
+        await store.commit(batch({ idempotency: [waiting, idempotency()] }));
+        expect((await store.loadPending()).requests).toEqual([waiting]);
+        await store.commit(batch({ idempotency: [answered] }));
+        expect((await store.loadPending()).requests).toEqual([]);
       });
     });
 
@@ -395,6 +528,198 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
       });
     });
 
+    describe('cuts', () => {
+      /** A run with two tasks, one of them claimed, and with something of everything under way. */
+      const begin = async (): Promise<void> => {
+        await store.commit(
+          batch({
+            actors: ['run/r1', 'task/r1/a', 'task/r1/b', 'task/r10/x', 'agent/a'].map((address) =>
+              actor({ address, seq: 3 }),
+            ),
+            checkpoints: ['run/r1', 'task/r1/a'].map((address) => checkpoint({ address, seq: 3 })),
+            messages: [
+              message({ id: 'm2', to: 'task/r1/b', correlation: 'c', attempt: 2, reply: true }),
+              message({ id: 'm1', to: 'run/r1' }),
+              message({ id: 'm3', to: 'agent/a', from: 'task/r1/a' }),
+            ],
+            timers: [timer({ address: 'task/r1/a' }), timer({ address: 'agent/a' })],
+            effects: [
+              effect({ address: 'run/r1', id: 'claim' }),
+              effect({ address: 'task/r10/x' }),
+            ],
+            projections: [
+              ...tasks({ task: 'a', attempts: 2 }, { task: 'b', position: 2, attempts: 1 }),
+              ...[1, 2].map((attempt) => ({
+                table: 'attempts' as const,
+                row: attemptRow({ task: 'a', attempt }),
+              })),
+            ],
+          }),
+        );
+        const claim = { run: 'r1', agent: 'writer', limit: 1, token: 'k1' };
+        expect(await store.claimTasks(claim)).toEqual(['a']);
+      };
+      const { address: _address, prefix: _prefix, keep: _keep, ...asTaken } = cut();
+
+      test('hold the run as it is when their batch is stored, and nothing of other runs', async () => {
+        await begin();
+        await store.commit(
+          batch({ ...turn('task/r1/a', 4), consumed: ['m1'], cuts: [cut({ label: 'here' })] }),
+        );
+        await store.commit(batch({ ...turn('task/r1/a', 5), consumed: ['m2'] }));
+        expect(await store.listCuts('r1')).toEqual([
+          { ...asTaken, label: 'here', members: 3, messages: 1 },
+        ]);
+        expect(await store.loadCut('c1')).toEqual({
+          cut: { ...asTaken, label: 'here' },
+          members: [
+            { address: 'run/r1', seq: 3 },
+            { address: 'task/r1/a', seq: 4 },
+            { address: 'task/r1/b', seq: 3 },
+          ],
+          messages: [
+            message({ id: 'm2', to: 'task/r1/b', correlation: 'c', attempt: 2, reply: true }),
+          ],
+          timers: [timer({ address: 'task/r1/a' })],
+          effects: [effect({ address: 'run/r1', id: 'claim' })],
+          claims: [{ run: 'r1', task: 'a', token: 'k1', open: true }],
+          attempts: [attemptRow({ task: 'a', attempt: 1 })],
+        });
+        expect(await store.listCuts('r2')).toEqual([]);
+        expect(await store.loadCut('none')).toBeUndefined();
+      });
+
+      test('of a kind of which few are kept push the oldest out, of their own run only', async () => {
+        await begin();
+        const taken = (id: string, parts: object = {}) =>
+          store.commit(batch({ cuts: [cut({ id, kind: 'timed', keep: 2, ...parts })] }));
+        for (const id of ['c1', 'c2']) await taken(id);
+        await taken('m', { kind: 'manual', keep: null });
+        await taken('other', { run: 'r10', address: 'run/r10', prefix: 'task/r10/' });
+        for (const id of ['c3', 'c4']) await taken(id);
+        const ids = async (run: string) => (await store.listCuts(run)).map(({ id }) => id);
+        expect(await ids('r1')).toEqual(['m', 'c3', 'c4']);
+        expect(await ids('r10')).toEqual(['other']);
+        expect(await store.loadCut('c1')).toBeUndefined();
+      });
+
+      test('claims are put back as they were, and attempts of a later life are removed', async () => {
+        await begin();
+        await store.commit(
+          batch({
+            projections: [1, 2, 3].flatMap((attempt) =>
+              ['a', 'b'].map((task) => ({
+                table: 'attempts' as const,
+                row: attemptRow({ task, attempt }),
+              })),
+            ),
+          }),
+        );
+        await store.commit(
+          batch({
+            removedAttempts: [{ run: 'r1', task: 'a', above: 1 }],
+            claims: [
+              { run: 'r1', task: 'a', token: null, open: false },
+              { run: 'r1', task: 'b', token: 'k7', open: true },
+            ],
+          }),
+        );
+        const numbers = async (task: string) =>
+          (await store.listAttempts('r1', task)).map(({ attempt }) => attempt);
+        expect([await numbers('a'), await numbers('b')]).toEqual([[1], [1, 2, 3]]);
+        const claim = { run: 'r1', agent: 'writer', limit: 5 };
+        expect(await store.claimTasks({ ...claim, token: 'k7' })).toEqual(['b']);
+        expect(await store.claimTasks({ ...claim, token: 'k1' })).toEqual(['a']);
+        expect(await store.claimTasks({ ...claim, token: 'k8' })).toEqual([]);
+      });
+
+      test('a checkpoint keeps its version, what was under way, and notes', async () => {
+        const kept = checkpoint({
+          version: 7,
+          pendingJson: '{"timers":[],"effects":[]}',
+          detailsJson: '{"notes":"good"}',
+        });
+        await store.commit(batch({ actors: [actor()], checkpoints: [kept] }));
+        expect(await store.listCheckpoints('inbox/ada')).toEqual([kept]);
+      });
+
+      if (adapter.survivesReopen !== false) {
+        const reopen = adapter.survivesReopen;
+        test('survive', async () => {
+          await begin();
+          await store.commit(batch({ cuts: [cut()] }));
+          const before = await store.loadCut('c1');
+          await store.close();
+          store = await reopen(store);
+          expect(await store.loadCut('c1')).toEqual(before);
+        });
+      }
+    });
+
+    describe('leases', () => {
+      const claim = (parts: object = {}) => ({
+        name: 'deploy',
+        holder: 'ada',
+        now: 1_000,
+        ttlMs: 60_000,
+        ...parts,
+      });
+
+      test('one holds it; the next has it when it is let go of, with a greater token', async () => {
+        const first = await store.acquireLease(claim());
+        expect(first).toEqual({
+          acquired: true,
+          lease: { name: 'deploy', holder: 'ada', token: 1, acquiredAt: 1_000, expiresAt: 61_000 },
+        });
+        const refused = await store.acquireLease(claim({ holder: 'bob', now: 60_999 }));
+        expect(refused).toEqual({ acquired: false, lease: first.lease });
+        expect(await store.releaseLease({ name: 'deploy', token: 1 })).toBe(true);
+        expect(await store.listLeases(1_000)).toEqual([]);
+        const second = await store.acquireLease(claim({ holder: 'bob', now: 2_000 }));
+        expect(second).toMatchObject({ acquired: true, lease: { holder: 'bob', token: 2 } });
+        expect(await store.releaseLease({ name: 'deploy', token: 1 })).toBe(false);
+        expect(await store.listLeases(2_000)).toEqual([second.lease]);
+      });
+
+      test('it ends at its time unless it was extended before', async () => {
+        await store.acquireLease(claim());
+        const extend = { name: 'deploy', token: 1, now: 60_999, ttlMs: 10 };
+        expect(await store.extendLease(extend)).toBe(true);
+        expect(await store.extendLease({ ...extend, now: 61_009 })).toBe(false);
+        expect(await store.listLeases(61_008)).toHaveLength(1);
+        expect(await store.listLeases(61_009)).toEqual([]);
+        const next = await store.acquireLease(claim({ holder: 'bob', now: 61_009 }));
+        expect(next).toMatchObject({ acquired: true, lease: { token: 2 } });
+        expect(await store.extendLease({ ...extend, now: 61_010 })).toBe(false);
+      });
+
+      test('of ten at once one gets it, and names do not meet', async () => {
+        const answers = await Promise.all(
+          Array.from({ length: 10 }, (_, n) => store.acquireLease(claim({ holder: `h${n}` }))),
+        );
+        expect(answers.filter(({ acquired }) => acquired)).toHaveLength(1);
+        const other = await store.acquireLease(claim({ name: "port'; --" }));
+        expect(other).toMatchObject({ acquired: true, lease: { name: "port'; --", token: 1 } });
+      });
+
+      test('the owner of the store is asked', async () => {
+        await store.assertOwner();
+      });
+
+      if (adapter.survivesReopen !== false) {
+        const reopen = adapter.survivesReopen;
+        test('leases end with the owner, and their tokens go on growing', async () => {
+          await store.acquireLease(claim());
+          await store.close();
+          store = await reopen(store);
+          expect(await store.listLeases(1_001)).toEqual([]);
+          expect(await store.extendLease({ ...claim(), token: 1 })).toBe(false);
+          const next = await store.acquireLease(claim({ holder: 'bob', now: 1_001 }));
+          expect(next).toMatchObject({ acquired: true, lease: { holder: 'bob', token: 2 } });
+        });
+      }
+    });
+
     describe('commits', () => {
       test('a read sees every commit called before it, awaited or not', async () => {
         const commits = [0, 1, 2].map((seq) => store.commit(batch(turn('inbox/ada', seq))));
@@ -406,7 +731,12 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
 
       test('an empty batch is fine', async () => {
         await store.commit(batch());
-        expect(await store.loadPending()).toEqual({ messages: [], timers: [], effects: [] });
+        expect(await store.loadPending()).toEqual({
+          messages: [],
+          timers: [],
+          effects: [],
+          requests: [],
+        });
       });
 
       test('of a refused batch nothing is stored', async () => {
@@ -426,7 +756,12 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
         ).rejects.toMatchObject({ code: 'conflict' });
         expect(await store.listActors()).toEqual([actor()]);
         expect(await store.listCheckpoints('inbox/bob')).toEqual([]);
-        expect(await store.loadPending()).toEqual({ messages: [], timers: [], effects: [] });
+        expect(await store.loadPending()).toEqual({
+          messages: [],
+          timers: [],
+          effects: [],
+          requests: [],
+        });
         expect(await store.loadSteps('inbox/ada#fetch')).toEqual([]);
         expect(await store.listDeadLetters()).toEqual([]);
         expect(await store.listRuns()).toEqual([]);
@@ -555,6 +890,7 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
           if (survivesReopen !== false) store = await survivesReopen(store);
           expect(await store.loadActors(['inbox/ada'])).toHaveLength(1);
           expect(await store.loadPending()).toEqual({
+            requests: [],
             messages: [message()],
             timers: [timer()],
             effects: [effect()],

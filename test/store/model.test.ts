@@ -2,12 +2,13 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { MemoryStore } from '../../src/store/memory/memory-store.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite-store.ts';
-import type { Batch, Claim, Store } from '../../src/store/store.ts';
+import type { Batch, Claim, CutRequest, Store } from '../../src/store/store.ts';
 import {
   actor,
   attemptRow,
   batch,
   checkpoint,
+  cut,
   deadLetter,
   effect,
   message,
@@ -86,8 +87,34 @@ const anyBatch: fc.Arbitrary<Batch> = fc
     clearedSteps: few(id),
     deadLetters: few(fc.record({ id, at, reason: json })).map((r) => r.map(deadLetter)),
     projections,
+    removedAttempts: few(
+      fc.record({
+        run: fc.constant('r1'),
+        task: fc.constant('t1'),
+        above: fc.nat({ max: 3 }),
+      }),
+    ),
+    claims: few(
+      fc.record({
+        run: fc.constantFrom('r1', 'r2'),
+        task: fc.constantFrom('a', 'b', 'c'),
+        token: nullable(fc.constantFrom('k1', 'k2')),
+        open: fc.boolean(),
+      }),
+    ),
   })
   .map(batch);
+
+/** Cuts have ids of their own; most calls take none. */
+const cutting = fc.option(
+  fc.record({
+    run: fc.constantFrom('r1', 'r2'),
+    kind: fc.constantFrom('timed' as const, 'manual' as const),
+    keep: fc.constantFrom(null, 1, 2),
+    label: nullable(json),
+  }),
+  { freq: 3 },
+);
 
 const anyClaim: fc.Arbitrary<Claim> = fc.record({
   run: fc.constantFrom('r1', 'r2'),
@@ -96,20 +123,28 @@ const anyClaim: fc.Arbitrary<Claim> = fc.record({
   token: fc.constantFrom('k1', 'k2', 'k3', 'k4'),
 });
 
-type Call = { readonly commit: Batch } | { readonly claim: Claim };
+type Cutting = Pick<CutRequest, 'run' | 'kind' | 'keep' | 'label'> | null;
+type Call = { readonly commit: Batch; readonly cut: Cutting } | { readonly claim: Claim };
 const anyCalls: fc.Arbitrary<readonly Call[]> = fc.array(
   fc.oneof(
-    { weight: 2, arbitrary: anyBatch.map((commit) => ({ commit })) },
+    {
+      weight: 2,
+      arbitrary: fc.tuple(anyBatch, cutting).map(([commit, one]) => ({ commit, cut: one })),
+    },
     { weight: 1, arbitrary: anyClaim.map((claim) => ({ claim })) },
   ),
   { minLength: 10, maxLength: 40, size: 'max' },
 );
 
 /** What the call did, as its caller can tell: the answer, or the code of the error. */
-async function outcome(store: Store, call: Call): Promise<unknown> {
+async function outcome(store: Store, call: Call, nth: number): Promise<unknown> {
   try {
     if ('claim' in call) return await store.claimTasks(call.claim);
-    await store.commit(call.commit);
+    const cuts =
+      call.cut === null
+        ? []
+        : [cut({ id: `c${nth}`, address: 'agent/a', prefix: 'task/', ...call.cut })];
+    await store.commit({ ...call.commit, cuts });
     return 'stored';
   } catch (error) {
     return (error as { code?: unknown }).code;
@@ -141,6 +176,8 @@ async function everything(store: Store): Promise<unknown> {
     tasks: await Promise.all(['r1', 'r2'].map((run) => store.listTasks(run))),
     someTasks: await store.listTasks('r1', { states: ['ready'], afterPosition: 0, limit: 2 }),
     attempts: await store.listAttempts('r1', 't1'),
+    cuts: await Promise.all(['r1', 'r2'].map((run) => store.listCuts(run))),
+    cutRows: await Promise.all(Array.from({ length: 40 }, (_, nth) => store.loadCut(`c${nth}`))),
     counts: await Promise.all(['r1', 'r2'].map((run) => store.countTasks(run))),
   };
 }
@@ -151,8 +188,8 @@ test('MemoryStore and SqliteStore answer alike, whatever is written', async () =
       const memory = new MemoryStore();
       const sqlite = await openSqliteStore({ path: ':memory:' });
       try {
-        for (const call of calls) {
-          expect(await outcome(sqlite, call)).toEqual(await outcome(memory, call));
+        for (const [nth, call] of calls.entries()) {
+          expect(await outcome(sqlite, call, nth)).toEqual(await outcome(memory, call, nth));
         }
         expect(await everything(sqlite)).toEqual(await everything(memory));
       } finally {

@@ -3,8 +3,10 @@ import type {
   AttemptRow,
   Batch,
   CheckpointRecord,
+  CutRequest,
   DeadLetterRecord,
   EffectRecord,
+  IdempotencyRecord,
   MessageRecord,
   Projection,
   RunRow,
@@ -27,8 +29,13 @@ export function batch(parts: Partial<Batch> = {}): Batch {
     effects: [],
     steps: [],
     clearedSteps: [],
+    clearedIdempotency: [],
+    idempotency: [],
     deadLetters: [],
     projections: [],
+    removedAttempts: [],
+    claims: [],
+    cuts: [],
     ...parts,
   };
 }
@@ -51,8 +58,11 @@ export const checkpoint = (parts: Partial<CheckpointRecord> = {}): CheckpointRec
   at: 1_000,
   kind: 'auto',
   label: null,
+  version: 1,
   eventJson: null,
   snapshotJson: '{"value":"empty"}',
+  pendingJson: null,
+  detailsJson: null,
   ...parts,
 });
 
@@ -105,7 +115,19 @@ export const step = (parts: Partial<StepRecord> = {}): StepRecord => ({
   scope: 'inbox/ada#fetch',
   key: 'download',
   at: 1_000,
+  kind: 'step',
+  inputHash: null,
   outcomeJson: '{"ok":1}',
+  ...parts,
+});
+
+export const idempotency = (parts: Partial<IdempotencyRecord> = {}): IdempotencyRecord => ({
+  key: 'order-7',
+  inputHash: 'abc',
+  correlation: null,
+  outcomeJson: null,
+  createdAt: 1_000,
+  expiresAt: 9_000,
   ...parts,
 });
 
@@ -155,6 +177,19 @@ export const attemptRow = (parts: Partial<AttemptRow> = {}): AttemptRow => ({
   startedAt: 1_000,
   endedAt: null,
   detailsJson: '{}',
+  ...parts,
+});
+
+export const cut = (parts: Partial<CutRequest> = {}): CutRequest => ({
+  id: 'c1',
+  run: 'r1',
+  at: 1_000,
+  kind: 'manual',
+  label: null,
+  detailsJson: null,
+  address: 'run/r1',
+  prefix: 'task/r1/',
+  keep: null,
   ...parts,
 });
 

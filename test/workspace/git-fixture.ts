@@ -92,6 +92,7 @@ export async function reopenProject(
 ): Promise<Project> {
   const processes = new ProcessRegistry(path.join(directory, '.troupe', 'processes'));
   const repository = await Repository.open({ directory, processes });
+  onTestFinished(() => repository.close());
   const root = path.join(directory, '.troupe', 'workspaces');
   return {
     directory,

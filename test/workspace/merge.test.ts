@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { LockConflictError } from '../../src/protocol/errors.ts';
 import type { Verdict } from '../../src/protocol/verdict.ts';
 import type { GateArtifact } from '../../src/workspace/gate-artifact.ts';
 import {
@@ -44,9 +45,11 @@ function artifactsOf({ directory }: Project, task = 'task', run = 'run'): GateAr
 
 const mainLog = (directory: string) => git(directory, 'log', '--format=%s', 'refs/heads/main');
 
-/** The user's repository is whole, its working tree is what main says, and nothing of ours lies about. */
-function expectClean(project: Project): void {
+/** The user's repository is whole, its working tree is what main says, and nothing of ours lies about or runs. */
+async function expectClean(project: Project): Promise<void> {
   const { directory } = project;
+  await project.repository.close();
+  project.processes.close();
   expect(git(directory, 'status', '--porcelain')).toBe('');
   expect(git(directory, 'fsck', '--full', '--no-dangling')).toBe('');
   expect(
@@ -82,7 +85,26 @@ test('a green change is merged: main, checkout and artifact say so', async () =>
     submission: submission.commit,
   });
   expect(existsSync(path.join(directory, verdict.evidence.artifact ?? 'none'))).toBe(true);
-  expectClean(project);
+  await expectClean(project);
+});
+
+test('main does not move when somebody else has taken over meanwhile, and does when they have not', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'new.txt': 'new\n' });
+  const before = git(project.directory, 'rev-parse', 'refs/heads/main');
+  const lost = new LockConflictError('Another process owns the store.', { retryable: false });
+  await expect(gate(project, submission, { mayMove: () => Promise.reject(lost) })).rejects.toBe(
+    lost,
+  );
+  expect(git(project.directory, 'rev-parse', 'refs/heads/main')).toBe(before);
+  let asked = 0;
+  const mayMove = async (): Promise<void> => {
+    asked++;
+    expect(git(project.directory, 'rev-parse', 'refs/heads/main')).toBe(before);
+  };
+  expect((await gate(project, submission, { mayMove })).verdict).toBe('accepted');
+  expect(asked).toBe(1);
+  await expectClean(project);
 });
 
 test('verification sees exactly the merged tree, and what it does to files is not merged', async () => {
@@ -108,7 +130,7 @@ test('verification sees exactly the merged tree, and what it does to files is no
     'b.txt',
     'readme.md',
   ]);
-  expectClean(project);
+  await expectClean(project);
 });
 
 test.each([
@@ -278,7 +300,18 @@ test('main that moves during the verification is verified again, on its new stat
     'accepted',
   ]);
   expect(mainLog(project.directory)).toBe('Do task\nmoved\nfirst');
-  expectClean(project);
+  await expectClean(project);
+});
+
+test('a submission that cannot be found is named as gone, one that could not be judged is not', async () => {
+  const project = await openProject();
+  const submission = await submit(project, { 'a.txt': 'a\n' });
+  const gone = await gate(project, { ...submission, commit: 'f'.repeat(40) });
+  expect(gone).toMatchObject({ verdict: 'infrastructure', submissionGone: true });
+  const verify = [{ name: 'test', command: 'no-such-tool' }];
+  const unjudged = await gate(project, submission, { verify });
+  expect(unjudged).toMatchObject({ verdict: 'infrastructure' });
+  expect(unjudged).not.toHaveProperty('submissionGone');
 });
 
 test('main that moves in every round is left to a later try', async () => {
@@ -359,7 +392,7 @@ test.each([
         details: { verifiedBefore: verdict.evidence.artifact },
       },
     });
-    expectClean(project);
+    await expectClean(project);
   },
 );
 
@@ -470,7 +503,7 @@ test('an abort ends the command, leaves an artifact and moves nothing', async ()
   await expect(running).rejects.toThrow('called off');
   expect(artifactsOf(project)).toMatchObject([{ verdict: 'cancelled' }]);
   expect(mainLog(project.directory)).toBe('first');
-  expectClean(project);
+  await expectClean(project);
 });
 
 const POINTS = [
@@ -492,7 +525,9 @@ class Crash extends Error {}
 const pipeline = new URL('./pipeline.child.ts', import.meta.url).pathname;
 
 test.each(POINTS)('SIGKILL at %s, then a restart: merged exactly once', async (point) => {
-  const { directory } = await openProject();
+  const { directory, repository, processes } = await openProject();
+  await repository.close();
+  processes.close();
   const child = spawn(process.execPath, [pipeline, directory, `${point}:kill`], {
     stdio: 'ignore',
   });
@@ -524,7 +559,7 @@ test.each(POINTS)('SIGKILL at %s, then a restart: merged exactly once', async (p
   expect(accepted.at(-1)?.tree).toBe(git(directory, 'rev-parse', 'main^{tree}'));
   expect(readFileSync(path.join(directory, 'a.txt'), 'utf8')).toBe('a\n');
   await restarted.workspaces.reap([]);
-  expectClean(restarted);
+  await expectClean(restarted);
 });
 
 test('a merge whose artifact is lost is proved again before it counts', async () => {

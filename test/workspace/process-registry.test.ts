@@ -1,17 +1,20 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, test } from 'vitest';
 import { bootId, processStartTime } from '../../src/runtime/process-identity.ts';
-import { ProcessRegistry } from '../../src/workspace/process-registry.ts';
+import { ProcessRegistry, runningJobs } from '../../src/workspace/process-registry.ts';
 import { findMarkedProcesses } from '../../src/workspace/process-scan.ts';
 import { temporaryDirectory } from './git-fixture.ts';
 
-/** The registry's records. */
-const recordsIn = (directory: string) =>
+/** The registry's files. */
+const logsIn = (directory: string) =>
   readdirSync(directory).filter((name) => name !== '.gitignore');
+
+/** The markers of what is on record as running. */
+const recordsIn = (directory: string) => runningJobs(directory).map(({ marker }) => marker);
 
 const ownerScript = new URL('./process-owner.child.ts', import.meta.url).pathname;
 
@@ -37,22 +40,20 @@ test('a start-up ends what a killed owner left, escapees included', async () => 
     directory,
     'setsid sleep 95001 >/dev/null 2>&1 & sleep 95002 & echo ready; wait',
   );
-  const [file = ''] = recordsIn(directory);
-  const marker = file.replace('.json', '');
+  const [marker = ''] = recordsIn(directory);
   expect(await findMarkedProcesses(marker)).toHaveLength(3);
 
   const leftovers = await new ProcessRegistry(directory).killLeftovers();
   expect(leftovers).toMatchObject([{ kind: 'process', directory: expect.any(String) }]);
   expect(await findMarkedProcesses(marker)).toEqual([]);
-  expect(recordsIn(directory)).toEqual([]);
+  expect(logsIn(directory)).toEqual([]);
   expect(await new ProcessRegistry(directory).killLeftovers()).toEqual([]);
 });
 
 test('a crash between spawn and record is found by the marker', async () => {
   const directory = temporaryDirectory();
   await killedOwner(directory, 'exec sleep 95003', 'process.spawned');
-  const [file = ''] = recordsIn(directory);
-  const marker = file.replace('.json', '');
+  const [marker = ''] = recordsIn(directory);
   expect(await findMarkedProcesses(marker)).toHaveLength(1);
   await new ProcessRegistry(directory).killLeftovers();
   expect(await findMarkedProcesses(marker)).toEqual([]);
@@ -68,9 +69,18 @@ test('processes of a living owner are left alone', async () => {
   expect(processStartTime(child.pid ?? 0)).toBeDefined();
   child.kill('SIGKILL');
   await once(child, 'exit');
+  expect(recordsIn(directory)).toEqual([job.marker]);
   job.ended();
   expect(recordsIn(directory)).toEqual([]);
+  registry.close();
+  expect(logsIn(directory)).toEqual([]);
 });
+
+const writeLog = (directory: string, name: string, ...lines: readonly unknown[]) =>
+  writeFileSync(
+    path.join(directory, `${name}.jsonl`),
+    lines.map((line) => `${typeof line === 'string' ? line : JSON.stringify(line)}\n`).join(''),
+  );
 
 const deadOwner = { pid: 2 ** 22 + 1, startTime: '1', bootId: bootId() };
 
@@ -82,17 +92,15 @@ test.each([
   const stranger = spawn('sleep', ['95005'], { detached: true });
   const pid = stranger.pid ?? 0;
   const marker = '00000000-0000-4000-8000-000000000000';
-  writeFileSync(
-    path.join(directory, `${marker}.json`),
-    JSON.stringify({
-      marker,
-      command: 'sleep',
-      directory: '/',
-      startedAtMs: 0,
-      owner: deadOwner,
-      process: { pid, startTime: startTime ?? processStartTime(pid), bootId: boot },
-    }),
-  );
+  const record = {
+    marker,
+    command: 'sleep',
+    directory: '/',
+    startedAtMs: 0,
+    owner: deadOwner,
+    process: { pid, startTime: startTime ?? processStartTime(pid), bootId: boot },
+  };
+  writeLog(directory, 'dead', { owner: deadOwner }, record);
   expect(await new ProcessRegistry(directory).killLeftovers()).toMatchObject([{ killed: [] }]);
   expect(processStartTime(pid)).toBeDefined();
   stranger.kill('SIGKILL');
@@ -102,20 +110,57 @@ test.each([
 test('files that cannot be read are removed and reported', async () => {
   const directory = temporaryDirectory();
   const good = { marker: '', command: 'x', directory: '/', startedAtMs: 0, owner: deadOwner };
-  for (const [index, text] of [
-    '',
-    '{',
-    'null',
-    '[]',
-    JSON.stringify(good),
-    '{"marker":1}',
-  ].entries()) {
-    writeFileSync(path.join(directory, `${index}.json`), text);
+  for (const [index, text] of ['', '{', 'null', '[]', good, '{"marker":1}'].entries()) {
+    writeLog(directory, `owner-${index}`, text);
+    writeLog(directory, `line-${index}`, { owner: deadOwner }, text === '' ? 'x' : text, {
+      ended: 'x',
+    });
   }
-  writeFileSync(path.join(directory, 'half.json.tmp'), '{');
+  writeFileSync(path.join(directory, 'half.jsonl.tmp'), '{');
   const leftovers = await new ProcessRegistry(directory).killLeftovers();
-  expect(leftovers.map(({ kind }) => kind)).toEqual(Array(6).fill('corrupt'));
-  expect(recordsIn(directory)).toEqual([]);
+  // `good` is no header, but its owner is one; as a line it lacks a marker.
+  expect(leftovers.map(({ kind }) => kind)).toEqual(Array(11).fill('corrupt'));
+  expect(logsIn(directory)).toEqual([]);
+});
+
+test('a line that a kill has cut off hides nothing that was written before it', async () => {
+  const directory = temporaryDirectory();
+  await killedOwner(directory, 'echo ready; exec sleep 95006');
+  const [marker = ''] = recordsIn(directory);
+  const [log = ''] = logsIn(directory);
+  appendFileSync(path.join(directory, log), `\n{"ended":"${marker}`);
+  expect(await findMarkedProcesses(marker)).toHaveLength(1);
+  expect(await new ProcessRegistry(directory).killLeftovers()).toMatchObject([{ kind: 'process' }]);
+  expect(await findMarkedProcesses(marker)).toEqual([]);
+});
+
+test('a log that somebody has removed, or that has grown long, is begun anew with what runs', () => {
+  const directory = temporaryDirectory();
+  const registry = new ProcessRegistry(directory);
+  const first = registry.announce('first', directory);
+  const [log = ''] = logsIn(directory);
+  rmSync(path.join(directory, log));
+  const second = registry.announce('second', directory);
+  expect(recordsIn(directory)).toEqual([first.marker, second.marker]);
+  first.ended();
+  for (let i = 0; i < 3000; i++) registry.announce('x'.repeat(1000), directory).ended();
+  const logs = logsIn(directory);
+  expect(logs).toHaveLength(1);
+  expect(readFileSync(path.join(directory, logs[0] ?? '')).length).toBeLessThan(1_100_000);
+  expect(recordsIn(directory)).toEqual([second.marker]);
+  // What could not be ended stays on record.
+  registry.close();
+  expect(recordsIn(directory)).toEqual([second.marker]);
+});
+
+test('an owner that lives and runs nothing keeps its log', async () => {
+  const directory = temporaryDirectory();
+  const registry = new ProcessRegistry(directory);
+  registry.announce('done', directory).ended();
+  expect(await new ProcessRegistry(directory).killLeftovers()).toEqual([]);
+  expect(logsIn(directory)).toHaveLength(1);
+  registry.close();
+  expect(logsIn(directory)).toEqual([]);
 });
 
 test('a pid that is none is nobody', () => {

@@ -274,3 +274,28 @@ test('locks that a killed git of ours has left are removed, others stay', async 
   expect((await removeStaleLocks(repository, [leftover])).sort()).toEqual([...ours].sort());
   expect(readFileSync(older, 'utf8')).toBe('');
 });
+
+test('what a commit has of submodules and attributes is right after changes that touch them, and that do not', async () => {
+  const { repository, directory } = await openProject({ 'a.txt': 'a\n' });
+  const head = async () => {
+    const commitName = git(directory, 'rev-parse', 'HEAD');
+    return { entries: await repository.specialEntries(commitName), commitName };
+  };
+  const treeOf = (name: string) => git(directory, 'rev-parse', `${name}^{tree}`);
+  const first = await head();
+  expect(first.entries).toEqual({ repositories: [], attributes: [] });
+  // The change is read before anybody asks about what it leads to, as the gatekeeper does.
+  const plain = commit(directory, { 'dir/b.txt': 'b\n' });
+  await repository.readChange(treeOf(first.commitName), treeOf(plain));
+  expect((await head()).entries).toEqual({ repositories: [], attributes: [] });
+  const attributed = commit(directory, { 'dir/.gitattributes': '*.txt merge=union\n' });
+  await repository.readChange(treeOf(plain), treeOf(attributed));
+  const blob = git(directory, 'rev-parse', 'HEAD:dir/.gitattributes');
+  const attributes = [{ path: 'dir/.gitattributes', blob }];
+  expect((await head()).entries).toEqual({ repositories: [], attributes });
+  git(directory, 'update-index', '--add', '--cacheinfo', `160000,${plain},sub`);
+  git(directory, 'commit', '-q', '-m', 'submodule');
+  const withModule = await head();
+  await repository.readChange(treeOf(attributed), treeOf(withModule.commitName));
+  expect(withModule.entries).toEqual({ repositories: ['sub'], attributes });
+});

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -140,6 +141,30 @@ test('objects are the user’s own after the import: the place can go', async ()
   expect(git(project.directory, 'show', `${submission.commit}:a.txt`)).toBe('a');
   expect(git(project.directory, 'fsck', '--full', '--no-dangling')).toBe('');
 });
+
+test('a branch that somebody looks at in a working tree of its own still gets the submission', async () => {
+  const project = await openProject();
+  await submit(project, { 'a.txt': 'first\n' });
+  const place = path.join(temporaryDirectory(), 'look');
+  git(project.directory, 'worktree', 'add', '-q', place, 'troupe/run/task');
+  const { commit: second } = await submit(project, { 'a.txt': 'second\n' }, { attempt: 2 });
+  for (const ref of ['refs/heads/troupe/run/task', 'refs/troupe/attempts/run/task/2']) {
+    expect(git(project.directory, 'rev-parse', ref)).toBe(second);
+  }
+});
+
+test('a pipe in the place of the agent’s HEAD or branch does not hold us up', async () => {
+  const project = await openProject();
+  for (const [attempt, name] of ['HEAD', 'refs/heads/troupe/run/task'].entries()) {
+    const workspace = await prepare(project, attempt + 1);
+    write(workspace.directory, { 'a.txt': `${attempt}\n` });
+    const file = path.join(workspace.directory, '.git', name);
+    rmSync(file);
+    execFileSync('mkfifo', [file]);
+    const collected = submitted(await collect(project, workspace));
+    expect(git(project.directory, 'rev-parse', `${collected.commit}^`)).toBe(workspace.base);
+  }
+}, 60_000);
 
 test('no change is no submission, whatever was done and undone', async () => {
   const project = await openProject();

@@ -229,6 +229,7 @@ const GAP_JITTER = 0.2;
 export function staggerMs(index: number, unit: number): number {
   if (index < AT_ONCE) return 0;
   const place = index - AT_ONCE + 1;
-  const shift = GAP_JITTER * (2 * unit - 1);
-  return Math.min(Math.floor(GAP_MS * (place + shift)), MAX_TIMER_MS);
+  // Rounded by itself: as a part of a long wait it would be rounded beyond its bounds.
+  const shiftMs = Math.trunc(GAP_MS * GAP_JITTER * (2 * unit - 1));
+  return Math.min(GAP_MS * place + shiftMs, MAX_TIMER_MS);
 }

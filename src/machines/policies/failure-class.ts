@@ -20,3 +20,9 @@ const INFRASTRUCTURE: ReadonlySet<ErrorCode> = new Set([
 export function blame(failure: Failure): 'work' | 'infrastructure' {
   return INFRASTRUCTURE.has(failure.code) ? 'infrastructure' : 'work';
 }
+
+/** How often in a row the process has died while it was done; undefined for any other failure. The host says so. */
+export function interruptionsIn({ context }: Failure): number | undefined {
+  const interruptions = context?.['interruptions'];
+  return typeof interruptions === 'number' ? interruptions : undefined;
+}

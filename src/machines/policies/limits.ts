@@ -13,6 +13,12 @@ export interface TaskLimits {
   readonly sameFeedback: number;
   /** Infrastructure faults in a row, with no attempt at the work between them. Default 10. */
   readonly infrastructureAttempts: number;
+  /**
+   * The process died this many times in a row while an attempt was worked on, or verified: a case for the overseer, for
+   * it may be what the process dies of. Default 3, as many as Sidekiq Pro lets a job be recovered before it is a
+   * poison pill. Fewer than 3 may blame a task that only ran beside such a one.
+   */
+  readonly interruptions: number;
   /** Waits between attempts at the work. */
   readonly backoff: BackoffPolicy;
   /** Waits after an infrastructure fault. */
@@ -31,6 +37,7 @@ export const DEFAULT_TASK_LIMITS: TaskLimits = {
   sameChange: 3,
   sameFeedback: 2,
   infrastructureAttempts: 10,
+  interruptions: 3,
   backoff: DEFAULT_BACKOFF,
   infrastructureBackoff: DEFAULT_BACKOFF,
 };
@@ -55,6 +62,7 @@ export function parseTaskLimits(
     sameChange: count('sameChange', defaults.sameChange),
     sameFeedback: count('sameFeedback', defaults.sameFeedback),
     infrastructureAttempts: count('infrastructureAttempts', defaults.infrastructureAttempts),
+    interruptions: count('interruptions', defaults.interruptions),
     backoff: parseBackoffPolicy(given['backoff'], `${where}, backoff`, defaults.backoff),
     infrastructureBackoff: parseBackoffPolicy(
       given['infrastructureBackoff'],

@@ -142,6 +142,11 @@ export function assess(record: ProgressRecord, limits: TaskLimits): Assessment {
         'Decide: retry with guidance, approve, reassign, block or cancel.',
     };
   }
+  return assessInfrastructure(record, limits);
+}
+
+/** The same, of an outcome that was nobody's fault who worked: only its own budget counts. */
+export function assessInfrastructure(record: ProgressRecord, limits: TaskLimits): Assessment {
   if (record.infrastructureStreak >= limits.infrastructureAttempts) {
     return {
       next: 'escalated',

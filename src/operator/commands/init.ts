@@ -20,8 +20,8 @@ export async function init(cli: CliContext, directory: string): Promise<number> 
     stdout.line(`.gitignore was ${gitignore}: .troupe/ is not for git.`);
   stdout.line(
     complete
-      ? 'Next: write your agents and tasks into it, then "troupe run".'
-      : 'No test command was found: fill in the place that is marked in it, write your agents and tasks, then "troupe run".',
+      ? 'Next: write your agents and tasks into it, commit, then "troupe run".'
+      : 'No test command was found: fill in the place that is marked in it, write your agents and tasks, commit, then "troupe run".',
   );
   return 0;
 }

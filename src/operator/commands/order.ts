@@ -1,12 +1,11 @@
-import { ValidationError } from '../../index.ts';
+import { NotFoundError, phaseOf, ValidationError } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { deliver } from '../deliver.ts';
-import { MAX_TEXT, type Order, type OrderResult } from '../orders.ts';
+import { MAX_TEXT, type Order, type OrderResult, type TaskOrder } from '../orders.ts';
 import { onlyRun, readProject, requireRun, requireTask } from '../stored-runs.ts';
 import { lookOf } from '../terminal/task-style.ts';
 import { safeJson } from '../terminal/text.ts';
 
-type TaskOrder = Exclude<Order, { order: 'unblockAll' | 'cancelRun' }>;
 /** An order about a task, as it is made once the task is found. */
 type Unaddressed<O extends Order = TaskOrder> = O extends TaskOrder
   ? Omit<O, 'run' | 'task'>
@@ -16,7 +15,7 @@ export interface OrderOptions {
   readonly json: boolean;
 }
 
-/** A command that decides about one task: `answer`, `approve`, `retry`, `unblock`, `block`, `cancel`, `pause`, `resume-task`. */
+/** A command that decides about one task: `answer`, `approve`, `retry`, `unblock`, `block`, `cancel`, `pause-task`, … */
 export async function orderTask(
   cli: CliContext,
   name: string,
@@ -40,6 +39,25 @@ export async function cancelRun(
   return await give(cli, { order: 'cancelRun', run: id, reason }, options);
 }
 
+/** `pause [RUN]`. */
+export async function pauseRun(
+  cli: CliContext,
+  run: string | undefined,
+  options: OrderOptions,
+): Promise<number> {
+  const id = await chooseRun(cli, run, 'pause-task');
+  return await give(cli, { order: 'pauseRun', run: id }, options);
+}
+
+/** What `resume [RUN]` is when a troupe works on the run already. */
+export async function resumeRun(
+  cli: CliContext,
+  run: string,
+  options: OrderOptions,
+): Promise<number> {
+  return await give(cli, { order: 'resumeRun', run }, options);
+}
+
 /** `unblock --all [--transient]`. */
 export async function unblockAll(
   cli: CliContext,
@@ -50,11 +68,32 @@ export async function unblockAll(
   return await give(cli, { order: 'unblockAll', run: id, transient }, options);
 }
 
-async function chooseRun(cli: CliContext, run: string | undefined): Promise<string> {
+/**
+ * @param taskCommand the command that does the same with a task: for those who name one
+ * @returns the run that is meant
+ */
+export async function chooseRun(
+  cli: CliContext,
+  run: string | undefined,
+  taskCommand?: string,
+): Promise<string> {
   const place = await cli.project();
   return await readProject(place, async (store) => {
-    const chosen = run === undefined ? await onlyRun(store) : await requireRun(store, run);
-    return chosen.id;
+    if (run === undefined) return (await onlyRun(store)).id;
+    try {
+      return (await requireRun(store, run)).id;
+    } catch (error) {
+      if (!(error instanceof NotFoundError) || taskCommand === undefined) throw error;
+      const isTask = await requireTask(store, run).then(
+        () => true,
+        () => false,
+      );
+      if (!isTask) throw error;
+      throw new NotFoundError(
+        `There is no run ${run}, but a task: ${cli.commandFor(place)} ${taskCommand} ${run}`,
+        { cause: error },
+      );
+    }
   });
 }
 
@@ -76,14 +115,15 @@ async function give(cli: CliContext, order: Order, { json }: OrderOptions): Prom
     stdout.raw(`${safeJson({ ...result, active })}\n`);
     return 0;
   }
-  for (const line of inWords(order, result)) stdout.line(line);
+  const resume = `${cli.commandFor(place)} resume`;
+  for (const line of inWords(order, result, resume)) stdout.line(line);
   if (!active && mayGoOn(result)) {
-    stdout.line(`Nothing runs now. It goes on with: ${cli.commandFor(place)} resume`);
+    stdout.line(`Nothing runs now. It goes on with: ${resume}`);
   }
   return 0;
 }
 
-function inWords(order: Order, result: OrderResult): string[] {
+function inWords(order: Order, result: OrderResult, resume: string): string[] {
   if (order.order === 'unblockAll') {
     if (result.tasks.length === 0) {
       return [
@@ -102,6 +142,18 @@ function inWords(order: Order, result: OrderResult): string[] {
         : `Run ${order.run} is ${state}.`,
     ];
   }
+  if (order.order === 'pauseRun' || order.order === 'resumeRun') {
+    const { state = 'running' } = result.run ?? {};
+    if (state === 'running') return [`Run ${order.run} goes on.`];
+    if (state !== 'paused') return [`Run ${order.run} is ${state}.`];
+    const begun = result.tasks.filter((task) => BEGUN.has(phaseOf(task.state)));
+    return [
+      `Run ${order.run} is paused. Nothing new starts until: ${resume} ${order.run}`,
+      ...(begun.length === 0
+        ? []
+        : [`Begun already, and going on to an end: ${begun.map(({ task }) => task).join(', ')}.`]),
+    ];
+  }
   return result.tasks.map(({ task, state }) => {
     const { words } = lookOf(state);
     return order.order === 'pause' && state !== 'paused'
@@ -110,6 +162,9 @@ function inWords(order: Order, result: OrderResult): string[] {
   });
 }
 
+const BEGUN: ReadonlySet<string> = new Set(['active', 'verifying']);
+
 /** Whether something now waits for a troupe to run. */
-const mayGoOn = ({ tasks }: OrderResult): boolean =>
+const mayGoOn = ({ tasks, run }: OrderResult): boolean =>
+  run?.state !== 'paused' &&
   tasks.some(({ state }) => !['cancelled', 'blocked', 'paused', 'done'].includes(state));

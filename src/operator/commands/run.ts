@@ -2,8 +2,13 @@ import { ConflictError, ValidationError } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { runSpecOf } from '../compose.ts';
 import { loadConfig } from '../config.ts';
-import { defaultRunId } from '../project.ts';
+import { connectControl } from '../control/client.ts';
+import { performOrder } from '../orders.ts';
+import { defaultRunId, type ProjectPlace } from '../project.ts';
 import { Session, type SessionOptions } from '../session.ts';
+import { stateDirectoryOf } from '../state-directory.ts';
+import { listRuns, readProject, requireRun } from '../stored-runs.ts';
+import { chooseRun, resumeRun } from './order.ts';
 
 /** `troupe run`: works off the backlog in troupe.yaml, or goes on with it. */
 export async function run(
@@ -39,16 +44,76 @@ export async function run(
   });
 }
 
-/** `troupe resume`: goes on with every run that has not ended. */
-export async function resume(cli: CliContext, options: SessionOptions): Promise<number> {
+/**
+ * `troupe resume [RUN]`: goes on with every run that has not ended, or with one. A pause ends for the run that is
+ * meant: the one named, or the only one. With several and no name, those that are paused stay so.
+ */
+export async function resume(
+  cli: CliContext,
+  named: string | undefined,
+  options: SessionOptions & {
+    /** The cut to roll the run back to first: its label, the beginning of its id, `start` or `last`. */
+    readonly from?: string | undefined;
+  },
+): Promise<number> {
   const place = await cli.project();
   const config = await loadConfig(place.file);
+  const { from } = options;
+  if (named !== undefined) {
+    await chooseRun(cli, named, 'resume-task');
+    if (from === undefined) await refuseEnded(cli, place, named);
+  }
+  const paused = from === undefined ? await pausedWhileActive(place, named) : undefined;
+  // To the troupe that works on it, which need not be stopped for that.
+  if (paused !== undefined) return await resumeRun(cli, paused, options);
   return await Session.run(cli, place, config, options, async (session) => {
-    const runs = session.unfinished();
+    if (named !== undefined && from !== undefined) {
+      const { troupe } = session;
+      await performOrder({ order: 'rollback', run: named, to: from }, { troupe, agents: [] });
+    }
+    const unfinished = session.unfinished();
+    const runs = named === undefined ? unfinished : [named];
     if (runs.length === 0 && !options.json) {
       cli.stdout.line('Every run has ended: there is nothing to go on with.');
     }
     session.requireAgents(runs, config);
+    const [meant, ...others] = runs;
+    if (meant !== undefined && others.length === 0 && session.isPaused(meant)) {
+      const { troupe } = session;
+      await performOrder({ order: 'resumeRun', run: meant }, { troupe, agents: [] });
+    }
     return runs;
   });
+}
+
+/** @throws {ConflictError} the run has ended */
+async function refuseEnded(cli: CliContext, place: ProjectPlace, named: string): Promise<void> {
+  const { state, endedAt } = await readProject(place, (store) => requireRun(store, named));
+  if (endedAt === null) return;
+  const command = cli.commandFor(place);
+  throw new ConflictError(
+    [
+      `Run ${named} has ended: it is ${state} since ${new Date(endedAt).toISOString()}. There is nothing to resume.`,
+      `  To work the backlog off anew: ${command} run --run ${named}-2`,
+      `  To go back to a moment of it: ${command} checkpoints ${named}, then ${command} rollback ${named} CUT`,
+    ].join('\n'),
+  );
+}
+
+/**
+ * The paused run that is meant, if a troupe works on the project just now.
+ * @throws {ValidationError} several are paused, and none was named
+ */
+async function pausedWhileActive(
+  place: ProjectPlace,
+  named: string | undefined,
+): Promise<string | undefined> {
+  const connection = await connectControl(stateDirectoryOf(place.directory));
+  if (connection === undefined) return undefined;
+  connection.close();
+  const paused = (await readProject(place, listRuns))
+    .filter((entry) => entry.state === 'paused' && (named ?? entry.id) === entry.id)
+    .map((entry) => entry.id);
+  if (paused.length < 2) return paused[0];
+  throw new ValidationError(`Several runs are paused: ${paused.join(', ')}. Name one.`);
 }

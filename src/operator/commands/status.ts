@@ -104,6 +104,7 @@ async function show(
     return 0;
   }
   const command = cli.commandFor(place);
+  if (runs.length === 0) stdout.line(`There is no run yet. Begin with "${command} run".`);
   for (const report of reports) {
     const lines = renderSummary(report, {
       width: stdout.isLive ? stdout.columns : Number.POSITIVE_INFINITY,

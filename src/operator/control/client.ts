@@ -14,6 +14,8 @@ import {
   type Snapshot,
 } from './messages.ts';
 
+/** Whoever listens says at once who it is, unless it hangs or is stopped. */
+const HELLO_WITHIN_MS = 3_000;
 /** An order may wait for a run to be cancelled; nothing waits longer than this. */
 const ANSWER_WITHIN_MS = 60_000;
 
@@ -33,7 +35,7 @@ export interface ControlConnection {
 
 /**
  * Connects to the troupe that works on a project.
- * @returns undefined when none listens: nothing runs, or it starts or stops just now
+ * @returns undefined when none answers: nothing runs, it starts or stops just now, or it hangs
  */
 export async function connectControl(
   stateDirectory: string,
@@ -43,7 +45,9 @@ export async function connectControl(
   const socket = await open(endpoint);
   if (socket === undefined) return undefined;
   const lines = readLines(socket, MAX_ANSWER_BYTES);
+  socket.setTimeout(HELLO_WITHIN_MS, () => socket.destroy());
   const hello = await nextLine(lines);
+  socket.setTimeout(0);
   // Cut off before a word was said: too many connections, or it stops just now.
   if (hello === undefined) {
     socket.destroy();

@@ -31,6 +31,15 @@ export function renderSummary(report: RunReport, options: SummaryOptions): Line[
     headline(report, options),
     ...taskTable(report.tasks, options),
     ...(needs.length === 0 ? [] : [[], ...needs]),
+    ...(report.resume === null
+      ? []
+      : [
+          [],
+          [
+            `${cleanLine(report.reason ?? 'It is paused.')} Nothing new starts until: `,
+            { text: report.resume, style: 'cyan' } as const,
+          ],
+        ]),
   ];
 }
 
@@ -134,6 +143,7 @@ function needLines(report: RunReport, options: SummaryOptions): Line[] {
       { text: `${command} unblock --all --transient`, style: 'cyan' },
     ]);
   }
-  if (goOn !== undefined) lines.push(['Then go on: ', { text: goOn, style: 'cyan' }]);
+  if (goOn !== undefined && report.resume === null)
+    lines.push(['Then go on: ', { text: goOn, style: 'cyan' }]);
   return lines;
 }

@@ -4,9 +4,12 @@ import type {
   CheckpointRecord,
   DeadLetterRecord,
   EffectRecord,
+  IdempotencyRecord,
+  LeaseRow,
   MessageRecord,
   RunRow,
   StepRecord,
+  StoredCut,
   TaskRow,
   TimerRecord,
 } from '../store.ts';
@@ -26,6 +29,12 @@ export interface MemoryRunTasks {
   readonly byToken: Map<string, Set<string>>;
 }
 
+/** A lease and which of the stores that were opened on the data it was given by. */
+export interface MemoryLease {
+  readonly row: LeaseRow;
+  readonly epoch: number;
+}
+
 /**
  * What a memory store knows: its disk. It outlives the store, so that a test can drop a store without
  * closing it, as a crash does, and open another on the same data. The records in it are never changed,
@@ -39,10 +48,24 @@ export class MemoryData {
   readonly timers = new Map<string, Map<string, TimerRecord>>();
   readonly effects = new Map<string, Map<string, EffectRecord>>();
   readonly steps = new Map<string, Map<string, StepRecord>>();
+  readonly idempotency = new Map<string, IdempotencyRecord>();
   readonly deadLetters: DeadLetterRecord[] = [];
   readonly runs = new Map<string, RunRow>();
   readonly tasks = new Map<string, MemoryRunTasks>();
   readonly attempts = new Map<string, Map<string, Map<number, AttemptRow>>>();
+  readonly leases = new Map<string, MemoryLease>();
+  /** How often it has been opened. */
+  epoch = 0;
+
+  readonly chunks = new Map<string, Uint8Array>();
+  /** Their names, by the name of the list. */
+  readonly chunkLists = new Map<string, readonly string[]>();
+  /** So many lists there may be before somebody looks which of them are used. */
+  sweepChunksAt = 0;
+  /** In the order in which they were taken. */
+  readonly cuts = new Map<string, StoredCut>();
+  /** Their rows are gone; what is left of them goes bit by bit. */
+  readonly prunedRuns = new Set<string>();
 
   /** A second disk with the same content. Costs a few microseconds per thousand rows; no text is copied. */
   copy(): MemoryData {
@@ -53,14 +76,22 @@ export class MemoryData {
     copyNested(this.timers, copy.timers);
     copyNested(this.effects, copy.effects);
     copyNested(this.steps, copy.steps);
+    copyInto(this.idempotency, copy.idempotency);
     for (const letter of this.deadLetters) copy.deadLetters.push(letter);
     copyInto(this.runs, copy.runs);
+    copyInto(this.leases, copy.leases);
+    copy.epoch = this.epoch;
     for (const [run, tasks] of this.tasks) copy.tasks.set(run, copyTasks(tasks));
     for (const [run, byTask] of this.attempts) {
       const target = new Map<string, Map<number, AttemptRow>>();
       copyNested(byTask, target);
       copy.attempts.set(run, target);
     }
+    copyInto(this.cuts, copy.cuts);
+    for (const run of this.prunedRuns) copy.prunedRuns.add(run);
+    copyInto(this.chunks, copy.chunks);
+    copyInto(this.chunkLists, copy.chunkLists);
+    copy.sweepChunksAt = this.sweepChunksAt;
     return copy;
   }
 }

@@ -1,4 +1,11 @@
-import { ConflictError, StoppedError, TroupeError } from '../../protocol/errors.ts';
+import {
+  ConfigurationError,
+  ConflictError,
+  LockConflictError,
+  StoppedError,
+  TroupeError,
+} from '../../protocol/errors.ts';
+import type { EpochMs } from '../../protocol/message.ts';
 import type {
   ActorStatus,
   AttemptRow,
@@ -6,16 +13,27 @@ import type {
   CheckpointRange,
   CheckpointRecord,
   Claim,
+  CutRow,
   DeadLetterRecord,
+  IdempotencyRecord,
+  LeaseClaim,
+  LeaseRow,
   Pending,
+  Pruned,
+  PruneSlice,
   RunRow,
   StepRecord,
   Store,
   StoredActor,
+  StoredChunks,
+  StoredCut,
   TaskFilter,
   TaskRow,
 } from '../store.ts';
-import { addReady, isReady, MemoryData, type MemoryTask } from './memory-data.ts';
+import { addChunks, loadChunks, refuseMissingChunks, sweepChunks } from './memory-chunks.ts';
+import { putClaim, takeCut } from './memory-cuts.ts';
+import { addReady, isReady, MemoryData, type MemoryLease, type MemoryTask } from './memory-data.ts';
+import { prune } from './memory-prune.ts';
 import { compareForClaim } from './ready-tasks.ts';
 
 const DONE = Promise.resolve();
@@ -31,6 +49,7 @@ const DONE = Promise.resolve();
 export class MemoryStore implements Store {
   readonly name = 'memory';
   readonly data: MemoryData;
+  readonly #epoch: number;
   #closed = false;
   /** A commit has failed, and its caller cannot know yet. */
   #refusing = false;
@@ -38,11 +57,15 @@ export class MemoryStore implements Store {
   constructor(data: MemoryData = new MemoryData()) {
     this.data = data;
     owners.set(data, this);
+    this.#epoch = ++data.epoch;
   }
 
   commit(batch: Batch): Promise<void> {
     const refusal =
-      this.#refusal() ?? this.#refuseAfterFailure() ?? addCheckpoints(this.data, batch);
+      this.#refusal() ??
+      this.#refuseAfterFailure() ??
+      refuseMissingChunks(this.data, batch) ??
+      addCheckpoints(this.data, batch);
     if (refusal !== undefined) return this.#fail(refusal);
     apply(this.data, batch);
     return DONE;
@@ -76,11 +99,75 @@ export class MemoryStore implements Store {
     });
   }
 
+  acquireLease({ name, holder, now, ttlMs }: LeaseClaim) {
+    return this.#answer(() => {
+      const before = this.data.leases.get(name);
+      if (before !== undefined && this.#isHeld(before, now)) {
+        return { acquired: false, lease: before.row };
+      }
+      const token = (before?.row.token ?? 0) + 1;
+      const row: LeaseRow = { name, holder, token, acquiredAt: now, expiresAt: now + ttlMs };
+      this.data.leases.set(name, { row, epoch: this.#epoch });
+      return { acquired: true, lease: row };
+    });
+  }
+
+  extendLease({ name, token, now, ttlMs }: Parameters<Store['extendLease']>[0]): Promise<boolean> {
+    return this.#answer(() => {
+      const lease = this.data.leases.get(name);
+      if (lease?.row.token !== token || !this.#isHeld(lease, now)) return false;
+      this.data.leases.set(name, { ...lease, row: { ...lease.row, expiresAt: now + ttlMs } });
+      return true;
+    });
+  }
+
+  releaseLease({ name, token }: Parameters<Store['releaseLease']>[0]): Promise<boolean> {
+    return this.#answer(() => {
+      const lease = this.data.leases.get(name);
+      if (lease?.row.token !== token) return false;
+      // The row stays, so that the next token is greater.
+      this.data.leases.set(name, { ...lease, row: { ...lease.row, expiresAt: 0 } });
+      return true;
+    });
+  }
+
+  listLeases(now: EpochMs): Promise<readonly LeaseRow[]> {
+    return this.#answer(() =>
+      [...this.data.leases.values()]
+        .filter((lease) => this.#isHeld(lease, now))
+        .map(({ row }) => row)
+        .sort((a, b) => compareTexts(a.name, b.name)),
+    );
+  }
+
+  assertOwner(): Promise<void> {
+    return this.#answer(() => undefined);
+  }
+
+  #isHeld({ row, epoch }: MemoryLease, now: EpochMs): boolean {
+    return row.expiresAt > now && epoch === this.#epoch;
+  }
+
+  transact(): Promise<never> {
+    return this.#withoutTables('step.tx');
+  }
+
+  applyAppSchema(): Promise<never> {
+    return this.#withoutTables('appSchema');
+  }
+
+  query(): Promise<never> {
+    return this.#withoutTables('query');
+  }
+
   loadPending(): Promise<Pending> {
     return this.#answer(() => ({
       messages: [...this.data.messages.values()],
       timers: flatten(this.data.timers),
       effects: flatten(this.data.effects),
+      requests: [...this.data.idempotency.values()].filter(
+        ({ correlation }) => correlation !== null,
+      ),
     }));
   }
 
@@ -98,6 +185,14 @@ export class MemoryStore implements Store {
       }
       return found;
     });
+  }
+
+  loadIdempotency(key: string): Promise<IdempotencyRecord | undefined> {
+    return this.#answer(() => this.data.idempotency.get(key));
+  }
+
+  loadChunks(lists: readonly string[]): Promise<StoredChunks> {
+    return this.#answer(() => loadChunks(this.data, lists));
   }
 
   loadSteps(scope: string): Promise<readonly StepRecord[]> {
@@ -124,6 +219,22 @@ export class MemoryStore implements Store {
       const found = all.filter(({ seq }) => seq >= fromSeq && seq <= toSeq);
       return last === undefined ? found : found.reverse().slice(0, Math.max(0, last));
     });
+  }
+
+  listCuts(run: string): Promise<readonly CutRow[]> {
+    return this.#answer(() =>
+      [...this.data.cuts.values()]
+        .filter(({ cut }) => cut.run === run)
+        .map(({ cut, members, messages }) => ({
+          ...cut,
+          members: members.length,
+          messages: messages.length,
+        })),
+    );
+  }
+
+  loadCut(id: string): Promise<StoredCut | undefined> {
+    return this.#answer(() => this.data.cuts.get(id));
   }
 
   listDeadLetters(): Promise<readonly DeadLetterRecord[]> {
@@ -166,15 +277,41 @@ export class MemoryStore implements Store {
     });
   }
 
+  prune(slice: PruneSlice): Promise<Pruned> {
+    return this.#answer(() => {
+      const pruned = prune(this.data, slice);
+      if (Object.keys(pruned.removed).length > 0) sweepChunks(this.data);
+      return pruned;
+    });
+  }
+
+  backup(): Promise<number> {
+    return Promise.reject(
+      new ConfigurationError(
+        'A store in memory has no file to copy. Open one in a file: createTroupe({ store: "state.db" }).',
+      ),
+    );
+  }
+
   close(): Promise<void> {
     this.#closed = true;
     return DONE;
   }
 
+  #withoutTables(what: string): Promise<never> {
+    return this.#answer(() => {
+      throw new ConfigurationError(
+        `Tables of an app (${what}) need SQLite, and this store is in memory only: createTroupe({ store: "state.db" }).`,
+      );
+    });
+  }
+
   #refusal(): TroupeError | undefined {
     if (this.#closed) return new StoppedError('The memory store is closed.');
     if (owners.get(this.data) === this) return undefined;
-    return new StoppedError('Another memory store has been opened on the same data.');
+    return new LockConflictError('Another memory store has been opened on the same data.', {
+      retryable: false,
+    });
   }
 
   #refuseAfterFailure(): TroupeError | undefined {
@@ -249,6 +386,7 @@ function removeCheckpoint(data: MemoryData, checkpoint: CheckpointRecord): void 
 }
 
 function apply(data: MemoryData, batch: Batch): void {
+  if (batch.packed !== undefined) addChunks(data, batch.packed);
   for (const actor of batch.actors) data.actors.set(actor.address, actor);
   for (const id of batch.consumed) data.messages.delete(id);
   for (const message of batch.messages) {
@@ -263,6 +401,8 @@ function apply(data: MemoryData, batch: Batch): void {
     if (!scope.has(step.key)) scope.set(step.key, step);
   }
   for (const scope of batch.clearedSteps) data.steps.delete(scope);
+  for (const key of batch.clearedIdempotency) data.idempotency.delete(key);
+  for (const record of batch.idempotency) data.idempotency.set(record.key, record);
   for (const letter of batch.deadLetters) data.deadLetters.push(letter);
   for (const projection of batch.projections) {
     switch (projection.table) {
@@ -279,6 +419,13 @@ function apply(data: MemoryData, batch: Batch): void {
       }
     }
   }
+  for (const { run, task, above } of batch.removedAttempts) {
+    const attempts = data.attempts.get(run)?.get(task);
+    for (const attempt of attempts?.keys() ?? []) if (attempt > above) attempts?.delete(attempt);
+  }
+  for (const claim of batch.claims) putClaim(data, claim);
+  for (const cut of batch.cuts) takeCut(data, cut);
+  if (batch.packed !== undefined) sweepChunks(data);
 }
 
 function putTask(data: MemoryData, row: TaskRow): void {

@@ -1,8 +1,8 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { ValidationError } from '../../protocol/errors.ts';
-import type { Batch } from '../store.ts';
+import type { Batch, CutRequest, StoredChunks } from '../store.ts';
 
-export type SqlValue = string | number | null;
+export type SqlValue = string | number | null | Uint8Array;
 
 /**
  * A batch as it crosses to the writer's thread: for each of `WRITES` the number of its rows, then their
@@ -10,6 +10,15 @@ export type SqlValue = string | number | null;
  * objects would be (figures: bench/README.md).
  */
 export type FlatBatch = readonly SqlValue[];
+
+const ADD_CHUNK = 'INSERT INTO chunks (name) VALUES (?) ON CONFLICT (name) DO NOTHING';
+
+const ADD_CHUNK_DATA = `
+INSERT INTO chunk_data (data, id) SELECT ?, id FROM chunks WHERE name = ?
+ON CONFLICT (id) DO NOTHING`;
+
+const ADD_CHUNK_LIST = `
+INSERT INTO chunk_lists (name, chunks) VALUES (?, ?) ON CONFLICT (name) DO NOTHING`;
 
 const PUT_ACTOR = `
 INSERT INTO actors (address, machine, version, status, seq, parent, reason, updated_at)
@@ -19,8 +28,9 @@ ON CONFLICT (address) DO UPDATE SET machine = excluded.machine, version = exclud
   updated_at = excluded.updated_at`;
 
 const ADD_CHECKPOINT = `
-INSERT INTO checkpoints (address, seq, at, kind, label, event_json, snapshot_json)
-VALUES (?, ?, ?, ?, ?, ?, ?)`;
+INSERT INTO checkpoints (address, seq, at, kind, label, version, event_json, snapshot_json, pending_json,
+  details_json)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`;
 
 const DELETE_MESSAGE = 'DELETE FROM messages WHERE id = ?';
 
@@ -46,10 +56,18 @@ ON CONFLICT (address, id) DO UPDATE SET generation = excluded.generation, src = 
   input_json = excluded.input_json, attempt = excluded.attempt, started_at = excluded.started_at`;
 
 const ADD_STEP = `
-INSERT INTO steps (scope, key, at, outcome_json) VALUES (?, ?, ?, ?)
+INSERT INTO steps (scope, key, at, kind, input_hash, outcome_json) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (scope, key) DO NOTHING`;
 
 const DELETE_STEPS = 'DELETE FROM steps WHERE scope = ?';
+
+const DELETE_IDEMPOTENCY = 'DELETE FROM idempotency WHERE key = ?';
+
+const PUT_IDEMPOTENCY = `
+INSERT INTO idempotency (key, input_hash, correlation, outcome_json, created_at, expires_at)
+VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET input_hash = excluded.input_hash, correlation = excluded.correlation,
+  outcome_json = excluded.outcome_json, created_at = excluded.created_at, expires_at = excluded.expires_at`;
 
 const ADD_DEAD_LETTER = `
 INSERT INTO dead_letters (id, at, address, reason, message_json) VALUES (?, ?, ?, ?, ?)`;
@@ -77,8 +95,55 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run, task, attempt) DO UPDATE SET outcome = excluded.outcome, reason = excluded.reason,
   started_at = excluded.started_at, ended_at = excluded.ended_at, details_json = excluded.details_json`;
 
+const DELETE_ATTEMPTS = 'DELETE FROM attempts WHERE run = ? AND task = ? AND attempt > ?';
+
+const PUT_CLAIM = 'UPDATE tasks SET claim_token = ?, claim_open = ? WHERE run = ? AND task = ?';
+
+const ADD_CUT = `
+INSERT INTO cuts (id, run, at, kind, label, details_json) VALUES (?, ?, ?, ?, ?, ?)`;
+
+const CUT = '(SELECT position FROM cuts WHERE id = ?)';
+/** An address, the prefix, and the text after all that begin with it. */
+const OF_CUT = (column: string): string => `${column} = ? OR (${column} >= ? AND ${column} < ?)`;
+
+const ADD_CUT_MEMBERS = `
+INSERT INTO cut_members (cut, address, seq)
+SELECT ${CUT}, address, seq FROM actors WHERE ${OF_CUT('address')}`;
+
+const ADD_CUT_MESSAGES = `
+INSERT INTO cut_messages (cut, position, id, sender, receiver, priority, sent_at, message_json, correlation,
+  attempt, reply)
+SELECT ${CUT}, position, id, sender, receiver, priority, sent_at, message_json, correlation, attempt, reply
+FROM messages WHERE ${OF_CUT('receiver')}`;
+
+const ADD_CUT_TIMERS = `
+INSERT INTO cut_timers (cut, address, id, generation, due_at, action_json)
+SELECT ${CUT}, address, id, generation, due_at, action_json FROM timers WHERE ${OF_CUT('address')}`;
+
+const ADD_CUT_EFFECTS = `
+INSERT INTO cut_effects (cut, address, id, generation, src, input_json, attempt, started_at)
+SELECT ${CUT}, address, id, generation, src, input_json, attempt, started_at
+FROM effects WHERE ${OF_CUT('address')}`;
+
+const ADD_CUT_CLAIMS = `
+INSERT INTO cut_claims (cut, run, task, token, open)
+SELECT ${CUT}, run, task, claim_token, claim_open FROM tasks WHERE run = ? AND claim_token IS NOT NULL`;
+
+const ADD_CUT_ATTEMPTS = `
+INSERT INTO cut_attempts (cut, run, task, attempt, outcome, reason, started_at, ended_at, details_json)
+SELECT ${CUT}, a.run, a.task, a.attempt, a.outcome, a.reason, a.started_at, a.ended_at, a.details_json
+FROM tasks AS t JOIN attempts AS a ON a.run = t.run AND a.task = t.task AND a.attempt < t.attempts
+WHERE t.run = ? AND t.attempts > 1`;
+
+const DELETE_CUTS = `
+DELETE FROM cuts WHERE run = ? AND kind = ? AND position NOT IN (
+  SELECT position FROM cuts WHERE run = ? AND kind = ? ORDER BY position DESC LIMIT ?)`;
+
 /** In the order in which a batch is applied; `flattenBatch` writes its sections in the same order. */
 const WRITES = [
+  { section: 'chunks', sql: ADD_CHUNK },
+  { section: 'chunkData', sql: ADD_CHUNK_DATA },
+  { section: 'chunkLists', sql: ADD_CHUNK_LIST },
   { section: 'actors', sql: PUT_ACTOR },
   { section: 'checkpoints', sql: ADD_CHECKPOINT },
   { section: 'consumed', sql: DELETE_MESSAGE },
@@ -89,21 +154,35 @@ const WRITES = [
   { section: 'effects', sql: PUT_EFFECT },
   { section: 'steps', sql: ADD_STEP },
   { section: 'clearedSteps', sql: DELETE_STEPS },
+  { section: 'clearedIdempotency', sql: DELETE_IDEMPOTENCY },
+  { section: 'idempotency', sql: PUT_IDEMPOTENCY },
   { section: 'deadLetters', sql: ADD_DEAD_LETTER },
   { section: 'runs', sql: PUT_RUN },
   { section: 'tasks', sql: PUT_TASK },
   { section: 'attempts', sql: PUT_ATTEMPT },
+  { section: 'removedAttempts', sql: DELETE_ATTEMPTS },
+  { section: 'claims', sql: PUT_CLAIM },
+  { section: 'cuts', sql: ADD_CUT },
+  { section: 'cutMembers', sql: ADD_CUT_MEMBERS },
+  { section: 'cutMessages', sql: ADD_CUT_MESSAGES },
+  { section: 'cutTimers', sql: ADD_CUT_TIMERS },
+  { section: 'cutEffects', sql: ADD_CUT_EFFECTS },
+  { section: 'cutClaims', sql: ADD_CUT_CLAIMS },
+  { section: 'cutAttempts', sql: ADD_CUT_ATTEMPTS },
+  { section: 'oldCuts', sql: DELETE_CUTS },
 ].map((write) => ({ ...write, width: write.sql.split('?').length - 1 }));
 
 export function flattenBatch(batch: Batch): FlatBatch {
   const out: SqlValue[] = [];
+  flattenChunks(batch.packed, out);
   out.push(batch.actors.length);
   for (const r of batch.actors) {
     out.push(r.address, r.machine, r.version, r.status, r.seq, r.parent, r.reason, r.updatedAt);
   }
   out.push(batch.checkpoints.length);
   for (const r of batch.checkpoints) {
-    out.push(r.address, r.seq, r.at, r.kind, r.label, r.eventJson, r.snapshotJson);
+    out.push(r.address, r.seq, r.at, r.kind, r.label, r.version, r.eventJson, r.snapshotJson);
+    out.push(r.pendingJson, r.detailsJson);
   }
   out.push(batch.consumed.length);
   for (const id of batch.consumed) out.push(id);
@@ -123,14 +202,56 @@ export function flattenBatch(batch: Batch): FlatBatch {
     out.push(r.address, r.id, r.generation, r.src, r.inputJson, r.attempt, r.startedAt);
   }
   out.push(batch.steps.length);
-  for (const r of batch.steps) out.push(r.scope, r.key, r.at, r.outcomeJson);
+  for (const r of batch.steps) {
+    out.push(r.scope, r.key, r.at, r.kind, r.inputHash, r.outcomeJson);
+  }
   out.push(batch.clearedSteps.length);
   for (const scope of batch.clearedSteps) out.push(scope);
+  out.push(batch.clearedIdempotency.length);
+  for (const key of batch.clearedIdempotency) out.push(key);
+  out.push(batch.idempotency.length);
+  for (const r of batch.idempotency) {
+    out.push(r.key, r.inputHash, r.correlation, r.outcomeJson, r.createdAt, r.expiresAt);
+  }
   out.push(batch.deadLetters.length);
   for (const r of batch.deadLetters) out.push(r.id, r.at, r.address, r.reason, r.messageJson);
   flattenProjections(batch, out);
+  out.push(batch.removedAttempts.length);
+  for (const r of batch.removedAttempts) out.push(r.run, r.task, r.above);
+  out.push(batch.claims.length);
+  for (const r of batch.claims) out.push(r.token, r.open ? 1 : 0, r.run, r.task);
+  flattenCuts(batch.cuts, out);
   return out;
 }
+
+/** Each table is filled for all cuts before the next one is: a batch has hardly ever more than one. */
+function flattenCuts(cuts: readonly CutRequest[], out: SqlValue[]): void {
+  out.push(cuts.length);
+  for (const r of cuts) out.push(r.id, r.run, r.at, r.kind, r.label, r.detailsJson);
+  for (const _table of ['members', 'messages', 'timers', 'effects']) {
+    out.push(cuts.length);
+    // "task/r/" to "task/r0": the character after the slash.
+    for (const r of cuts) out.push(r.id, r.address, r.prefix, `${r.prefix.slice(0, -1)}0`);
+  }
+  for (const _table of ['claims', 'attempts']) {
+    out.push(cuts.length);
+    for (const r of cuts) out.push(r.id, r.run);
+  }
+  const limited = cuts.filter(({ keep }) => keep !== null);
+  out.push(limited.length);
+  for (const r of limited) out.push(r.run, r.kind, r.run, r.kind, r.keep);
+}
+
+function flattenChunks({ chunks, lists }: StoredChunks = NO_CHUNKS, out: SqlValue[]): void {
+  out.push(chunks.length);
+  for (const r of chunks) out.push(r.name);
+  out.push(chunks.length);
+  for (const r of chunks) out.push(r.data, r.name);
+  out.push(lists.length);
+  for (const r of lists) out.push(r.name, JSON.stringify(r.chunks));
+}
+
+const NO_CHUNKS: StoredChunks = { chunks: [], lists: [] };
 
 /** The three tables do not touch each other, so that a list for each keeps the order that matters. */
 function flattenProjections(batch: Batch, out: SqlValue[]): void {
@@ -193,10 +314,18 @@ function describePlace(flat: FlatBatch, wanted: number): string {
 
 /** Writes flat batches into an open transaction. */
 export class BatchWriter {
-  readonly #writes: readonly { readonly width: number; readonly statement: Statement }[];
+  readonly #writes: readonly {
+    readonly section: string;
+    readonly width: number;
+    readonly statement: Statement;
+  }[];
 
   constructor(db: Database) {
-    this.#writes = WRITES.map(({ width, sql }) => ({ width, statement: db.prepare(sql) }));
+    this.#writes = WRITES.map(({ section, width, sql }) => ({
+      section,
+      width,
+      statement: db.prepare(sql),
+    }));
   }
 
   /**
@@ -206,13 +335,11 @@ export class BatchWriter {
   apply(flat: FlatBatch, midway: () => void): void {
     refuseBrokenText(flat);
     let at = 0;
-    let sections = 0;
-    for (const { width, statement } of this.#writes) {
+    for (const { section, width, statement } of this.#writes) {
       const end = at + 1 + (flat[at] as number) * width;
       at++;
       for (; at < end; at += width) statement.run(flat.slice(at, at + width));
-      sections++;
-      if (sections === 2) midway();
+      if (section === 'checkpoints') midway();
     }
   }
 }

@@ -1,15 +1,17 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { TroupeError } from '../../protocol/errors.ts';
+import { APPLICATION_ID } from './migrations.ts';
 
 /**
  * Does the write-ahead log beside a database belong to it?
  *
  * SQLite replays any log that has the right name: another database's, or one that was left when an older
  * backup was put back. It then opens without complaint and is a mixture. Every transaction of ours counts
- * itself in the row of the table `store`, on page 2. So the log must carry our id, must not begin later than
+ * itself in the row of the table `store`, the first of the file. So the log must carry our id, must not begin later than
  * right after what the file holds, and must not end before it.
  *
- * Formats: https://sqlite.org/fileformat2.html, §1.3 (header), §1.6 (b-tree leaf), §2.1 (record), §4 (log).
+ * Formats: https://sqlite.org/fileformat2.html, §1.3 (header), §1.6 (b-tree leaf), §1.8 (pointer map), §2.1 (record),
+ * §4 (log).
  */
 
 interface StoreRow {
@@ -17,7 +19,6 @@ interface StoreRow {
   readonly commits: number;
 }
 
-const STORE_PAGE = 2;
 const DATABASE_HEADER = 100;
 const LOG_HEADER = 32;
 const FRAME_HEADER = 24;
@@ -28,11 +29,12 @@ const FRAME_HEADER = 24;
  * @throws {TroupeError} the log is not this file's
  */
 export function refuseStrangeLog(path: string): void {
-  const row = readFrom(path, readStoreRow);
+  const found = readFrom(path, readStoreRow);
   // Not one of ours, or damaged: the next who looks will say so.
-  if (row === undefined) return;
+  if (found === undefined) return;
+  const { row, page } = found;
   const log = `${path}-wal`;
-  const rows = readFrom(log, readLoggedRows);
+  const rows = readFrom(log, (read, size) => readLoggedRows(read, size, page));
   if (rows === undefined) return;
   const { first, last } = rows;
   if (first?.id !== row.id || last?.id !== row.id) {
@@ -65,18 +67,25 @@ function readFrom<T>(path: string, parse: (read: Read, size: number) => T): T {
   }
 }
 
-function readStoreRow(read: Read): StoreRow | undefined {
+function readStoreRow(read: Read): { readonly row: StoreRow; readonly page: number } | undefined {
   const header = read(0, DATABASE_HEADER);
   if (header.toString('latin1', 0, 16) !== 'SQLite format 3\0') return undefined;
   // 1 stands for 65 536, which does not fit.
   const pageSize = header.readUInt16BE(16) === 1 ? 65_536 : header.readUInt16BE(16);
-  return parseStorePage(read((STORE_PAGE - 1) * pageSize, pageSize));
+  // Not zero: the file can be shrunk, and page 2 says what refers to which page.
+  const page = header.readUInt32BE(52) === 0 ? 2 : 3;
+  const row = parseStorePage(read((page - 1) * pageSize, pageSize));
+  return row === undefined ? undefined : { row, page };
 }
 
-/** @returns the first and the last row in the log; undefined: it holds no store page, or SQLite will not read it */
+/**
+ * @returns the first and the last row in the log, both missing if it is of no store at all; undefined: it holds no store
+ * page, or SQLite will not read it
+ */
 function readLoggedRows(
   read: Read,
   size: number,
+  storePage: number,
 ): { readonly first: StoreRow | undefined; readonly last: StoreRow | undefined } | undefined {
   if (size < LOG_HEADER) return undefined;
   const header = read(0, LOG_HEADER);
@@ -88,7 +97,11 @@ function readLoggedRows(
     const frame = read(at, FRAME_HEADER);
     // Frames behind the end of the log are left from its earlier life and have other salts.
     if (!frame.subarray(8, 16).equals(salts)) break;
-    if (frame.readUInt32BE(0) === STORE_PAGE) positions.push(at + FRAME_HEADER);
+    const page = frame.readUInt32BE(0);
+    if (page === storePage) positions.push(at + FRAME_HEADER);
+    if (page === 1 && read(at + FRAME_HEADER, DATABASE_HEADER).readInt32BE(68) !== APPLICATION_ID) {
+      return { first: undefined, last: undefined };
+    }
   }
   const [first] = positions;
   const last = positions.at(-1);

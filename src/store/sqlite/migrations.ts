@@ -7,6 +7,8 @@ export const APPLICATION_ID = 0x54_52_55_50;
 
 /** In every transaction that writes, so that every log says whose it is: log-check.ts. */
 export const COUNT_COMMIT = 'UPDATE store SET commits = commits + 1';
+/** The same for an owner: changes nothing when another has taken the store over since. */
+export const COUNT_COMMIT_OF_EPOCH = `${COUNT_COMMIT} WHERE (SELECT epoch FROM owner) = ?`;
 
 /** One step of the schema. Forward only; a released one is never edited. */
 export interface Migration {

@@ -1,10 +1,12 @@
-import { closeSync, fsyncSync, openSync, renameSync, rmSync, statfsSync, statSync } from 'node:fs';
+import { rmSync, statfsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
 import { ConfigurationError, TroupeError } from '../../protocol/errors.ts';
 import { BUSY_TIMEOUT_MS, retryWhileBusy } from './busy.ts';
 import { refuseStrangeLog } from './log-check.ts';
+import { LOG_LIMIT_BYTES } from './log-watch.ts';
 import { APPLICATION_ID, type Migration, migrate, schemaVersion } from './migrations.ts';
+import { renameDurably } from './rename-durably.ts';
 import { explain } from './sqlite-errors.ts';
 
 export interface OpenDatabaseOptions {
@@ -20,6 +22,8 @@ export interface OpenDatabaseOptions {
   readonly fileSystemType?: number;
   readonly busyLimitMs: number;
   readonly onWarning: (message: string) => void;
+  /** Default: nobody is told. It costs every statement its text. */
+  readonly onStatement?: (sql: string) => void;
 }
 
 export interface OpenedDatabase {
@@ -46,6 +50,9 @@ const NETWORK_FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([
 ]);
 
 const STORE_ID = 'SELECT id FROM store';
+
+/** `PRAGMA auto_vacuum`, by number. */
+const INCREMENTAL = 2;
 
 /**
  * Opens a store's database, or makes a new one where there is none.
@@ -89,7 +96,7 @@ interface Files {
   readonly journalSize: number;
 }
 
-function look(path: string): Files {
+export function look(path: string): Files {
   const stat = statSync(path, { throwIfNoEntry: false });
   if (stat !== undefined && !stat.isFile()) {
     throw new ConfigurationError(
@@ -104,7 +111,8 @@ function look(path: string): Files {
   };
 }
 
-function refuseOrphanedLog(path: string, { walSize, journalSize }: Files): void {
+/** @throws {TroupeError} there is a log that something may be lost with */
+export function refuseOrphanedLog(path: string, { walSize, journalSize }: Files): void {
   if (walSize === 0 && journalSize === 0) return;
   const log = walSize > 0 ? `${path}-wal` : `${path}-journal`;
   throw new TroupeError(
@@ -119,21 +127,16 @@ function create(path: string, migrations: readonly Migration[]): void {
     rmSync(unfinished + suffix, { force: true });
   const db = new Database(unfinished, { timeout: BUSY_TIMEOUT_MS });
   try {
-    db.pragma('synchronous = FULL');
+    // So that empty pages can be given back bit by bit. It cannot be changed once there is a table.
+    db.pragma(`auto_vacuum = ${INCREMENTAL}`);
+    // Nobody knows it by this name: it is flushed once, when it is complete.
+    db.pragma('journal_mode = MEMORY');
+    db.pragma('synchronous = OFF');
     migrate(db, migrations);
   } finally {
     db.close();
   }
-  renameSync(unfinished, path);
-  // Windows has no such call, and needs none.
-  if (process.platform === 'win32') return;
-  // Without it a power cut may undo the rename, and with it everything committed afterwards.
-  const directory = openSync(dirname(path), 'r');
-  try {
-    fsyncSync(directory);
-  } finally {
-    closeSync(directory);
-  }
+  renameDurably(unfinished, path);
 }
 
 /** Everything that can be refused is refused here, through a connection that cannot write. */
@@ -197,18 +200,19 @@ function readStoreId(db: Database.Database): string {
 }
 
 function openForWriting(options: OpenDatabaseOptions): OpenedDatabase {
-  const { path, durability, migrations, onWarning } = options;
-  const db = new Database(path, { fileMustExist: true, timeout: BUSY_TIMEOUT_MS });
+  const { path, durability, migrations, onWarning, onStatement } = options;
+  const db = new Database(path, {
+    fileMustExist: true,
+    timeout: BUSY_TIMEOUT_MS,
+    ...(onStatement === undefined
+      ? {}
+      : { verbose: (sql?: unknown): void => onStatement(String(sql)) }),
+  });
   try {
+    backUpBeforeMigrating(db, path, migrations.length);
+    makeShrinkable(db, path);
     const network = networkFileSystem(options);
-    const wanted = network === undefined ? 'wal' : 'delete';
-    const mode = db.pragma(`journal_mode = ${wanted}`, { simple: true });
-    if (mode !== wanted) {
-      throw new TroupeError(
-        'unavailable',
-        `The store ${path} cannot change its journal from ${String(mode)} to ${wanted} while another process has it open. End that process, then try again.`,
-      );
-    }
+    setJournal(db, path, network === undefined ? 'wal' : 'delete');
     if (network !== undefined) {
       onWarning(
         `The store ${path} is on a network file system (${network}): it is written without a write-ahead log, which is slower, and readers and the writer wait for each other. Keep it on a local disk if you can.`,
@@ -216,7 +220,10 @@ function openForWriting(options: OpenDatabaseOptions): OpenedDatabase {
     }
     db.pragma(`synchronous = ${durability === 'full' ? 'FULL' : 'NORMAL'}`);
     db.pragma('foreign_keys = ON');
-    backUpBeforeMigrating(db, path, migrations.length);
+    // What a large commit would need to be taken back is otherwise written to TMPDIR, which may be full or gone.
+    db.pragma('temp_store = MEMORY');
+    // A log that a reader has let grow is cut back once it is taken over.
+    db.pragma(`journal_size_limit = ${LOG_LIMIT_BYTES}`);
     migrate(db, migrations);
     return { db, id: readStoreId(db) };
   } catch (error) {
@@ -225,10 +232,31 @@ function openForWriting(options: OpenDatabaseOptions): OpenedDatabase {
   }
 }
 
+function setJournal(db: Database.Database, path: string, wanted: 'wal' | 'delete'): void {
+  const mode = db.pragma(`journal_mode = ${wanted}`, { simple: true });
+  if (mode === wanted) return;
+  throw new TroupeError(
+    'unavailable',
+    `The store ${path} cannot change its journal from ${String(mode)} to ${wanted} while another process has it open. End that process, then try again.`,
+  );
+}
+
 function networkFileSystem({ path, fileSystemType }: OpenDatabaseOptions): string | undefined {
   // The kernel's number has 32 bits; Node hands some of them out as negative.
   const type = (fileSystemType ?? statfsSync(dirname(path)).type) >>> 0;
   return NETWORK_FILE_SYSTEMS.get(type);
+}
+
+/**
+ * A store of version 1 to 2 cannot give empty pages back. It is written anew, once, with a rollback journal: that moves
+ * its first table from page 2 to 3, and a write-ahead log with both would be taken for a stranger's (log-check.ts).
+ * Crash: the store is as it was or is made anew.
+ */
+function makeShrinkable(db: Database.Database, path: string): void {
+  if (db.pragma('auto_vacuum', { simple: true }) === INCREMENTAL) return;
+  setJournal(db, path, 'delete');
+  db.pragma(`auto_vacuum = ${INCREMENTAL}`);
+  db.exec('VACUUM');
 }
 
 /** Leaves a copy `<path>.v<version>.bak`, as the older Troupe can open it. */
@@ -239,5 +267,5 @@ function backUpBeforeMigrating(db: Database.Database, path: string, newest: numb
   const unfinished = `${backup}.new`;
   rmSync(unfinished, { force: true });
   db.prepare('VACUUM INTO ?').run(unfinished);
-  renameSync(unfinished, backup);
+  renameDurably(unfinished, backup);
 }

@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import {
   closeSync,
+  futimesSync,
   linkSync,
   openSync,
   readFileSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -27,6 +29,9 @@ import { compareFile, type WatchedFile, watchFile } from './watched-file.ts';
  *
  * What is trusted: the machine's process table. A holder on another machine, or in another container, cannot
  * be looked up; it counts as alive, and the message says which file to delete.
+ * A holder touches its file every 20 s. One that has not done so for 60 s may be taken over if the caller says so,
+ * although it seems to live: it is stopped, or hangs. Whether it writes again is not decided here but by the
+ * epoch in the database (0005_leases.sql), which every transaction looks at.
  * Crash: the lock stays and is taken over by the next who wants it.
  */
 export interface OwnerLock {
@@ -54,6 +59,18 @@ type Holder =
   | { readonly state: 'alive' | 'elsewhere'; readonly content: LockContent }
   | { readonly state: 'stale' };
 
+/** Without a sign of life for so long, a holder that seems to live may be taken over. C5's time to live of a lease. */
+const OWNER_TTL_MS = 60_000;
+/** Two of three signs may be late. */
+const SIGNS_PER_TTL = 3;
+
+export interface OwnerLockOptions {
+  /** Take the lock also from a holder that seems to live but has shown no sign of it for so long. Default: false. */
+  readonly takeOver?: boolean;
+  /** @internal Default: 60 000. */
+  readonly ownerTtlMs?: number;
+}
+
 /** Takeovers of takeovers: each needs a process that died in the middle of one. */
 const MAX_DEPTH = 3;
 
@@ -62,9 +79,15 @@ const MAX_DEPTH = 3;
  * @param store what it protects, for messages
  * @throws {LockConflictError} a living process holds it, or one that cannot be looked up from here
  */
-export function acquireOwnerLock(path: string, store: string): OwnerLock {
+export function acquireOwnerLock(
+  path: string,
+  store: string,
+  options: OwnerLockOptions = {},
+): OwnerLock {
   try {
-    return acquire(path, store, 0);
+    const lock = acquire(path, store, 0, options);
+    showLife(lock, options.ownerTtlMs ?? OWNER_TTL_MS);
+    return lock;
   } catch (error) {
     if (error instanceof TroupeError) throw error;
     throw new TroupeError(
@@ -75,12 +98,12 @@ export function acquireOwnerLock(path: string, store: string): OwnerLock {
   }
 }
 
-function acquire(path: string, store: string, depth: number): OwnerLock {
+function acquire(path: string, store: string, depth: number, options: OwnerLockOptions): OwnLock {
   const own = `${path}.${process.pid}-${randomUUID()}`;
   // Kept open: the number of a deleted file that is open is not given to another one, so that
   // `compareFile` can tell ours from a later one at the same path.
   const descriptor = openSync(own, 'wx');
-  let lock: OwnerLock | undefined;
+  let lock: OwnLock | undefined;
   try {
     writeFileSync(descriptor, describeSelf(store));
     const file = { ...watchFile(own), path };
@@ -91,13 +114,13 @@ function acquire(path: string, store: string, depth: number): OwnerLock {
       }
       const found = readIfThere(path);
       if (found === undefined) continue;
-      refuseUnlessStale(found, path, store);
+      refuseUnlessStale(found, path, store, options);
       if (depth === MAX_DEPTH) {
         throw new LockConflictError(
           `The lock of ${store} cannot be taken over: ${path} is left from ${MAX_DEPTH} attempts that were killed. Delete the files ${path}* and try again.`,
         );
       }
-      const takeover = acquire(`${path}.takeover`, store, depth + 1);
+      const takeover = acquire(`${path}.takeover`, store, depth + 1, {});
       try {
         // Another may have been faster between the look and the takeover.
         if (readIfThere(path) !== found) continue;
@@ -114,14 +137,32 @@ function acquire(path: string, store: string, depth: number): OwnerLock {
   }
 }
 
-function held(file: WatchedFile, descriptor: number, stolen: boolean): OwnerLock {
+/** A lock with what holds it. */
+interface OwnLock extends OwnerLock {
+  readonly descriptor: number;
+  signs: NodeJS.Timeout | undefined;
+}
+
+function showLife(lock: OwnLock, ttlMs: number): void {
+  const sign = (): void => {
+    const now = new Date();
+    // Through the descriptor: what has been put in the file's place is not ours to touch.
+    futimesSync(lock.descriptor, now, now);
+  };
+  lock.signs = setInterval(sign, ttlMs / SIGNS_PER_TTL).unref();
+}
+
+function held(file: WatchedFile, descriptor: number, stolen: boolean): OwnLock {
   let released = false;
   return {
     stolen,
     file,
+    descriptor,
+    signs: undefined,
     release() {
       if (released) return;
       released = true;
+      clearInterval(this.signs);
       if (compareFile(file) === 'same') unlinkIfThere(file.path);
       closeSync(descriptor);
     },
@@ -137,21 +178,32 @@ function describeSelf(store: string): string {
   return `${JSON.stringify(content)}\n`;
 }
 
-function refuseUnlessStale(text: string, path: string, store: string): void {
+function refuseUnlessStale(
+  text: string,
+  path: string,
+  store: string,
+  { takeOver = false, ownerTtlMs = OWNER_TTL_MS }: OwnerLockOptions,
+): void {
   const holder = judge(text);
   if (holder.state === 'stale') return;
+  const silentMs = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+  const silent = silentMs > ownerTtlMs;
+  if (silent && takeOver) return;
   const { pid, host, lockedAt, store: theirs } = holder.content;
-  const context = { pid, host, lockedAt, lock: path };
+  const context = { pid, host, lockedAt, lock: path, silentMs: Math.max(0, Math.round(silentMs)) };
+  const takeable = silent
+    ? ` It has shown no sign of life for ${Math.round(silentMs / 1000)} s: it can be taken over (takeOver: true, or --take-over), and can then write no more.`
+    : '';
   if (holder.state === 'elsewhere') {
     throw new LockConflictError(
-      `The store ${store} is held by process ${pid} on host ${host} since ${lockedAt}. Whether that process still runs cannot be seen from here (another machine or container). If it has ended, delete ${path} and try again.`,
+      `The store ${store} is held by process ${pid} on host ${host} since ${lockedAt}. Whether that process still runs cannot be seen from here (another machine or container). If it has ended, delete ${path} and try again.${takeable}`,
       { context },
     );
   }
   const who = pid === process.pid ? `this process (${pid})` : `process ${pid}`;
   const as = theirs === store ? '' : ` (as ${theirs})`;
   throw new LockConflictError(
-    `The store ${store}${as} is held by ${who} since ${lockedAt}. Only one process may write to a store: stop that one, or wait for it to end, then try again.`,
+    `The store ${store}${as} is held by ${who} since ${lockedAt}. Only one process may write to a store: stop that one, or wait for it to end, then try again.${takeable}`,
     { context },
   );
 }

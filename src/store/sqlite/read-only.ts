@@ -1,14 +1,26 @@
-import { realpathSync } from 'node:fs';
+import { realpathSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { ConfigurationError, NotFoundError, StoppedError } from '../../protocol/errors.ts';
+import type { PayloadCodec } from '../payload/codec.ts';
+import { TextReader } from '../payload/text-reader.ts';
 import type { Store } from '../store.ts';
+import { backUp } from './back-up.ts';
 import { BUSY_TIMEOUT_MS, type BusyOptions, retryWhileBusy } from './busy.ts';
+import { refuseStrangeLog } from './log-check.ts';
 import { readMigrations, schemaVersion } from './migrations.ts';
-import { refuseStrangers } from './open-database.ts';
-import { noteOpenFile } from './open-files.ts';
+import { look, refuseOrphanedLog, refuseStrangers } from './open-database.ts';
+import { isOpenHere, noteOpenFile } from './open-files.ts';
 import { RowReader } from './row-reader.ts';
 import { explain } from './sqlite-errors.ts';
+import {
+  countPrunable,
+  type Prunable,
+  type PruneLimits,
+  type StoreUsage,
+  usageOf,
+} from './usage.ts';
 
 /** What may be asked of a store that somebody else owns. */
 export type ReadOnlyStore = Pick<
@@ -16,22 +28,34 @@ export type ReadOnlyStore = Pick<
   | 'name'
   | 'listActors'
   | 'listCheckpoints'
+  | 'listCuts'
+  | 'loadCut'
   | 'listDeadLetters'
   | 'listRuns'
   | 'listTasks'
   | 'listAttempts'
   | 'countTasks'
+  | 'query'
+  | 'listLeases'
+  | 'backup'
   | 'close'
-> & { readonly id: string };
+> & {
+  readonly id: string;
+  usage(): Promise<StoreUsage>;
+  /** What `Store.prune` would remove. */
+  countPrunable(limits: PruneLimits): Promise<Prunable>;
+};
 
 export interface ReadOnlyOptions {
   /** How long a call waits for a lock that another process holds, in milliseconds. Default: 5 000. */
   readonly busyLimitMs?: number;
+  /** As the owner has it: what is encrypted cannot be read without. Default: none. */
+  readonly codec?: PayloadCodec;
   /** Told in words when a lock is held for 30 s. */
   readonly onWarning?: (message: string) => void;
 }
 
-type ListMethod = Exclude<keyof ReadOnlyStore, 'name' | 'id' | 'close'>;
+type ListMethod = Exclude<keyof ReadOnlyStore & keyof RowReader, 'name'> | 'loadChunks';
 
 /**
  * Opens a store to look into it, for a process that does not own it: a command line, a dashboard. Needs no
@@ -48,6 +72,7 @@ export async function openReadOnlyStore(
   const file = existing(path);
   const busy: BusyOptions = { doing: `read ${file}`, limitMs: busyLimitMs, onWarning };
   const newest = readMigrations().length;
+  await refuseForeignLog(file);
   const forgetFile = noteOpenFile(file);
   let db: Database.Database | undefined;
   try {
@@ -59,11 +84,33 @@ export async function openReadOnlyStore(
     db = opened;
     const id = await retryWhileBusy(() => refuseStrangers(opened, file, newest), busy);
     refuseOlder(opened, file, newest);
-    return readOnlyStore(opened, file, id, busy, forgetFile);
+    return readOnlyStore(opened, file, id, busy, options.codec, forgetFile);
   } catch (error) {
     db?.close();
     forgetFile();
     throw explain(error, `open the store ${file} for reading`);
+  }
+}
+
+const LOOKS_AT_LOG = 5;
+
+/**
+ * What an owner is writing may look torn for a moment; a log that is another's stays so.
+ * @throws {TroupeError} the log is another database's, or does not continue this one
+ */
+async function refuseForeignLog(file: string): Promise<void> {
+  for (let looks = 1; ; looks++) {
+    const size = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+    // See log-check.ts: not while SQLite has it open here.
+    if (size === 0 || isOpenHere(file)) return;
+    try {
+      refuseStrangeLog(file);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return; // its owner has just closed it
+      if (looks === LOOKS_AT_LOG) throw explain(error, `read the log of ${file}`);
+      await sleep(20);
+    }
   }
 }
 
@@ -72,6 +119,7 @@ function existing(path: string): string {
     return realpathSync(resolve(path));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw explain(error, `find ${path}`);
+    refuseOrphanedLog(resolve(path), look(resolve(path)));
     throw new NotFoundError(
       `There is no store ${resolve(path)}. Reading does not make one: check the path, or start a run first.`,
       { cause: error },
@@ -93,31 +141,46 @@ function readOnlyStore(
   name: string,
   id: string,
   busy: BusyOptions,
+  codec: PayloadCodec | undefined,
   forgetFile: () => void,
 ): ReadOnlyStore {
   const reader = new RowReader(db);
-  const read = async <M extends ListMethod>(
-    method: M,
-    ...args: Parameters<RowReader[M]>
-  ): Promise<ReturnType<RowReader[M]>> => {
+  const look = async <T>(at: () => T): Promise<T> => {
     if (!db.open) throw new StoppedError(`The store ${name} is closed.`);
-    const call = reader[method] as (...args: unknown[]) => ReturnType<RowReader[M]>;
     try {
-      return await retryWhileBusy(() => call.apply(reader, args), busy);
+      return await retryWhileBusy(at, busy);
     } catch (error) {
       throw explain(error, `read ${name}`);
     }
   };
+  const read = <M extends ListMethod>(
+    method: M,
+    ...args: Parameters<RowReader[M]>
+  ): Promise<ReturnType<RowReader[M]>> => {
+    const call = reader[method] as (...args: unknown[]) => ReturnType<RowReader[M]>;
+    return look(() => call.apply(reader, args));
+  };
+  const texts = new TextReader((lists) => read('loadChunks', lists), codec);
   return {
     name,
     id,
     listActors: (...args) => read('listActors', ...args),
-    listCheckpoints: (...args) => read('listCheckpoints', ...args),
-    listDeadLetters: () => read('listDeadLetters'),
-    listRuns: () => read('listRuns'),
-    listTasks: (...args) => read('listTasks', ...args),
-    listAttempts: (...args) => read('listAttempts', ...args),
+    listCheckpoints: (...args) => texts.checkpoints(() => read('listCheckpoints', ...args)),
+    listCuts: (run) => texts.cuts(() => read('listCuts', run)),
+    loadCut: (id) => texts.cut(() => read('loadCut', id)),
+    listDeadLetters: () => texts.deadLetters(() => read('listDeadLetters')),
+    listRuns: () => texts.runs(() => read('listRuns')),
+    listTasks: (...args) => texts.tasks(() => read('listTasks', ...args)),
+    listAttempts: (...args) => texts.attempts(() => read('listAttempts', ...args)),
     countTasks: (run) => read('countTasks', run),
+    query: (statement) => read('query', statement),
+    listLeases: (now) => read('listLeases', now),
+    usage: () => look(() => usageOf(db)),
+    countPrunable: (limits) => look(() => countPrunable(db, limits)),
+    async backup(path) {
+      if (!db.open) throw new StoppedError(`The store ${name} is closed.`);
+      return await backUp(name, path);
+    },
     close() {
       if (db.open) {
         db.close();

@@ -1,23 +1,39 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { z } from 'zod';
 import { TroupeError } from '../../protocol/errors.ts';
+import type { JsonObject } from '../../protocol/json.ts';
+import type { EpochMs } from '../../protocol/message.ts';
 import type {
   ActorRecord,
   ActorStatus,
   AttemptRow,
   CheckpointRange,
   CheckpointRecord,
+  ChunkRecord,
+  ClaimRow,
+  CutRecord,
+  CutRow,
   DeadLetterRecord,
   EffectRecord,
+  IdempotencyRecord,
+  LeaseRow,
   MessageRecord,
   Pending,
   RunRow,
+  SqlStatement,
   StepRecord,
   StoredActor,
+  StoredChunks,
+  StoredCut,
   TaskFilter,
   TaskRow,
+  TextCursor,
+  TextSlice,
   TimerRecord,
 } from '../store.ts';
+import { readRows } from './app-tables.ts';
+import { HELD_LEASES, leaseRow } from './lease-rows.ts';
+import { TextColumns } from './text-columns.ts';
 
 // A missing filter is passed as NULL and an IN list as a JSON array: one prepared statement per method,
 // and no text of a caller ever becomes SQL.
@@ -35,6 +51,16 @@ const PENDING_EFFECTS = `
 SELECT address, id, generation, src, input_json AS inputJson, attempt, started_at AS startedAt
 FROM effects ORDER BY address, id`;
 
+const IDEMPOTENCY_COLUMNS = `
+key, input_hash AS inputHash, correlation, outcome_json AS outcomeJson, created_at AS createdAt,
+  expires_at AS expiresAt`;
+
+const IDEMPOTENCY = `SELECT ${IDEMPOTENCY_COLUMNS} FROM idempotency WHERE key = ?`;
+
+// Word for word as in the partial index, which is thereby used.
+const WAITING_REQUESTS = `
+SELECT ${IDEMPOTENCY_COLUMNS} FROM idempotency WHERE correlation IS NOT NULL ORDER BY correlation`;
+
 const ACTOR_COLUMNS = `
 a.address, a.machine, a.version, a.status, a.seq, a.parent, a.reason, a.updated_at AS updatedAt`;
 
@@ -44,8 +70,21 @@ FROM json_each(?) AS wanted
 CROSS JOIN actors AS a ON a.address = wanted.value
 LEFT JOIN checkpoints AS c ON c.address = a.address AND c.seq = a.seq`;
 
-const STEPS = `
-SELECT scope, key, at, outcome_json AS outcomeJson FROM steps WHERE scope = ? ORDER BY position`;
+const STEP_COLUMNS = `
+scope, key, at, kind, input_hash AS inputHash, outcome_json AS outcomeJson`;
+
+const STEPS = `SELECT ${STEP_COLUMNS} FROM steps WHERE scope = ? ORDER BY position`;
+
+const STEP = `SELECT ${STEP_COLUMNS} FROM steps WHERE scope = ? AND key = ?`;
+
+const CHUNK_LISTS = `
+SELECT name, chunks FROM chunk_lists WHERE name IN (SELECT value FROM json_each(?))`;
+
+const CHUNKS = `
+SELECT chunks.name, data FROM chunks JOIN chunk_data USING (id)
+WHERE chunks.name IN (
+  SELECT member.value FROM chunk_lists, json_each(chunk_lists.chunks) AS member
+  WHERE chunk_lists.name IN (SELECT value FROM json_each(?)))`;
 
 // Both bounds are closed: "kind/" to "kind0", the character after the slash, so that the key is searched.
 const ACTORS = `
@@ -54,7 +93,8 @@ WHERE a.address >= :from AND a.address < :to AND (:status IS NULL OR a.status = 
 ORDER BY a.address`;
 
 const CHECKPOINT_COLUMNS = `
-address, seq, at, kind, label, event_json AS eventJson, snapshot_json AS snapshotJson`;
+address, seq, at, kind, label, version, event_json AS eventJson, snapshot_json AS snapshotJson,
+  pending_json AS pendingJson, details_json AS detailsJson`;
 
 const CHECKPOINTS = `
 SELECT ${CHECKPOINT_COLUMNS} FROM checkpoints
@@ -63,6 +103,38 @@ WHERE address = ? AND seq BETWEEN ? AND ? ORDER BY seq`;
 const LAST_CHECKPOINTS = `
 SELECT ${CHECKPOINT_COLUMNS} FROM checkpoints
 WHERE address = ? AND seq BETWEEN ? AND ? ORDER BY seq DESC LIMIT ?`;
+
+const CUT_COLUMNS = 'id, run, at, kind, label, details_json AS detailsJson';
+
+const CUTS = `
+SELECT ${CUT_COLUMNS}, (SELECT count(*) FROM cut_members WHERE cut = cuts.position) AS members,
+  (SELECT count(*) FROM cut_messages WHERE cut = cuts.position) AS messages
+FROM cuts WHERE run = ? ORDER BY position`;
+
+const CUT = `SELECT ${CUT_COLUMNS} FROM cuts WHERE id = ?`;
+const OF_CUT = 'cut = (SELECT position FROM cuts WHERE id = ?)';
+
+const CUT_MEMBERS = `SELECT address, seq FROM cut_members WHERE ${OF_CUT} ORDER BY address`;
+
+const CUT_MESSAGES = `
+SELECT id, sender AS "from", receiver AS "to", priority, sent_at AS sentAt, message_json AS messageJson,
+  correlation, attempt, reply
+FROM cut_messages WHERE ${OF_CUT} ORDER BY position`;
+
+const CUT_TIMERS = `
+SELECT address, id, generation, due_at AS dueAt, action_json AS actionJson
+FROM cut_timers WHERE ${OF_CUT} ORDER BY address, id`;
+
+const CUT_EFFECTS = `
+SELECT address, id, generation, src, input_json AS inputJson, attempt, started_at AS startedAt
+FROM cut_effects WHERE ${OF_CUT} ORDER BY address, id`;
+
+const CUT_CLAIMS = `SELECT run, task, token, open FROM cut_claims WHERE ${OF_CUT} ORDER BY run, task`;
+
+const CUT_ATTEMPTS = `
+SELECT run, task, attempt, outcome, reason, started_at AS startedAt, ended_at AS endedAt,
+  details_json AS detailsJson
+FROM cut_attempts WHERE ${OF_CUT} ORDER BY run, task, attempt`;
 
 const DEAD_LETTERS = `
 SELECT id, at, address, reason, message_json AS messageJson FROM dead_letters ORDER BY position`;
@@ -91,6 +163,9 @@ const integer = z.int();
 const text = z.string();
 const priority = z.literal([1, 2, 3, 4, 5]);
 const nullableText = text.nullable();
+const jsonTexts = text.transform((json): readonly string[] =>
+  z.array(text).parse(JSON.parse(json)),
+);
 
 const actorFields = {
   address: text,
@@ -112,9 +187,15 @@ const checkpointRow: z.ZodType<CheckpointRecord> = z.object({
   at: integer,
   kind: z.enum(['auto', 'manual', 'milestone', 'error', 'rollback']),
   label: nullableText,
+  version: integer,
   eventJson: nullableText,
   snapshotJson: text,
+  pendingJson: nullableText,
+  detailsJson: nullableText,
 });
+
+const chunkListRow = z.object({ name: text, chunks: jsonTexts });
+const chunkRow: z.ZodType<ChunkRecord> = z.object({ name: text, data: z.instanceof(Uint8Array) });
 
 const messageRow: z.ZodType<MessageRecord> = z.object({
   id: text,
@@ -150,7 +231,37 @@ const stepRow: z.ZodType<StepRecord> = z.object({
   scope: text,
   key: text,
   at: integer,
+  kind: z.enum(['step', 'tx']),
+  inputHash: nullableText,
   outcomeJson: text,
+});
+
+const cutFields = {
+  id: text,
+  run: text,
+  at: integer,
+  kind: z.enum(['start', 'timed', 'manual', 'milestone', 'rollback']),
+  label: nullableText,
+  detailsJson: nullableText,
+};
+const cutRecord: z.ZodType<CutRecord> = z.object(cutFields);
+const cutRow: z.ZodType<CutRow> = z.object({ ...cutFields, members: integer, messages: integer });
+const cutMember = z.object({ address: text, seq: integer });
+
+const claimRow: z.ZodType<ClaimRow> = z.object({
+  run: text,
+  task: text,
+  token: text,
+  open: z.literal([0, 1]).transform((flag) => flag === 1),
+});
+
+const idempotencyRow: z.ZodType<IdempotencyRecord> = z.object({
+  key: text,
+  inputHash: text,
+  correlation: nullableText,
+  outcomeJson: nullableText,
+  createdAt: integer,
+  expiresAt: integer,
 });
 
 const deadLetterRow: z.ZodType<DeadLetterRecord> = z.object({
@@ -206,6 +317,7 @@ const taskCountRow = z.object({ state: text, tasks: integer });
  */
 export class RowReader {
   readonly #db: Database;
+  #texts: TextColumns | undefined;
   readonly #statements = new Map<string, Statement>();
 
   constructor(db: Database) {
@@ -218,6 +330,7 @@ export class RowReader {
       messages: this.#read('messages', messageRow, PENDING_MESSAGES),
       timers: this.#read('timers', timerRow, PENDING_TIMERS),
       effects: this.#read('effects', effectRow, PENDING_EFFECTS),
+      requests: this.#read('idempotency', idempotencyRow, WAITING_REQUESTS),
     }))();
   }
 
@@ -230,6 +343,31 @@ export class RowReader {
 
   loadSteps(scope: string): readonly StepRecord[] {
     return this.#read('steps', stepRow, STEPS, [scope]);
+  }
+
+  loadStep(scope: string, key: string): StepRecord | undefined {
+    return this.#read('steps', stepRow, STEP, [scope, key])[0];
+  }
+
+  loadIdempotency(key: string): IdempotencyRecord | undefined {
+    return this.#read('idempotency', idempotencyRow, IDEMPOTENCY, [key])[0];
+  }
+
+  query(statement: SqlStatement): readonly JsonObject[] {
+    return readRows(this.#db, statement);
+  }
+
+  loadChunks(lists: readonly string[]): StoredChunks {
+    const wanted = JSON.stringify(lists);
+    return this.#db.transaction(() => ({
+      lists: this.#read('chunk_lists', chunkListRow, CHUNK_LISTS, [wanted]),
+      chunks: this.#read('chunks', chunkRow, CHUNKS, [wanted]),
+    }))();
+  }
+
+  listTexts(after: TextCursor | null, limit: number): TextSlice {
+    this.#texts ??= new TextColumns(this.#db);
+    return this.#texts.list(after, limit);
   }
 
   listActors(filter: { readonly kind?: string; readonly status?: ActorStatus } = {}) {
@@ -246,6 +384,26 @@ export class RowReader {
     }
     const limits = [address, fromSeq, toSeq, Math.max(0, last)];
     return this.#read('checkpoints', checkpointRow, LAST_CHECKPOINTS, limits);
+  }
+
+  listCuts(run: string): readonly CutRow[] {
+    return this.#read('cuts', cutRow, CUTS, [run]);
+  }
+
+  loadCut(id: string): StoredCut | undefined {
+    return this.#db.transaction(() => {
+      const [cut] = this.#read('cuts', cutRecord, CUT, [id]);
+      if (cut === undefined) return undefined;
+      return {
+        cut,
+        members: this.#read('cut_members', cutMember, CUT_MEMBERS, [id]),
+        messages: this.#read('cut_messages', messageRow, CUT_MESSAGES, [id]),
+        timers: this.#read('cut_timers', timerRow, CUT_TIMERS, [id]),
+        effects: this.#read('cut_effects', effectRow, CUT_EFFECTS, [id]),
+        claims: this.#read('cut_claims', claimRow, CUT_CLAIMS, [id]),
+        attempts: this.#read('cut_attempts', attemptRow, CUT_ATTEMPTS, [id]),
+      };
+    })();
   }
 
   listDeadLetters(): readonly DeadLetterRecord[] {
@@ -265,6 +423,10 @@ export class RowReader {
 
   listAttempts(run: string, task: string): readonly AttemptRow[] {
     return this.#read('attempts', attemptRow, ATTEMPTS, [run, task]);
+  }
+
+  listLeases(now: EpochMs): readonly LeaseRow[] {
+    return this.#read('leases', leaseRow, HELD_LEASES, [now]);
   }
 
   countTasks(run: string): Readonly<Record<string, number>> {

@@ -1,17 +1,33 @@
 import type { Database, Statement } from 'better-sqlite3';
-import { TroupeError } from '../../protocol/errors.ts';
-import type { Claim } from '../store.ts';
+import { LockConflictError, TroupeError } from '../../protocol/errors.ts';
+import type {
+  Claim,
+  LeaseClaim,
+  LeaseRow,
+  Pruned,
+  PruneSlice,
+  StepRecord,
+  TextReplacement,
+} from '../store.ts';
+import { AppTables } from './app-tables.ts';
 import { BatchWriter, type FlatBatch } from './batch-rows.ts';
-import { COUNT_COMMIT } from './migrations.ts';
+import { LeaseRows, takeEpoch } from './lease-rows.ts';
+import { COUNT_COMMIT, COUNT_COMMIT_OF_EPOCH } from './migrations.ts';
+import { Pruner } from './pruner.ts';
 import { RowReader } from './row-reader.ts';
 import { explain, leavesOutcomeUnknown } from './sqlite-errors.ts';
+import { TextColumns } from './text-columns.ts';
 import { compareFile, type WatchedFile, watchFile } from './watched-file.ts';
+import type { FlatTransaction } from './writer-protocol.ts';
 
 // Differs by necessity: a deferred transaction that reads first and writes later fails at once when another
 // process has written meanwhile (SQLITE_BUSY_SNAPSHOT), whatever the timeout. All that write begin IMMEDIATE.
 const BEGIN = 'BEGIN IMMEDIATE';
 const COMMIT = 'COMMIT';
 const ROLLBACK = 'ROLLBACK';
+// Lists first: they give their chunks free. Not by the triggers that count: see 0002_chunks.sql.
+const DELETE_UNUSED_LISTS = 'DELETE FROM chunk_lists WHERE refs = 0';
+const DELETE_UNUSED_CHUNKS = 'DELETE FROM chunks WHERE refs = 0';
 const SAVEPOINT = 'SAVEPOINT one_batch';
 const RELEASE = 'RELEASE one_batch';
 const ROLLBACK_TO = 'ROLLBACK TO one_batch';
@@ -51,15 +67,30 @@ export class SqliteConnection {
   readonly #tasksOfToken: Statement<[string, string], string>;
   readonly #claimTasks: Statement<[Claim], string>;
   readonly #control: Readonly<
-    Record<'begin' | 'count' | 'commit' | 'savepoint' | 'release', Statement>
+    Record<
+      | 'begin'
+      | 'count'
+      | 'deleteUnusedLists'
+      | 'deleteUnusedChunks'
+      | 'commit'
+      | 'savepoint'
+      | 'release',
+      Statement
+    >
   >;
+  #texts: TextColumns | undefined;
+  readonly #leases: LeaseRows;
+  readonly #appTables: AppTables;
+  readonly #pruner: Pruner;
+  readonly #epoch: number;
   readonly #file: WatchedFile | undefined;
   readonly #lock: WatchedFile | undefined;
   #filesCheckedAt = performance.now();
   #commitsUnchecked = 0;
-  #broken: string | undefined;
+  #broken: TroupeError | undefined;
 
   /**
+   * Becomes the owner: whoever was it before can write no more. Throws SQLITE_BUSY unexplained.
    * @param path of the file, or `:memory:`
    * @param lock whose loss ends the right to write
    */
@@ -68,13 +99,24 @@ export class SqliteConnection {
     this.#path = path;
     this.#file = path === ':memory:' ? undefined : watchFile(path);
     this.#lock = lock;
+    this.#epoch = db
+      .transaction(() => {
+        db.exec(COUNT_COMMIT);
+        return takeEpoch(db);
+      })
+      .immediate();
+    this.#leases = new LeaseRows(db, this.#epoch);
     this.reader = new RowReader(db);
     this.#writer = new BatchWriter(db);
+    this.#appTables = new AppTables(db);
+    this.#pruner = new Pruner(db);
     this.#tasksOfToken = db.prepare<[string, string], string>(TASKS_OF_TOKEN).pluck();
     this.#claimTasks = db.prepare<[Claim], string>(CLAIM_TASKS).pluck();
     this.#control = {
       begin: db.prepare(BEGIN),
-      count: db.prepare(COUNT_COMMIT),
+      count: db.prepare(COUNT_COMMIT_OF_EPOCH),
+      deleteUnusedLists: db.prepare(DELETE_UNUSED_LISTS),
+      deleteUnusedChunks: db.prepare(DELETE_UNUSED_CHUNKS),
       commit: db.prepare(COMMIT),
       savepoint: db.prepare(SAVEPOINT),
       release: db.prepare(RELEASE),
@@ -84,11 +126,15 @@ export class SqliteConnection {
   /** @throws {TroupeError} this connection can no longer be trusted, or the file is gone */
   begin(): void {
     if (this.#broken === undefined) this.#checkFiles();
-    if (this.#broken !== undefined) {
-      throw new TroupeError('unavailable', this.#broken, { retryable: false });
-    }
+    if (this.#broken !== undefined) throw this.#broken;
     this.#control.begin.run();
-    this.#control.count.run();
+    if (this.#control.count.run(this.#epoch).changes === 1) return;
+    this.rollback();
+    this.#broken = new LockConflictError(
+      `The store ${this.#path} takes no more writes from this process: while it stood still, another took the store over. Nothing of this write was stored; what was stored before counts. Stop this process, or open the store again when the other has ended.`,
+      { retryable: false },
+    );
+    throw this.#broken;
   }
 
   /**
@@ -108,6 +154,38 @@ export class SqliteConnection {
     }
   }
 
+  /**
+   * Writes rows of the app and their step into the transaction. When it throws, nothing of them is there, and
+   * everything before them is, unless `isOpen` says otherwise.
+   * @param midway called between the rows and the step
+   * @returns the step that was kept before, if one was: then nothing was written
+   */
+  transact(
+    { statements, scope, key, flat }: FlatTransaction,
+    midway: () => void,
+  ): StepRecord | undefined {
+    this.#control.savepoint.run();
+    try {
+      const kept = this.reader.loadStep(scope, key);
+      if (kept === undefined) {
+        this.#appTables.run(statements);
+        midway();
+        this.#writer.apply(flat, () => undefined);
+      }
+      this.#control.release.run();
+      return kept;
+    } catch (error) {
+      if (this.#db.inTransaction) this.#db.exec(ROLLBACK_TO).exec(RELEASE);
+      this.#noteFailure(error);
+      throw explain(error, `store a step and its rows in ${this.#path}`);
+    }
+  }
+
+  /** In a transaction of its own. Throws SQLITE_BUSY unexplained. */
+  applyAppSchema(statements: readonly string[]): void {
+    this.#alone(() => this.#appTables.applySchema(statements));
+  }
+
   get isOpen(): boolean {
     return this.#db.inTransaction;
   }
@@ -118,6 +196,8 @@ export class SqliteConnection {
    */
   commit(): void {
     try {
+      this.#control.deleteUnusedLists.run();
+      this.#control.deleteUnusedChunks.run();
       this.#control.commit.run();
       this.#commitsUnchecked++;
     } catch (error) {
@@ -132,17 +212,50 @@ export class SqliteConnection {
 
   /** In a transaction of its own. Throws SQLITE_BUSY unexplained. */
   claimTasks(claim: Claim): readonly string[] {
-    this.begin();
-    try {
+    return this.#alone(() => {
       const before = this.#tasksOfToken.all(claim.run, claim.token);
       if (before.length === 0 && claim.limit > 0) this.#claimTasks.all(claim);
       // RETURNING promises no order.
-      const claimed = before.length > 0 ? before : this.#tasksOfToken.all(claim.run, claim.token);
-      this.commit();
-      return claimed;
-    } catch (error) {
-      this.rollback();
-      throw error;
+      return before.length > 0 ? before : this.#tasksOfToken.all(claim.run, claim.token);
+    });
+  }
+
+  /** @param flat a batch with nothing but what the texts name */
+  replaceTexts(texts: readonly TextReplacement[], flat: FlatBatch): number {
+    return this.#alone(() => {
+      this.#writer.apply(flat, () => undefined);
+      this.#texts ??= new TextColumns(this.#db);
+      return this.#texts.replace(texts);
+    });
+  }
+
+  acquireLease(claim: LeaseClaim): { readonly acquired: boolean; readonly lease: LeaseRow } {
+    return this.#alone(() => this.#leases.acquire(claim));
+  }
+
+  extendLease(lease: Parameters<LeaseRows['extend']>[0]): boolean {
+    return this.#alone(() => this.#leases.extend(lease));
+  }
+
+  releaseLease(lease: Parameters<LeaseRows['release']>[0]): boolean {
+    return this.#alone(() => this.#leases.release(lease));
+  }
+
+  /** Nothing, in a transaction that only the owner can begin. */
+  assertOwner(): void {
+    this.begin();
+    this.rollback();
+  }
+
+  /** In a transaction of its own. Throws SQLITE_BUSY unexplained. */
+  prune(slice: PruneSlice): Pruned {
+    // Not flushed: what a power cut brings back is removed again, and the next commit's flush is for both.
+    const flushes = this.#db.pragma('synchronous', { simple: true });
+    this.#db.pragma('synchronous = NORMAL');
+    try {
+      return this.#alone(() => this.#pruner.prune(slice));
+    } finally {
+      this.#db.pragma(`synchronous = ${String(flushes)}`);
     }
   }
 
@@ -155,9 +268,24 @@ export class SqliteConnection {
     }
   }
 
+  /** In a transaction of its own. Throws SQLITE_BUSY unexplained. */
+  #alone<T>(write: () => T): T {
+    this.begin();
+    try {
+      const result = write();
+      this.commit();
+      return result;
+    } catch (error) {
+      this.rollback();
+      throw error;
+    }
+  }
+
   #noteFailure(error: unknown): void {
     if (!leavesOutcomeUnknown(error)) return;
-    this.#broken = `The store ${this.#path} takes no more writes: an earlier commit ended with a disk error (${(error as Error).message}), and whether it was stored is unknown. Close the store and open it again: what is stored counts.`;
+    this.#broken = unusable(
+      `The store ${this.#path} takes no more writes: an earlier commit ended with a disk error (${(error as Error).message}), and whether it was stored is unknown. Close the store and open it again: what is stored counts.`,
+    );
   }
 
   /** By stat only: to open the file here would drop SQLite's locks. */
@@ -170,11 +298,19 @@ export class SqliteConnection {
     const found = compareFile(this.#file);
     const lock = this.#lock === undefined ? 'same' : compareFile(this.#lock);
     if (found !== 'same') {
-      this.#broken = `The store ${this.#path} takes no more writes: the file was ${WORDS[found]} while it was open, and up to ${this.#commitsUnchecked} commits since the last check went into the old one. Stop, put the file back or restore a backup, then start again.`;
+      this.#broken = unusable(
+        `The store ${this.#path} takes no more writes: the file was ${WORDS[found]} while it was open, and up to ${this.#commitsUnchecked} commits since the last check went into the old one. Stop, put the file back or restore a backup, then start again.`,
+      );
     } else if (lock !== 'same') {
-      this.#broken = `The store ${this.#path} takes no more writes: its lock ${this.#lock?.path} was ${WORDS[lock]}, so another process may own the store by now. Stop this one, then start again.`;
+      this.#broken = unusable(
+        `The store ${this.#path} takes no more writes: its lock ${this.#lock?.path} was ${WORDS[lock]}, so another process may own the store by now. Stop this one, then start again.`,
+      );
     }
     this.#filesCheckedAt = now;
     this.#commitsUnchecked = 0;
   }
+}
+
+function unusable(message: string): TroupeError {
+  return new TroupeError('unavailable', message, { retryable: false });
 }

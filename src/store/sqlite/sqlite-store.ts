@@ -3,17 +3,32 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { fromFailure, StoppedError, TroupeError } from '../../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../../protocol/fault-point.ts';
-import type { Batch, Claim, Store } from '../store.ts';
+import { EMPTY_BATCH } from '../empty-batch.ts';
+import type {
+  AppTransaction,
+  Batch,
+  Claim,
+  LeaseClaim,
+  PruneSlice,
+  SqlStatement,
+  StepRecord,
+  Store,
+  StoredChunks,
+  TextReplacement,
+} from '../store.ts';
+import { backUp } from './back-up.ts';
 import { flattenBatch } from './batch-rows.ts';
 import { isOpenHere, noteOpenFile } from './open-files.ts';
 import { acquireOwnerLock, type OwnerLock } from './owner-lock.ts';
 import type { RowReader } from './row-reader.ts';
+import type { SqliteConnection } from './sqlite-connection.ts';
 import {
   type Call,
   type FromWriter,
   GATE,
   type ReadMethod,
   type Reply,
+  type WriteMethod,
   type WriterData,
 } from './writer-protocol.ts';
 
@@ -27,6 +42,11 @@ export interface SqliteStoreOptions {
   readonly durability?: 'full' | 'normal';
   /** How long a call waits for a lock that another program holds, in milliseconds. Default: 120 000. */
   readonly busyLimitMs?: number;
+  /**
+   * Take the store from an owner that seems to live but has shown no sign of it for 60 s: a process that is
+   * stopped or hangs, or one on another machine. Should it go on, its writes are refused. Default: false.
+   */
+  readonly takeOver?: boolean;
   /** Told in words what works but should not stay so: a network file system, a lock held for 30 s. */
   readonly onWarning?: (message: string) => void;
   /**
@@ -37,6 +57,10 @@ export interface SqliteStoreOptions {
   readonly faultPoint?: FaultPoint;
   /** @internal The file system's type number, as statfs gives it, for tests. */
   readonly fileSystemType?: number;
+  /** @internal Told of every statement that SQLite executes, for tests. */
+  readonly onStatement?: (sql: string) => void;
+  /** @internal How long an owner may show no sign of life, for tests. */
+  readonly ownerTtlMs?: number;
   /** @internal A directory of other schema files, for tests. */
   readonly schema?: URL;
 }
@@ -61,7 +85,7 @@ export interface SqliteStore extends Store {
 export async function openSqliteStore(options: SqliteStoreOptions): Promise<SqliteStore> {
   const { faultPoint = noFaults } = options;
   const path = options.path === ':memory:' ? ':memory:' : realPath(options.path);
-  const lock = path === ':memory:' ? undefined : acquireOwnerLock(`${path}.lock`, path);
+  const lock = path === ':memory:' ? undefined : acquireOwnerLock(`${path}.lock`, path, options);
   try {
     if (lock !== undefined)
       await Promise.resolve(faultPoint(lock.stolen ? 'lock.stolen' : 'lock.created'));
@@ -97,6 +121,7 @@ function realPath(path: string): string {
 const OPENING = 0;
 
 interface PendingCall {
+  readonly isCommit: boolean;
   // A method, so that a resolver of any type fits: the answer to a call has the type of that call.
   resolve(value: unknown): void;
   reject(error: Error): void;
@@ -111,6 +136,7 @@ class WriterThread implements SqliteStore {
   readonly #faultPoint: FaultPoint;
   readonly #gate: Int32Array | undefined;
   readonly #onWarning: (message: string) => void;
+  readonly #onStatement: ((sql: string) => void) | undefined;
   readonly #forgetFile: () => void;
   readonly #pending = new Map<number, PendingCall>();
   #calls = 0;
@@ -118,6 +144,8 @@ class WriterThread implements SqliteStore {
   #epoch = 0;
   /** What a fault point threw; the call it was in is rejected with it. */
   #injected: Error | undefined;
+  /** Backups that are being written. */
+  readonly #copying = new Set<Promise<number>>();
   /** Why no call can be made any more. */
   #ended: TroupeError | undefined;
   #closing: Promise<void> | undefined;
@@ -130,7 +158,7 @@ class WriterThread implements SqliteStore {
     const store = new WriterThread(path, lock, options);
     try {
       store.#id = await new Promise<string>((resolve, reject) => {
-        store.#pending.set(OPENING, { resolve, reject });
+        store.#pending.set(OPENING, { resolve, reject, isCommit: false });
       });
     } catch (error) {
       await store.#worker.terminate();
@@ -146,6 +174,7 @@ class WriterThread implements SqliteStore {
     this.#lock = lock;
     this.#faultPoint = faultPoint;
     this.#onWarning = onWarning;
+    this.#onStatement = options.onStatement;
     const gate = faultPoint === noFaults ? undefined : new SharedArrayBuffer(4);
     this.#gate = gate === undefined ? undefined : new Int32Array(gate);
     const workerData: WriterData = {
@@ -157,6 +186,7 @@ class WriterThread implements SqliteStore {
       busyLimitMs: options.busyLimitMs ?? 120_000,
       fileSystemType: options.fileSystemType,
       schema: options.schema?.href,
+      tellsStatements: options.onStatement !== undefined,
       gate,
     };
     this.#forgetFile = path === ':memory:' ? () => undefined : noteOpenFile(path);
@@ -176,12 +206,68 @@ class WriterThread implements SqliteStore {
   }
 
   commit(batch: Batch): Promise<void> {
-    return this.#call((id) => [id, 'commit', flattenBatch(batch), this.#epoch]);
+    return this.#call((id) => [id, 'commit', flattenBatch(batch), this.#epoch], true);
+  }
+
+  async transact({ statements, step, packed }: AppTransaction): Promise<StepRecord> {
+    const { scope, key } = step;
+    const batch = { ...EMPTY_BATCH, steps: [step], ...(packed === undefined ? {} : { packed }) };
+    const transaction = { statements, scope, key, flat: flattenBatch(batch) };
+    const kept = await this.#call<StepRecord | undefined>((id) => [
+      id,
+      'transact',
+      transaction,
+      this.#epoch,
+    ]);
+    return kept ?? step;
+  }
+
+  applyAppSchema(statements: readonly string[]): Promise<void> {
+    return this.#write('applyAppSchema', statements);
+  }
+
+  query({ sql, values }: SqlStatement) {
+    return this.#read('query', { sql, values });
   }
 
   claimTasks(claim: Claim): Promise<readonly string[]> {
     const { run, agent, limit, token } = claim;
-    return this.#call((id) => [id, 'claimTasks', { run, agent, limit, token }]);
+    return this.#write('claimTasks', { run, agent, limit, token });
+  }
+
+  acquireLease({ name, holder, now, ttlMs }: LeaseClaim) {
+    return this.#write('acquireLease', { name, holder, now, ttlMs });
+  }
+
+  extendLease({ name, token, now, ttlMs }: Parameters<Store['extendLease']>[0]) {
+    return this.#write('extendLease', { name, token, now, ttlMs });
+  }
+
+  releaseLease({ name, token }: Parameters<Store['releaseLease']>[0]) {
+    return this.#write('releaseLease', { name, token });
+  }
+
+  listLeases(now: number) {
+    return this.#read('listLeases', now);
+  }
+
+  assertOwner() {
+    return this.#write('assertOwner');
+  }
+
+  prune(slice: PruneSlice) {
+    return this.#write('prune', slice);
+  }
+
+  backup(path: string): Promise<number> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    const copying = backUp(this.name, path);
+    this.#copying.add(copying);
+    const done = (): void => {
+      this.#copying.delete(copying);
+    };
+    copying.then(done, done);
+    return copying;
   }
 
   loadPending() {
@@ -196,12 +282,36 @@ class WriterThread implements SqliteStore {
     return this.#read('loadSteps', scope);
   }
 
+  loadChunks(lists: readonly string[]) {
+    return this.#read('loadChunks', lists);
+  }
+
+  listTexts(...query: Parameters<RowReader['listTexts']>) {
+    return this.#read('listTexts', ...query);
+  }
+
+  replaceTexts(texts: readonly TextReplacement[], packed: StoredChunks) {
+    return this.#write('replaceTexts', texts, flattenBatch({ ...EMPTY_BATCH, packed }));
+  }
+
+  loadIdempotency(key: string) {
+    return this.#read('loadIdempotency', key);
+  }
+
   listActors(...filter: Parameters<RowReader['listActors']>) {
     return this.#read('listActors', ...filter);
   }
 
   listCheckpoints(...query: Parameters<RowReader['listCheckpoints']>) {
     return this.#read('listCheckpoints', ...query);
+  }
+
+  listCuts(run: string) {
+    return this.#read('listCuts', run);
+  }
+
+  loadCut(id: string) {
+    return this.#read('loadCut', id);
   }
 
   listDeadLetters() {
@@ -235,6 +345,7 @@ class WriterThread implements SqliteStore {
       if (!crashed) {
         const closed = this.#call<void>((id) => [id, 'close']);
         this.#ended = new StoppedError(`The store ${this.name} is closed.`);
+        await Promise.allSettled(this.#copying);
         await closed;
       }
       await this.#worker.terminate();
@@ -251,13 +362,20 @@ class WriterThread implements SqliteStore {
     return this.#call((id) => [id, 'read', name, args]);
   }
 
-  #call<T>(describe: (id: number) => Call): Promise<T> {
+  #write<M extends WriteMethod>(
+    name: M,
+    ...args: Parameters<SqliteConnection[M]>
+  ): Promise<ReturnType<SqliteConnection[M]>> {
+    return this.#call((id) => [id, 'write', name, args] as Call);
+  }
+
+  #call<T>(describe: (id: number) => Call, isCommit = false): Promise<T> {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     return new Promise<T>((resolve, reject) => {
       const id = ++this.#calls;
       this.#worker.postMessage(describe(id));
       if (this.#pending.size === 0) this.#worker.ref();
-      this.#pending.set(id, { resolve, reject });
+      this.#pending.set(id, { resolve, reject, isCommit });
     });
   }
 
@@ -275,6 +393,9 @@ class WriterThread implements SqliteStore {
       case 'warning':
         this.#onWarning(message.message);
         break;
+      case 'statement':
+        this.#onStatement?.(message.sql);
+        break;
       case 'point':
         void this.#passFaultPoint(message.name);
         break;
@@ -290,7 +411,8 @@ class WriterThread implements SqliteStore {
       call.resolve(value);
       return;
     }
-    this.#epoch++;
+    // A read or a transaction that is refused says nothing about the commits around it.
+    if (call.isCommit) this.#epoch++;
     const injected = failure.context?.['fault'] === undefined ? undefined : this.#injected;
     call.reject(injected ?? fromFailure(failure));
   }

@@ -1,6 +1,7 @@
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { type Failure, TroupeError } from '../../protocol/errors.ts';
 import { type BusyOptions, retryWhileBusy } from './busy.ts';
+import { LogWatch } from './log-watch.ts';
 import { readMigrations } from './migrations.ts';
 import { openDatabase } from './open-database.ts';
 import { SqliteConnection } from './sqlite-connection.ts';
@@ -11,6 +12,7 @@ import {
   type FromWriter,
   GATE,
   type Reply,
+  type TransactCall,
   type WriterData,
 } from './writer-protocol.ts';
 
@@ -32,6 +34,7 @@ const queue: Call[] = [];
 let working = false;
 /** A commit of this epoch has failed: those that were sent before the caller could know must fail too. */
 let failedEpoch = -1;
+let logWatch: LogWatch | undefined;
 
 const busy: BusyOptions = {
   doing: `write to ${data.path}`,
@@ -54,8 +57,12 @@ async function start(): Promise<void> {
       onWarning: busy.onWarning,
       migrations: readMigrations(data.schema === undefined ? undefined : new URL(data.schema)),
       ...(fileSystemType === undefined ? {} : { fileSystemType }),
+      ...(data.tellsStatements
+        ? { onStatement: (sql: string) => post({ type: 'statement', sql }) }
+        : {}),
     });
-    connection = new SqliteConnection(db, data.path, data.lock);
+    connection = await retryWhileBusy(() => new SqliteConnection(db, data.path, data.lock), busy);
+    if (data.path !== ':memory:') logWatch = new LogWatch(db, data.path, busy.onWarning);
     post({ type: 'opened', id });
   } catch (error) {
     post({ type: 'refused', failure: failureOf(error, `open the store ${data.path}`) });
@@ -74,11 +81,11 @@ async function work(connection: SqliteConnection): Promise<void> {
     takeWhatHasArrived();
     const call = queue[0];
     if (call === undefined) break;
-    const replies =
-      call[1] === 'commit'
-        ? await commitTogether(connection, takeCommits())
-        : [await carryOut(connection, queue.shift() as Exclude<Call, CommitCall>)];
+    const replies = isGrouped(call)
+      ? await commitTogether(connection, takeGroup())
+      : [await carryOut(connection, queue.shift() as Exclude<Call, GroupedCall>)];
     post({ type: 'replies', replies });
+    logWatch?.flushed();
   }
   working = false;
 }
@@ -91,21 +98,32 @@ function takeWhatHasArrived(): void {
   }
 }
 
-function takeCommits(): readonly CommitCall[] {
+/** What shares a flush. */
+type GroupedCall = CommitCall | TransactCall;
+
+function isGrouped(call: Call | undefined): call is GroupedCall {
+  return call?.[1] === 'commit' || call?.[1] === 'transact';
+}
+
+function takeGroup(): readonly GroupedCall[] {
   let count = 0;
-  while (count < MAX_GROUP && queue[count]?.[1] === 'commit') count++;
-  return queue.splice(0, count) as unknown as readonly CommitCall[];
+  while (count < MAX_GROUP && isGrouped(queue[count])) count++;
+  return queue.splice(0, count) as unknown as readonly GroupedCall[];
 }
 
 async function commitTogether(
   connection: SqliteConnection,
-  calls: readonly CommitCall[],
+  calls: readonly GroupedCall[],
 ): Promise<readonly Reply[]> {
   const replies: Reply[] = [];
   try {
     atPoint('store.before-begin');
     await retryWhileBusy(() => connection.begin(), busy);
-    for (const [id, , flat, epoch] of calls) replies.push(applyOne(connection, id, flat, epoch));
+    for (const call of calls) {
+      replies.push(
+        call[1] === 'commit' ? applyOne(connection, call) : transactOne(connection, call),
+      );
+    }
     atPoint('store.before-commit');
     await retryWhileBusy(() => connection.commit(), busy);
     atPoint('store.after-commit');
@@ -114,8 +132,8 @@ async function commitTogether(
     connection.rollback();
     // A batch that was refused for its own sake keeps its own reason.
     const failure = failureOf(error, `store a commit in ${data.path}`);
-    return calls.map(([id, , , epoch], index) => {
-      failedEpoch = Math.max(failedEpoch, epoch);
+    return calls.map(([id, method, , epoch], index) => {
+      if (method === 'commit') failedEpoch = Math.max(failedEpoch, epoch);
       const own = replies[index];
       return own !== undefined && own[1] !== null ? own : [id, failure];
     });
@@ -123,12 +141,7 @@ async function commitTogether(
 }
 
 /** @throws when SQLite has given up the whole transaction, as it does when the disk is full */
-function applyOne(
-  connection: SqliteConnection,
-  id: number,
-  flat: CommitCall[2],
-  epoch: number,
-): Reply {
+function applyOne(connection: SqliteConnection, [id, , flat, epoch]: CommitCall): Reply {
   if (epoch <= failedEpoch) return [id, refusedAfterFailure()];
   try {
     connection.apply(flat, () => atPoint('store.mid-transaction'));
@@ -137,6 +150,20 @@ function applyOne(
     if (!connection.isOpen) throw error;
     failedEpoch = epoch;
     return [id, failureOf(error, `store a commit in ${data.path}`)];
+  }
+}
+
+/** One that is refused harms nobody: only its caller knows of it. @throws as `applyOne` */
+function transactOne(
+  connection: SqliteConnection,
+  [id, , transaction, epoch]: TransactCall,
+): Reply {
+  if (epoch <= failedEpoch) return [id, refusedAfterFailure()];
+  try {
+    return [id, null, connection.transact(transaction, () => atPoint('store.mid-transaction'))];
+  } catch (error) {
+    if (!connection.isOpen) throw error;
+    return [id, failureOf(error, `store a step and its rows in ${data.path}`)];
   }
 }
 
@@ -150,13 +177,16 @@ function refusedAfterFailure(): Failure {
 
 async function carryOut(
   connection: SqliteConnection,
-  call: Exclude<Call, CommitCall>,
+  call: Exclude<Call, GroupedCall>,
 ): Promise<Reply> {
   const [id, method] = call;
   try {
     switch (method) {
-      case 'claimTasks':
-        return [id, null, await retryWhileBusy(() => connection.claimTasks(call[2]), busy)];
+      case 'write': {
+        const [, , name, args] = call;
+        const write = connection[name] as (...args: unknown[]) => unknown;
+        return [id, null, await retryWhileBusy(() => write.apply(connection, [...args]), busy)];
+      }
       case 'read': {
         const [, , name, args] = call;
         const { reader } = connection;
@@ -169,10 +199,7 @@ async function carryOut(
         return [id, null];
     }
   } catch (error) {
-    return [
-      id,
-      failureOf(error, `${method === 'claimTasks' ? 'claim tasks in' : method} ${data.path}`),
-    ];
+    return [id, failureOf(error, `${method === 'write' ? 'write to' : method} ${data.path}`)];
   }
 }
 

@@ -238,6 +238,11 @@ describe('unblocking many at once', () => {
     },
   );
 
+  test('also far behind', () => {
+    // Found at random: one millisecond too many.
+    expect(staggerMs(8_198, 0)).toBe((8_198 - 5) * 15_000 - 3_000);
+  });
+
   test.prop([fc.integer({ min: 5, max: 100_000 }), unit, unit])(
     'each starts 9 to 21 s after the one before',
     (index, u, v) => {

@@ -13,6 +13,7 @@ test('the defaults are the documented ones', () => {
     sameChange: 3,
     sameFeedback: 2,
     infrastructureAttempts: 10,
+    interruptions: 3,
     backoff: { initialMs: 10_000, factor: 2, maxMs: 600_000, jitter: 0.2 },
     infrastructureBackoff: { initialMs: 10_000, factor: 2, maxMs: 600_000, jitter: 0.2 },
   });
@@ -44,7 +45,14 @@ describe('parseTaskLimits', () => {
     });
   });
 
-  const counts = ['attempts', 'sameError', 'sameChange', 'sameFeedback', 'infrastructureAttempts'];
+  const counts = [
+    'attempts',
+    'sameError',
+    'sameChange',
+    'sameFeedback',
+    'infrastructureAttempts',
+    'interruptions',
+  ];
   const nonsense: readonly (readonly [unknown, string])[] = [
     [0, '0'],
     [-1, '-1'],

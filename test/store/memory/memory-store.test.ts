@@ -1,15 +1,18 @@
 import { expect, test } from 'vitest';
-import { StoppedError } from '../../../src/protocol/errors.ts';
+import { LockConflictError } from '../../../src/protocol/errors.ts';
 import { MemoryData } from '../../../src/store/memory/memory-data.ts';
 import { MemoryStore } from '../../../src/store/memory/memory-store.ts';
-import { describeStore } from '../contract.ts';
+import { describeStore, type StoreAdapter } from '../contract.ts';
+import { describePruning } from '../pruning-contract.ts';
 import { batch, message, tasks, turn } from '../rows.ts';
 
-describeStore('MemoryStore', {
+const adapter: StoreAdapter = {
   open: () => Promise.resolve(new MemoryStore()),
   survivesReopen: (closed) => Promise.resolve(new MemoryStore((closed as MemoryStore).data)),
   checksRows: false,
-});
+};
+describeStore('MemoryStore', adapter);
+describePruning('MemoryStore', adapter);
 
 test('a store that is dropped without closing leaves what it committed to the next', async () => {
   const data = new MemoryData();
@@ -19,7 +22,7 @@ test('a store that is dropped without closing leaves what it committed to the ne
   expect(await next.listActors()).toHaveLength(1);
   // The crashed one is a zombie from now on, whatever still runs in it.
   await expect(crashed.commit(batch({ messages: [message()] }))).rejects.toBeInstanceOf(
-    StoppedError,
+    LockConflictError,
   );
   expect((await next.loadPending()).messages).toEqual([]);
 });

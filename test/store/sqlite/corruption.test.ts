@@ -198,7 +198,7 @@ describe('a file that is no healthy store is refused and left as it is', () => {
         rmSync(`${path}.lock`);
       },
       code: 'internal',
-      says: /-wal does not continue .*: the file is at commit 1, the log holds commits \d+ to \d+. Was a backup put back/,
+      says: /-wal does not continue .*: the file is at commit \d+, the log holds commits \d+ to \d+. Was a backup put back/,
     },
     {
       what: 'a store with the log of another program',
@@ -307,7 +307,7 @@ describe('the disk', () => {
     async () => {
       const directory = temporaryDirectory();
       const mounted =
-        'mount -t tmpfs -o size=3m tmpfs "$1" && exec "$2" "$3" "$1/s.db" "$1/ballast"';
+        'mount -t tmpfs -o size=4m tmpfs "$1" && exec "$2" "$3" "$1/s.db" "$1/ballast"';
       const arguments_ = [directory, process.execPath, childFile('until-refused')];
       const run = spawnSync('unshare', ['-Urm', 'bash', '-c', mounted, 'bash', ...arguments_]);
       const [acknowledged, refusal, then, found] = run.stdout.toString().trim().split('\n');

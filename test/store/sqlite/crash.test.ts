@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
+import { PackedStore } from '../../../src/store/payload/packed-store.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
-import { batch } from '../rows.ts';
+import { prose } from '../payload/texts.ts';
+import { batch, turn } from '../rows.ts';
 import { startChild } from './children.ts';
 import { temporaryStore } from './temporary.ts';
 
@@ -36,6 +38,32 @@ test.each([
     expect(existsSync(`${path}.lock`)).toBe(false);
   },
 );
+
+test.each([
+  { killedAt: 'store.before-begin', stored: 2 },
+  { killedAt: 'store.mid-transaction', stored: 2 },
+  { killedAt: 'store.before-commit', stored: 2 },
+  { killedAt: 'store.after-commit', stored: 3 },
+])('SIGKILL at $killedAt leaves $stored long texts whole, and no chunk of another', async (row) => {
+  const path = temporaryStore();
+  const child = startChild('crash', path, row.killedAt, '3', 'full', '', '', '50000');
+  expect(await child.ended).toBe('SIGKILL');
+  const store = new PackedStore(await openSqliteStore({ path }));
+  const texts = (await store.listCheckpoints('inbox/ada')).map((one) => one.snapshotJson);
+  expect(texts).toEqual([1, 2, 3].slice(0, row.stored).map((n) => prose(50_000 * n)));
+  // It goes on where it was, without knowing what is stored.
+  await store.commit(batch(turn('inbox/ada', row.stored, prose(300_000))));
+  expect((await store.loadActors(['inbox/ada']))[0]?.snapshotJson).toBe(prose(300_000));
+  await store.close();
+  const db = new Database(path, { readonly: true });
+  const count = (sql: string): unknown => db.prepare(sql).pluck().get();
+  expect(count('SELECT count(*) FROM chunks')).toBe(count('SELECT count(*) FROM chunk_data'));
+  expect(count('SELECT count(*) FROM chunks WHERE refs = 0')).toBe(0);
+  expect(count('SELECT count(*) FROM chunk_lists WHERE refs = 0')).toBe(0);
+  // What the texts share is there once: all of them together take less than the last one.
+  expect(count('SELECT sum(length(data)) FROM chunk_data')).toBeLessThan(300_000);
+  db.close();
+});
 
 test('SIGKILL at any moment, again and again, also around checkpoints of the log', async () => {
   const path = temporaryStore();

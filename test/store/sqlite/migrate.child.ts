@@ -1,9 +1,10 @@
-// Migrates a database and is killed on the way. Arguments: path, name and text of the next schema file, where.
+// Migrates a database and is killed on the way. Arguments: path, where, and name and text of the next schema file.
+// Where: `in 7`, at the first end_process() of the text; `before the commit of 7`.
 import { writeSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { migrate, readMigrations } from '../../../src/store/sqlite/migrations.ts';
 
-const [, , path = '', file = '', sql = '', killedAt = ''] = process.argv;
+const [, , path = '', killedAt = '', file = '', sql = ''] = process.argv;
 const db = new Database(path);
 db.pragma('journal_mode = WAL');
 const die = (): number => {
@@ -15,11 +16,10 @@ const die = (): number => {
 db.function('end_process', die);
 const pragma = db.pragma.bind(db);
 db.pragma = (source, options) => {
-  if (killedAt === 'before its commit' && source.startsWith('user_version =')) {
-    pragma(source, options);
-    return die();
-  }
-  return pragma(source, options);
+  const result = pragma(source, options);
+  const version = /^user_version = (\d+)$/.exec(source)?.[1];
+  return killedAt === `before the commit of ${version}` ? die() : result;
 };
 const migrations = readMigrations();
-migrate(db, [...migrations, { version: migrations.length + 1, name: file, sql }]);
+const next = { version: migrations.length + 1, name: file, sql };
+migrate(db, file === '' ? migrations : [...migrations, next]);

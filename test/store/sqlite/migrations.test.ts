@@ -25,9 +25,10 @@ function schemaWith(files: Readonly<Record<string, string>>): URL {
   return pathToFileURL(`${directory}/`);
 }
 
+const digits = (version: number): string => String(version).padStart(4, '0');
 const next = readMigrations().length + 1;
-const nextFile = `${String(next).padStart(4, '0')}_notes.sql`;
-const nextSql = `-- ${String(next).padStart(4, '0')} notes: what people write.
+const nextFile = `${digits(next)}_notes.sql`;
+const nextSql = `-- ${digits(next)} notes: what people write.
 CREATE TABLE notes (text TEXT NOT NULL) STRICT;
 INSERT INTO notes (text) SELECT address FROM actors;
 `;
@@ -63,16 +64,22 @@ test('the whole schema is known', async () => {
 
 describe('schema files', () => {
   test('begin with their number and purpose, without a gap', () => {
-    expect(readMigrations().map(({ name }) => name)).toEqual(['0001_core']);
+    const names = readMigrations().map(({ name }) => name);
+    expect(names[0]).toBe('0001_core');
+    expect(names.map((name) => name.slice(0, 5))).toEqual(
+      names.map((_, index) => `${digits(index + 1)}_`),
+    );
   });
 
   test.each([
-    { file: '0003_gap.sql', sql: '-- 0003 gap: x.' },
-    { file: '0002_quiet.sql', sql: 'CREATE TABLE x (y);' },
-    { file: '0002_quiet.sql', sql: '-- 0002 loud: x.' },
+    { file: `${digits(next + 1)}_gap.sql`, sql: `-- ${digits(next + 1)} gap: x.` },
+    { file: `${digits(next)}_quiet.sql`, sql: 'CREATE TABLE x (y);' },
+    { file: `${digits(next)}_quiet.sql`, sql: `-- ${digits(next)} loud: x.` },
   ])('$file that begins with "$sql" is refused', ({ file, sql }) => {
     const schema = schemaWith({ [file]: sql });
-    expect(() => readMigrations(schema)).toThrow(/Expected schema file 2 to be named 0002_/);
+    expect(() => readMigrations(schema)).toThrow(
+      `Expected schema file ${next} to be named ${digits(next)}_`,
+    );
   });
 });
 
@@ -105,14 +112,14 @@ describe('an older store', () => {
   });
 
   test.each([
-    { killedAt: 'in the middle of the file', sql: `${nextSql}SELECT end_process();` },
-    { killedAt: 'before its commit', sql: nextSql },
+    { killedAt: `in ${next}`, sql: `${nextSql}SELECT end_process();` },
+    { killedAt: `before the commit of ${next}`, sql: nextSql },
   ])('has one version or the other when it is killed $killedAt', async ({ killedAt, sql }) => {
     const path = temporaryStore();
     const old = await openSqliteStore({ path });
     await old.commit(batch(turn('inbox/ada', 0)));
     await old.close();
-    const child = startChild('migrate', path, nextFile, sql, killedAt);
+    const child = startChild('migrate', path, killedAt, nextFile, sql);
     expect(await child.rest()).toEqual(['killing']);
     expect(await child.ended).toBe('SIGKILL');
     const db = new Database(path);

@@ -5,7 +5,8 @@ import type { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import { cpuTimeMs } from '../../cpu-time.ts';
-import { describeStore } from '../contract.ts';
+import { describeStore, type StoreAdapter } from '../contract.ts';
+import { describePruning } from '../pruning-contract.ts';
 import { batch, message, turn } from '../rows.ts';
 import { startChild } from './children.ts';
 import { temporaryStore } from './temporary.ts';
@@ -16,10 +17,12 @@ let stores = 0;
 const freshPath = (): string => join(directory, `${stores++}.db`);
 const NFS = 0x6969;
 
-describeStore('SqliteStore in a file', {
+const inFile: StoreAdapter = {
   open: () => openSqliteStore({ path: freshPath() }),
   survivesReopen: (closed) => openSqliteStore({ path: closed.name }),
-});
+};
+describeStore('SqliteStore in a file', inFile);
+describePruning('SqliteStore in a file', inFile);
 
 describeStore('SqliteStore on a network file system', {
   open: () => openSqliteStore({ path: freshPath(), fileSystemType: NFS }),

@@ -6,7 +6,7 @@ import { batch, turn } from '../rows.ts';
 
 const [, , path = '', ballast = ''] = process.argv;
 const say = (line: string): unknown => process.stdout.write(`${line.replaceAll('\n', ' ')}\n`);
-if (ballast !== '') writeFileSync(ballast, Buffer.alloc(1_000_000));
+if (ballast !== '') writeFileSync(ballast, Buffer.alloc(2_000_000));
 const store = await openSqliteStore({ path, onWarning: say });
 const commit = (seq: number): Promise<string> =>
   store.commit(batch(turn('inbox/ada', seq, 'x'.repeat(20_000)))).then(

@@ -1,0 +1,23 @@
+import { DEFAULT_TASK_LIMITS } from '../machines/policies/limits.ts';
+import type { JsonObject } from '../protocol/json.ts';
+import { migrations } from '../runtime/migrations.ts';
+
+/** How tasks that an earlier Troupe has stored become tasks of this one. */
+export const taskMigrations = migrations<JsonObject & { readonly spec: Spec }>()
+  // 2: what could not be verified is verified again; deaths of the process have a limit; the policy's decisions are kept.
+  .to<JsonObject>(({ context, value, ...state }) => ({
+    ...state,
+    value: value === 'retrying' ? { retrying: 'workAgain' } : value,
+    context: {
+      ...context,
+      spec: {
+        ...context.spec,
+        limits: { ...context.spec.limits, interruptions: DEFAULT_TASK_LIMITS.interruptions },
+      },
+      goesOnWith: 'work',
+      rewound: 'no',
+      decided: [],
+    },
+  }));
+
+type Spec = JsonObject & { readonly limits: JsonObject };

@@ -1,0 +1,237 @@
+import type { Address } from '../protocol/address.ts';
+import { fromFailure, IdempotencyConflictError, type TroupeError } from '../protocol/errors.ts';
+import { deepHash } from '../protocol/hash.ts';
+import type { JsonValue } from '../protocol/json.ts';
+import type { Message } from '../protocol/message.ts';
+import type { IdempotencyRecord, Store } from '../store/store.ts';
+import type { Clock } from './clock.ts';
+import type { Commits } from './commits.ts';
+import type { EffectOutcome } from './effect-runner.ts';
+import type { Requests } from './requests.ts';
+
+/*
+ * What is sent or asked under a key of the app's is sent once, however often it is said.
+ *
+ *     unknown ──▶ sent ······································ (send)
+ *        │            row and message in one commit
+ *        └──────▶ waiting ──answered──▶ answered ··········· (request)
+ *                    │ correlation       row and answer in one commit
+ *                    └─ answered with what may be tried again, or refused before anybody handled it ──▶ unknown
+ *
+ * The row of a request that waits names the correlation under which its answer will come. The request itself is a
+ * durable message, so a crash loses neither: whoever asks again, in this process or the next, joins those who wait,
+ * and the answer is kept though its first asker has died. Nothing needs a lease: what waits always has its message,
+ * or a receiver that has it in hand. A receiver that never answers holds the key until it expires.
+ *
+ * The correlation is of one use of the key: an answer to a use that has expired is nobody's who asks anew.
+ */
+
+/** Answers are kept for so long unless the app says otherwise: 24 hours. */
+export const DEFAULT_TTL_MS = 24 * 3_600_000;
+
+/** A key that this process has something to do with: it is being stored, or waits for an answer. */
+interface Entry {
+  readonly record: IdempotencyRecord;
+  /** Correlations of those who wait for the answer; undefined: nothing is asked. */
+  readonly waiting: Set<string> | undefined;
+}
+
+export interface IdempotencyOptions {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly commits: Commits;
+  readonly requests: Requests;
+  readonly ttlMs: number;
+}
+
+/** What the app wants done under a key. */
+export interface KeyedOperation {
+  readonly key: string;
+  readonly operation: 'send' | 'request';
+  readonly to: Address;
+  readonly message: Message;
+}
+
+/** What is known of a key that was used before. */
+export interface Known {
+  readonly record: IdempotencyRecord;
+  /** Somebody waits for the answer, or may. */
+  readonly entry: Entry | undefined;
+}
+
+export class Idempotency {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #commits: Commits;
+  readonly #requests: Requests;
+  readonly #ttlMs: number;
+  readonly #entries = new Map<string, Entry>();
+  readonly #byCorrelation = new Map<string, Entry>();
+  /** By receiver, the last operation that has to wait for a look into the store, or for one that has. */
+  readonly #queues = new Map<Address, Promise<unknown>>();
+
+  constructor({ store, clock, commits, requests, ttlMs }: IdempotencyOptions) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#commits = commits;
+    this.#requests = requests;
+    this.#ttlMs = ttlMs;
+  }
+
+  /** Requests that were waiting for their answers before a crash or a stop. */
+  recover(records: readonly IdempotencyRecord[]): void {
+    for (const record of records) {
+      if (record.correlation !== null && record.expiresAt > this.#clock.now()) {
+        this.#remember({ record, waiting: new Set() });
+      }
+    }
+  }
+
+  /** Keys that are being stored, or wait for an answer. */
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** Something is on its way to this receiver: what is sent to it now must not overtake that. */
+  isBusy(to: Address): boolean {
+    return this.#queues.size > 0 && this.#queues.has(to);
+  }
+
+  /**
+   * Does something when its turn comes: after everything to this receiver that was handed in before, and, if it has a
+   * key, when the key was looked up.
+   */
+  async inOrder<T>(
+    to: Address,
+    key: string | undefined,
+    act: (known: Known | undefined) => T | Promise<T>,
+  ): Promise<T> {
+    const found =
+      key === undefined || this.#entries.has(key) ? undefined : this.#store.loadIdempotency(key);
+    // Whoever went before has told its own caller what went wrong.
+    const before = (this.#queues.get(to) ?? Promise.resolve()).catch(() => undefined);
+    // In an object: whoever comes next waits until it is handed in, not until it is stored.
+    const turn = Promise.all([found, before]).then(([record]) => ({
+      result: act(this.#look(key, record)),
+    }));
+    this.#queues.set(to, turn);
+    let result: T | Promise<T>;
+    try {
+      ({ result } = await turn);
+    } finally {
+      if (this.#queues.get(to) === turn) this.#queues.delete(to);
+    }
+    return await result;
+  }
+
+  /**
+   * @param correlation of a request
+   * @returns its row, to be stored with the message
+   */
+  begin({ key, ...input }: KeyedOperation, correlation: string | undefined): Entry {
+    const now = this.#clock.now();
+    const record: IdempotencyRecord = {
+      key,
+      inputHash: hashOf(input),
+      correlation: correlation ?? null,
+      outcomeJson: null,
+      createdAt: now,
+      expiresAt: now + this.#ttlMs,
+    };
+    const entry = { record, waiting: correlation === undefined ? undefined : new Set<string>() };
+    this.#remember(entry);
+    this.#commits.stage.putIdempotency(record);
+    if (correlation === undefined) this.#forgetWhenStored(entry);
+    return entry;
+  }
+
+  /** @throws {IdempotencyConflictError} the key was used for something else */
+  checkSame({ key, ...input }: KeyedOperation, known: IdempotencyRecord): void {
+    const hash = hashOf(input);
+    if (hash === known.inputHash) return;
+    throw new IdempotencyConflictError(key, hash, known.inputHash);
+  }
+
+  /** Waits for the answer to a request. It lasts as long as its promise. */
+  join(entry: Entry, correlation: string, answer: Promise<JsonValue>): Promise<JsonValue> {
+    entry.waiting?.add(correlation);
+    return answer.finally(() => entry.waiting?.delete(correlation));
+  }
+
+  /** The answer that was kept. */
+  answerOf({ outcomeJson }: IdempotencyRecord): Promise<JsonValue> {
+    const outcome = JSON.parse(outcomeJson as string) as EffectOutcome;
+    return outcome.ok
+      ? Promise.resolve(outcome.output)
+      : Promise.reject(fromFailure(outcome.failure));
+  }
+
+  /**
+   * The receiver has answered: in the same commit the answer is kept, or, if it may be tried again, the key is free.
+   * @returns passes it on to whoever waits, once that is stored; undefined if no key belongs to the correlation
+   */
+  answered(correlation: string, outcome: EffectOutcome): (() => boolean) | undefined {
+    const isFinal = outcome.ok || !outcome.failure.retryable;
+    return this.#end(correlation, isFinal ? JSON.stringify(outcome) : undefined, (waiter) =>
+      this.#requests.settle(waiter, outcome),
+    );
+  }
+
+  /** It was refused before anybody handled it, so it may be tried again. @returns as `answered` */
+  refused(correlation: string, error: TroupeError): (() => boolean) | undefined {
+    return this.#end(correlation, undefined, (waiter) => this.#requests.fail(waiter, error));
+  }
+
+  // ── inside ─────────────────────────────────────────────────────────────────────────────────────────
+
+  #look(key: string | undefined, found: IdempotencyRecord | undefined): Known | undefined {
+    if (key === undefined) return undefined;
+    let entry = this.#entries.get(key);
+    const record = entry?.record ?? found;
+    if (record === undefined || record.expiresAt <= this.#clock.now()) return undefined;
+    if (entry === undefined && record.correlation !== null) {
+      entry = { record, waiting: new Set() };
+      this.#remember(entry);
+    }
+    return { record, entry };
+  }
+
+  #end(
+    correlation: string,
+    outcomeJson: string | undefined,
+    tell: (waiter: string) => boolean,
+  ): (() => boolean) | undefined {
+    const entry = this.#byCorrelation.get(correlation);
+    if (entry === undefined) return undefined;
+    this.#byCorrelation.delete(correlation);
+    const { record } = entry;
+    // Otherwise it has expired, and the key is used for something new.
+    if (this.#entries.get(record.key) === entry) {
+      const { stage } = this.#commits;
+      if (outcomeJson === undefined) stage.clearIdempotency(record.key);
+      else stage.putIdempotency({ ...record, correlation: null, outcomeJson });
+      this.#forgetWhenStored(entry);
+    }
+    return () => {
+      for (const waiter of [...(entry.waiting ?? [])]) tell(waiter);
+      return true;
+    };
+  }
+
+  #remember(entry: Entry): void {
+    const { key, correlation } = entry.record;
+    this.#entries.set(key, entry);
+    if (correlation !== null) this.#byCorrelation.set(correlation, entry);
+  }
+
+  /** From then on the store knows. */
+  #forgetWhenStored(entry: Entry): void {
+    const { key } = entry.record;
+    this.#commits.after(() => {
+      if (this.#entries.get(key) === entry) this.#entries.delete(key);
+    });
+  }
+}
+
+const hashOf = (input: Omit<KeyedOperation, 'key'>): string =>
+  deepHash(input as unknown as JsonValue);

@@ -1,0 +1,48 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { expect, test, vi } from 'vitest';
+import { write } from '../workspace/git-fixture.ts';
+import { Cli, configure, makeProject, troupe, writing } from './cli-fixture.ts';
+
+// Real processes on a machine that does other things as well.
+vi.setConfig({ testTimeout: 120_000 });
+
+const OLD = `old: ${Buffer.alloc(32, 'o').toString('base64')}\n`;
+const NEW = `new: ${Buffer.alloc(32, 'n').toString('base64')}\n`;
+
+test('a project whose store is encrypted: worked off, looked at, with its keys in a file or a variable', async () => {
+  const tasks = [writing('one', { note: 'correct horse battery staple' })];
+  const directory = makeProject(tasks, { encryption: { keyFile: '../keys.txt' } });
+  const missing = await troupe(directory, 'run');
+  expect(missing.exitCode).toBe(41);
+  expect(missing.stderr).toMatch(/Could not read the encryption keys in .*keys\.txt: ENOENT/);
+
+  write(path.dirname(directory), { 'keys.txt': OLD });
+  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0, stderr: '' });
+  const state = path.join(directory, '.troupe');
+  for (const file of readdirSync(state).filter((name) => name.startsWith('state.db'))) {
+    expect(readFileSync(path.join(state, file)).includes('horse')).toBe(false);
+  }
+  const shown = await troupe(directory, 'show', 'one');
+  expect(shown).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(shown.stdout).toContain('Attempt 1  accepted');
+  expect((await troupe(directory, 'status')).stdout).toContain('1 done');
+
+  // Another key is added, and all of them come from a variable.
+  configure(directory, tasks, { encryption: { keyVariable: 'TROUPE_TEST_KEYS' } });
+  const variable = { TROUPE_TEST_KEYS: OLD + NEW };
+  expect(await new Cli(directory, ['show', 'one'], variable).ended).toMatchObject({ exitCode: 0 });
+  const unset = await troupe(directory, 'status');
+  expect(unset.exitCode).toBe(41);
+  expect(unset.stderr).toContain('environment variable TROUPE_TEST_KEYS, and it is not set');
+
+  // Without the right key the error names the row and the key, and nothing of the secret.
+  const wrong = await new Cli(directory, ['show', 'one'], { TROUPE_TEST_KEYS: NEW }).ended;
+  expect(wrong.exitCode).not.toBe(0);
+  expect(wrong.stderr).toContain(
+    'cannot be read: it is encrypted under the key "old", and there is',
+  );
+  configure(directory, tasks);
+  const none = await troupe(directory, 'show', 'one');
+  expect(none.stderr).toContain('is encrypted under the key "old", and no key was given');
+});

@@ -1,0 +1,182 @@
+import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import Database from 'better-sqlite3';
+import { describe, expect, test, vi } from 'vitest';
+import { Cli, makeProject, merges, open, troupe, untilWritten, writing } from './cli-fixture.ts';
+
+// Real processes on a machine that does other things as well.
+vi.setConfig({ testTimeout: 120_000 });
+
+const storeOf = (directory: string): string => path.join(directory, '.troupe', 'state.db');
+
+/** What a later version, or a damaged disk, may leave: a state that today's machine does not have. */
+function putStrangeState(directory: string, address: string): void {
+  const db = new Database(storeOf(directory));
+  db.prepare(
+    `UPDATE checkpoints SET snapshot_json = json_set(snapshot_json, '$.value', 'asleep')
+     WHERE address = ? AND seq = (SELECT seq FROM actors WHERE address = checkpoints.address)`,
+  ).run(address);
+  db.close();
+}
+
+describe('troupe check', () => {
+  test('restores everything that is stored, and changes nothing', async () => {
+    const directory = makeProject([writing('one'), writing('two', {}, { staged: true })]);
+    // It waits for the staged one.
+    expect((await troupe(directory, 'run')).exitCode).toBe(30);
+    const before = readFileSync(storeOf(directory));
+    const found = await troupe(directory, 'check');
+    expect(found).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(found.stdout).toMatch(
+      /^This version can go on from .*state\.db: \d+ actors restored\.\n$/,
+    );
+    putStrangeState(directory, 'task/main/two');
+    const refused = await troupe(directory, 'check', '--json');
+    expect(refused.exitCode).toBe(41);
+    expect(JSON.parse(refused.stdout)).toMatchObject({
+      problems: [
+        {
+          address: 'task/main/two',
+          machine: 'task',
+          problem: expect.stringContaining('"asleep"'),
+        },
+      ],
+    });
+    const said = await troupe(directory, 'check', storeOf(directory));
+    expect(said.stdout).toMatch(
+      /cannot go on from .*: 1 of \d+ actors would be quarantined\.\n {2}task\/main\/two \(machine task, version \d+\): /,
+    );
+    expect(before.length).toBeGreaterThan(0);
+  });
+
+  test('takes the machines of an app from a module', async () => {
+    const directory = makeProject([writing('one')]);
+    writeFileSync(
+      path.join(directory, 'machines.mjs'),
+      `export const machines = [{ id: 'inbox' }];\n`,
+    );
+    expect((await troupe(directory, 'run')).exitCode).toBe(0);
+    const refused = await troupe(directory, 'check', '--machines', 'machines.mjs');
+    expect(refused).toMatchObject({ exitCode: 41, stdout: '' });
+    expect(refused.stderr).toMatch(/to export `machines`: a list of machines/);
+    const missing = await troupe(directory, 'check', '--machines', 'nowhere.mjs');
+    expect(missing).toMatchObject({ exitCode: 41 });
+    expect(missing.stderr).toMatch(/^troupe: Could not load the machines from .*nowhere\.mjs/);
+  });
+
+  test('says it in one line when there is no store, or something else', async () => {
+    const directory = makeProject([writing('one')]);
+    const none = await troupe(directory, 'check');
+    expect(none).toMatchObject({ exitCode: 21, stdout: '' });
+    expect(none.stderr).toMatch(/^troupe: There is no store .*state\.db\. Name the file/);
+    const strange = await troupe(directory, 'check', 'troupe.yaml');
+    expect(strange.exitCode).not.toBe(0);
+    expect(strange.stderr).toMatch(/^troupe: .*troupe\.yaml.*not an SQLite database.*\n$/);
+  });
+});
+
+describe('troupe doctor', () => {
+  test('lists what is quarantined with the reason, and says so when nothing is wrong', async () => {
+    const directory = makeProject([writing('one'), writing('two', {}, { staged: true })]);
+    // It waits for the staged one.
+    expect((await troupe(directory, 'run')).exitCode).toBe(30);
+    expect(await troupe(directory, 'doctor')).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringMatching(/^No process works on it\.\nNothing is wrong: \d+ actors/),
+    });
+    putStrangeState(directory, 'task/main/two');
+    // Whoever goes on meets it.
+    await troupe(directory, 'pause-task', 'two');
+    const found = await troupe(directory, 'doctor');
+    expect(found.exitCode).toBe(40);
+    expect(found.stdout).toMatch(
+      /1 actor is quarantined: .*\n {2}task\/main\/two \(machine task, version \d+\): The stored state "asleep"/,
+    );
+    expect(JSON.parse((await troupe(directory, 'doctor', '--json')).stdout)).toMatchObject({
+      healthy: false,
+      quarantined: [{ address: 'task/main/two' }],
+    });
+  });
+});
+
+describe('troupe resume', () => {
+  const TASKS = [
+    writing('slow', { wait: 'gate', pid: 'pid' }),
+    writing('later', {}, { dependsOn: ['slow'] }),
+    writing('off', {}, { staged: true }),
+  ];
+
+  test('--dry-run says what would go on, after a crash too, and changes nothing', async () => {
+    const directory = makeProject(TASKS);
+    const run = new Cli(directory, ['run']);
+    await untilWritten(directory, 'pid');
+    run.child.kill('SIGKILL');
+    await run.ended;
+    const planned = await troupe(directory, 'resume', '--dry-run');
+    expect(planned).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(planned.stdout).toBe(
+      [
+        'Run main (running): 0 of 3 tasks have ended.',
+        '  goes on:',
+        '    slow  working  attempt 1 goes on; what it had finished step by step is not done again',
+        '  waits:',
+        '    later  waiting  it waits for slow',
+        '    off  staged  it waits to be enabled',
+        'Nothing was changed: this is what resume would do.',
+        '',
+      ].join('\n'),
+    );
+    expect(await troupe(directory, 'resume', '--dry-run')).toEqual(planned);
+    const nobody = await troupe(directory, 'resume', 'nobody', '--dry-run', '--json');
+    expect(nobody.exitCode).toBe(21);
+    expect(JSON.parse(nobody.stdout)).toMatchObject({ error: { code: 'not_found' } });
+  });
+
+  test('refuses a run that has ended, and says how it stands and what can be done', async () => {
+    const directory = makeProject([writing('one')]);
+    expect((await troupe(directory, 'run')).exitCode).toBe(0);
+    const refused = await troupe(directory, 'resume', 'main');
+    expect(refused).toMatchObject({ exitCode: 22, stdout: '' });
+    expect(refused.stderr).toMatch(
+      /^troupe: Run main has ended: it is done since 20.*Z\. There is nothing to resume\.\n {2}To work the backlog off anew: troupe run --run main-2\n/,
+    );
+  });
+
+  test('--from goes back first, also from the end; what it does not know, it lists', async () => {
+    const directory = makeProject([writing('one'), writing('two', {}, { dependsOn: ['one'] })]);
+    expect((await troupe(directory, 'run')).exitCode).toBe(0);
+    const nowhere = await troupe(directory, 'resume', 'main', '--from', 'nowhere');
+    expect(nowhere).toMatchObject({ exitCode: 21 });
+    expect(nowhere.stderr).toMatch(/nowhere/);
+    const alone = await troupe(directory, 'resume', '--from', 'start');
+    expect(alone.stderr).toContain('name the run that --from is for');
+    const again = await troupe(directory, 'resume', 'main', '--from', 'start');
+    expect(again).toMatchObject({ exitCode: 0, stderr: '' });
+    // What was merged stays merged, and is found again.
+    expect(merges(directory)).toEqual(['one', 'two']);
+    expect((await troupe(directory, 'status', '--json')).stdout).toContain('"state": "done"');
+  });
+
+  test('--take-over takes the project from a process that hangs, which then stops', async () => {
+    const directory = makeProject(TASKS.slice(0, 2));
+    const frozen = new Cli(directory, ['run']);
+    await untilWritten(directory, 'pid');
+    frozen.child.kill('SIGSTOP');
+    const refused = await troupe(directory, 'resume', '--take-over');
+    expect(refused).toMatchObject({ exitCode: 23 });
+    const old = new Date(Date.now() - 61_000);
+    utimesSync(`${storeOf(directory)}.lock`, old, old);
+    expect((await troupe(directory, 'resume')).stderr).toMatch(/--take-over/);
+    open(directory, 'gate');
+    const taken = await troupe(directory, 'resume', '--take-over');
+    expect(taken).toMatchObject({ exitCode: 0 });
+    expect(merges(directory)).toEqual(['slow', 'later']);
+    frozen.child.kill('SIGCONT');
+    const { exitCode, stdout, stderr } = await frozen.ended;
+    expect(exitCode).not.toBe(0);
+    expect(stdout + stderr).toMatch(/takes no more writes from this process/);
+    // Nothing was merged twice, and the store belongs to nobody now.
+    expect(merges(directory)).toEqual(['slow', 'later']);
+    expect((await troupe(directory, 'status')).stdout).toContain('done');
+  });
+});

@@ -1,0 +1,46 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { travelling } from './scenario.ts';
+import { simulate } from './world.ts';
+
+const env = process.env;
+/** How many worlds are lived through. */
+const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? 600);
+/** As in simulation.test.ts: the same worlds every time, unless somebody explores. */
+const SEED = env['TROUPE_SIMULATION_SEED'] ?? '20261121';
+const REPLAY = {
+  ...(SEED === 'random' ? {} : { seed: Number(SEED) }),
+  ...(env['TROUPE_SIMULATION_PATH'] === undefined ? {} : { path: env['TROUPE_SIMULATION_PATH'] }),
+};
+
+/** The worker has to answer its parent now and then; a world of its own never waits for the event loop. */
+const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/*
+ * Runs that are cut, rolled back and forked at any moment, in worlds that fail and crash. All the promises hold: each
+ * run ends, every count is right, and each task is accepted once in each of its lives.
+ */
+test(`runs go back and fork in ${SCHEDULES} worlds, and still come to a proper end`, {
+  timeout: 600_000,
+}, async () => {
+  let worlds = 0;
+  let rolledBack = 0;
+  let forked = 0;
+  await fc.assert(
+    fc.asyncProperty(travelling, async (scenario) => {
+      // Messages wait in mailboxes: what is in flight is half of what a cut is about.
+      const report = await simulate(scenario, {
+        shortSlices: scenario.order % 2 === 0 ? 0.1 : 0.9,
+      });
+      worlds++;
+      rolledBack += report.rolledBack;
+      forked += report.forked;
+      await yieldToEventLoop();
+    }),
+    { numRuns: SCHEDULES, ...REPLAY },
+  );
+  // What did not happen has proved nothing.
+  if (worlds < 100) return;
+  expect(rolledBack, 'tasks rolled back').toBeGreaterThan(worlds * 2);
+  expect(forked, 'tasks forked').toBeGreaterThan(worlds);
+});
