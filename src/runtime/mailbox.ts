@@ -53,7 +53,7 @@ export class Mailbox<T> {
     const taken: T[] = [];
     for (const [priority, queue] of this.#queues.entries()) {
       if (queue === undefined || queue.length === 0) continue;
-      taken.push(...queue.take(matches));
+      for (const item of queue.take(matches)) taken.push(item);
       if (queue.length === 0) this.#waiting &= ~(1 << priority);
     }
     this.#length -= taken.length;

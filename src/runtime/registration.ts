@@ -26,13 +26,15 @@ export interface MachineOptions {
    * Asked in an actor's first turn and when it reaches a milestone: which actors, it among them, are to be kept as they
    * stand in that very commit. @internal
    */
-  readonly cut?: (actor: ProjectedActor, occasion: 'start' | 'milestone') => CutPlan;
+  readonly cut?: CutOf;
   /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
   readonly mailboxLimit?: number;
 }
 
 /** A cut to be taken, before it has an id. */
 export type CutPlan = Omit<CutRequest, 'id'>;
+
+type CutOf = (actor: ProjectedActor, occasion: 'start' | 'milestone') => CutPlan;
 
 export interface ProjectedActor {
   readonly address: Address;
@@ -49,7 +51,7 @@ export interface Registration {
   readonly version: number;
   readonly migrations: MachineOptions['migrations'];
   readonly project: MachineOptions['project'];
-  readonly cut: MachineOptions['cut'];
+  readonly cut: CutOf | undefined;
   readonly mailboxLimit: number;
 }
 

@@ -112,6 +112,15 @@ export class Stage {
     this.#idempotency.set(key, null);
   }
 
+  /** Attempts at a task above a number are of a life that was given up: those of this stage, too, but none of the next. */
+  removeAttempts(removed: Batch['removedAttempts'][number]): void {
+    this.removedAttempts.push(removed);
+    for (const [key, { table, row }] of this.#projections ?? []) {
+      const isOne = table === 'attempts' && row.run === removed.run && row.task === removed.task;
+      if (isOne && row.attempt > removed.above) this.#projections?.delete(key);
+    }
+  }
+
   /** Whether anything has to be stored. */
   get hasRows(): boolean {
     return (

@@ -327,6 +327,7 @@ export class TimeTravel {
       commits.split();
     }
     const waiting = this.#giveUp(journey.isGivenUp);
+    for (const removed of journey.removedAttempts ?? []) commits.stage.removeAttempts(removed);
     for (const prepared of restorations) this.#restore(prepared, now, at);
     for (const prepared of forks) this.#fork(prepared, at);
     for (const { was, ...message } of journey.messages ?? []) {
@@ -337,9 +338,9 @@ export class TimeTravel {
     }
     const { stage } = commits;
     for (const row of journey.rows ?? []) stage.project(row);
-    stage.clearedSteps.push(...(journey.clearedSteps ?? []));
-    stage.removedAttempts.push(...(journey.removedAttempts ?? []));
-    stage.claims.push(...(journey.claims ?? []));
+    // One by one: a run may have more tasks than a call takes arguments.
+    for (const scope of journey.clearedSteps ?? []) stage.clearedSteps.push(scope);
+    for (const claim of journey.claims ?? []) stage.claims.push(claim);
   }
 
   /** Takes out of the mailboxes what is given up. @returns the ids that the rest had at first */

@@ -511,14 +511,14 @@ export interface Batch {
   /** Inserted or replaced by key. */
   readonly idempotency: readonly IdempotencyRecord[];
   readonly deadLetters: readonly DeadLetterRecord[];
-  /** Inserted or replaced by key. A task row written with a state other than its stored one ends a claim on it. */
-  readonly projections: readonly Projection[];
   /** Attempts of a later life: those of the task with a greater number are deleted. */
   readonly removedAttempts: readonly {
     readonly run: string;
     readonly task: string;
     readonly above: number;
   }[];
+  /** Inserted or replaced by key. A task row written with a state other than its stored one ends a claim on it. */
+  readonly projections: readonly Projection[];
   /** Written over what is known of the claims on these tasks; they exist. */
   readonly claims: readonly ClaimRow[];
   /** Taken of what is stored once everything above is. */

@@ -402,8 +402,10 @@ export class Ledger {
     const interruptions = interruptionsIn(
       (event['failure'] ?? event['error'] ?? {}) as Partial<Failure> as Failure,
     );
-    // Putting its place away is given up, too; then the task is cancelled all the same.
-    if (interruptions !== undefined && event.type !== 'xstate.error.actor.release') {
+    // Putting its place away is given up, too; then the task is cancelled all the same. And the policy may be
+    // what dies: then a person is asked.
+    const notTheWork = ['xstate.error.actor.release', 'overseer.escalate:err'];
+    if (interruptions !== undefined && !notTheWork.includes(event.type)) {
       this.givenUp++;
       const { spec } = context();
       demand(

@@ -617,7 +617,12 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
         );
         await store.commit(
           batch({
-            removedAttempts: [{ run: 'r1', task: 'a', above: 1 }],
+            removedAttempts: [
+              { run: 'r1', task: 'a', above: 1 },
+              { run: 'r1', task: 'b', above: 2 },
+            ],
+            // Begun again in the same batch.
+            projections: [{ table: 'attempts', row: attemptRow({ task: 'b', attempt: 3 }) }],
             claims: [
               { run: 'r1', task: 'a', token: null, open: false },
               { run: 'r1', task: 'b', token: 'k7', open: true },

@@ -404,6 +404,10 @@ function apply(data: MemoryData, batch: Batch): void {
   for (const key of batch.clearedIdempotency) data.idempotency.delete(key);
   for (const record of batch.idempotency) data.idempotency.set(record.key, record);
   for (const letter of batch.deadLetters) data.deadLetters.push(letter);
+  for (const { run, task, above } of batch.removedAttempts) {
+    const attempts = data.attempts.get(run)?.get(task);
+    for (const attempt of attempts?.keys() ?? []) if (attempt > above) attempts?.delete(attempt);
+  }
   for (const projection of batch.projections) {
     switch (projection.table) {
       case 'runs':
@@ -418,10 +422,6 @@ function apply(data: MemoryData, batch: Batch): void {
         break;
       }
     }
-  }
-  for (const { run, task, above } of batch.removedAttempts) {
-    const attempts = data.attempts.get(run)?.get(task);
-    for (const attempt of attempts?.keys() ?? []) if (attempt > above) attempts?.delete(attempt);
   }
   for (const claim of batch.claims) putClaim(data, claim);
   for (const cut of batch.cuts) takeCut(data, cut);

@@ -1,4 +1,5 @@
-import { constants as zlib, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+// Not by name: a Node without zstd would refuse to link this, before it can be told that it is too old.
+import zlib from 'node:zlib';
 import type { PayloadCodec } from './codec.ts';
 
 /*
@@ -25,7 +26,7 @@ const ENCODED = 2;
 const MIN_COMPRESSED_BYTES = 1_024;
 
 /** The lowest level: at the size of a piece twice as fast as deflate's lowest, and as small. */
-const LEVEL = { params: { [zlib.ZSTD_c_compressionLevel]: 1 } };
+const LEVEL = { params: { [zlib.constants.ZSTD_c_compressionLevel]: 1 } };
 
 export const CHUNK_KIND = 'chunks.data';
 
@@ -97,7 +98,7 @@ export function readChunk(
 
 function toBlock(utf8: Buffer): Uint8Array {
   if (utf8.length >= MIN_COMPRESSED_BYTES) {
-    const compressed = zstdCompressSync(utf8, LEVEL);
+    const compressed = zlib.zstdCompressSync(utf8, LEVEL);
     if (compressed.length < utf8.length) return concat(Uint8Array.of(COMPRESSED), compressed);
   }
   return concat(Uint8Array.of(PLAIN), utf8);
@@ -109,7 +110,7 @@ function fromBlock(block: Uint8Array): string {
     case PLAIN:
       return content.toString();
     case COMPRESSED:
-      return zstdDecompressSync(content).toString();
+      return zlib.zstdDecompressSync(content).toString();
     default:
       throw new SyntaxError(`its form is ${String(block[0])}, which this version does not know`);
   }

@@ -157,10 +157,10 @@ const WRITES = [
   { section: 'clearedIdempotency', sql: DELETE_IDEMPOTENCY },
   { section: 'idempotency', sql: PUT_IDEMPOTENCY },
   { section: 'deadLetters', sql: ADD_DEAD_LETTER },
+  { section: 'removedAttempts', sql: DELETE_ATTEMPTS },
   { section: 'runs', sql: PUT_RUN },
   { section: 'tasks', sql: PUT_TASK },
   { section: 'attempts', sql: PUT_ATTEMPT },
-  { section: 'removedAttempts', sql: DELETE_ATTEMPTS },
   { section: 'claims', sql: PUT_CLAIM },
   { section: 'cuts', sql: ADD_CUT },
   { section: 'cutMembers', sql: ADD_CUT_MEMBERS },
@@ -215,9 +215,9 @@ export function flattenBatch(batch: Batch): FlatBatch {
   }
   out.push(batch.deadLetters.length);
   for (const r of batch.deadLetters) out.push(r.id, r.at, r.address, r.reason, r.messageJson);
-  flattenProjections(batch, out);
   out.push(batch.removedAttempts.length);
   for (const r of batch.removedAttempts) out.push(r.run, r.task, r.above);
+  flattenProjections(batch, out);
   out.push(batch.claims.length);
   for (const r of batch.claims) out.push(r.token, r.open ? 1 : 0, r.run, r.task);
   flattenCuts(batch.cuts, out);

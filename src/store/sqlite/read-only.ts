@@ -6,6 +6,7 @@ import { ConfigurationError, NotFoundError, StoppedError } from '../../protocol/
 import type { PayloadCodec } from '../payload/codec.ts';
 import { TextReader } from '../payload/text-reader.ts';
 import type { Store } from '../store.ts';
+import type { Prunable, PruneLimits, StoreUsage } from '../usage.ts';
 import { backUp } from './back-up.ts';
 import { BUSY_TIMEOUT_MS, type BusyOptions, retryWhileBusy } from './busy.ts';
 import { refuseStrangeLog } from './log-check.ts';
@@ -14,13 +15,7 @@ import { look, refuseOrphanedLog, refuseStrangers } from './open-database.ts';
 import { isOpenHere, noteOpenFile } from './open-files.ts';
 import { RowReader } from './row-reader.ts';
 import { explain } from './sqlite-errors.ts';
-import {
-  countPrunable,
-  type Prunable,
-  type PruneLimits,
-  type StoreUsage,
-  usageOf,
-} from './usage.ts';
+import { countPrunable, usageOf } from './usage.ts';
 
 /** What may be asked of a store that somebody else owns. */
 export type ReadOnlyStore = Pick<
