@@ -159,6 +159,17 @@ export class DurableEffects {
     for (const id of [...(this.#byAddress.get(address)?.keys() ?? [])]) this.stop(address, id);
   }
 
+  /**
+   * The actor becomes what it was. They are aborted before that is stored: what one of them does outside while it is
+   * stored (claim tasks, say) would be done in the name of nobody.
+   */
+  giveUp(address: Address): void {
+    for (const effect of [...(this.#byAddress.get(address)?.values() ?? [])]) {
+      this.take(effect);
+      this.runner.abort(effect, 'The actor was rolled back.');
+    }
+  }
+
   /** Ends an effect. @returns false if it had ended already: its state was left, or its outcome was handled */
   take(effect: DurableEffect): boolean {
     if (!effect.live) return false;

@@ -412,7 +412,7 @@ export class TimeTravel {
       this.#append(actor, 'rollback', keepNow, JSON.stringify(before), undefined);
     }
     timers.clearAll(address);
-    effects.stopAll(address);
+    effects.giveUp(address);
     this.#become(actor, prepared, 'rollback', label, at);
     const fact = { address, to: checkpoint.seq, seq: actor.seq, at };
     commits.after(() => events.tell('rolledBack', fact));

@@ -227,6 +227,24 @@ describe('a rollback', () => {
     expect(world.data.effects.get(A)?.size ?? 0).toBe(0);
   });
 
+  test('aborts what is under way before it is stored, so that it does nothing outside meanwhile', async () => {
+    let store: TestStore | undefined;
+    const { world, outside } = await newWorld({
+      wrap: (memory) => {
+        store = new TestStore(memory);
+        return store;
+      },
+    });
+    await world.send(A, { type: 'work', id: 'w1' });
+    store?.hold();
+    const rolledBack = world.host.timeTravel.rollback(A, 0);
+    await world.settle();
+    expect([store?.waiting, outside.last('work').aborted]).toEqual([1, true]);
+    store?.release();
+    await world.wait(rolledBack);
+    expect(world.host.load.effects).toBe(0);
+  });
+
   test('ends a request that had just been made, once, with a failure that says so', async () => {
     const { world, rollback, newest } = await newWorld();
     await world.send(A, { type: 'ask', id: 'one' });

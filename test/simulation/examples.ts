@@ -109,4 +109,38 @@ export const examples: readonly { readonly found: string; readonly scenario: Sce
       faults: [],
     },
   },
+  {
+    found: "a claim that was still being made when its run was rolled back, and was nobody's",
+    scenario: {
+      order: 12,
+      agents: [2, 2, 3],
+      gatekeeper: 1,
+      concurrency: 0,
+      limits: {
+        attempts: 1,
+        sameError: 2,
+        sameChange: 2,
+        sameFeedback: 2,
+        infrastructureAttempts: 1,
+      },
+      tasks: [
+        { agent: 2, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 1, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 1, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+      ],
+      policy: [],
+      person: [
+        { after: 0, do: 'run.fork', task: 0 },
+        { after: 90, do: 'run.rollback', task: 0 },
+      ],
+      faults: [{ do: 'crash', step: 13 }],
+    },
+  },
 ];
