@@ -270,6 +270,7 @@ function taskRolledBack(
   const { context } = snapshotOf(checkpoint);
   const { spec, attempt, told, agent, remaining } = context as unknown as TaskContext;
   const toldNow = now.snapshot === undefined ? told : contextOf(now.snapshot).told;
+  const isReady = now.snapshot?.value === 'ready';
   // Dependencies whose end it does not know of yet, and that will not tell it again.
   const stateOf = (id: string): string => {
     const snapshot = others.get(taskAddress(spec.run, id))?.snapshot;
@@ -320,5 +321,8 @@ function taskRolledBack(
     ],
     clearedSteps: stepsGivenUp(address, checkpoint, now),
     removedAttempts: [{ run: spec.run, task: spec.id, above: attempt }],
+    // A claim that it has obeyed is over, though its row may never have said anything but `ready`. One that it has not
+    // obeyed yet waits in its mailbox, which stays.
+    claims: isReady ? [] : [{ run: spec.run, task: spec.id, token: null, open: false }],
   };
 }

@@ -143,4 +143,43 @@ export const examples: readonly { readonly found: string; readonly scenario: Sce
       faults: [{ do: 'crash', step: 13 }],
     },
   },
+  {
+    found:
+      'a task that obeyed a claim and was rolled back in one commit, and could not be claimed again',
+    scenario: {
+      order: 1,
+      agents: [2, 1],
+      gatekeeper: 1,
+      concurrency: 0,
+      limits: {
+        attempts: 1,
+        sameError: 2,
+        sameChange: 2,
+        sameFeedback: 2,
+        infrastructureAttempts: 1,
+      },
+      tasks: [
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+        {
+          agent: 0,
+          priority: 2,
+          staged: false,
+          work: [
+            { do: 'fail', variant: 0, ms: 0, steps: 0 },
+            { do: 'fail', variant: 0, ms: 0, steps: 0 },
+          ],
+          verify: [],
+          dependsOn: [],
+        },
+        { agent: 0, priority: 2, staged: false, work: [], verify: [], dependsOn: [] },
+      ],
+      policy: ['retry', 'retry'],
+      person: [
+        { after: 0, do: 'cancel', task: 0 },
+        { after: 185, do: 'task.rollback', task: 5 },
+        { after: 138, do: 'run.rollback', task: 0 },
+      ],
+      faults: [],
+    },
+  },
 ];

@@ -429,7 +429,10 @@ export class Ledger {
       history.infrastructure = 0;
     }
     const { attempts, infrastructureAttempts } = spec.limits;
-    const spent = history.failures >= attempts || history.infrastructure >= infrastructureAttempts;
+    // What the infrastructure did says nothing about the work: each is held to its own budget.
+    const spent =
+      history.infrastructure >= infrastructureAttempts ||
+      (cause !== 'infrastructure' && history.failures >= attempts);
     demand(
       !spent || history.state !== 'retrying',
       () =>
