@@ -2,9 +2,10 @@ import path from 'node:path';
 import { errorFingerprint } from '../machines/policies/fingerprint.ts';
 import type { WorkspaceInput } from '../machines/task-machine.ts';
 import type { WorkOutcome } from '../protocol/catalogue.ts';
-import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
+import { ConfigurationError } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
+import { RefusedWorkError } from '../protocol/refused-work.ts';
 import { slugOf } from '../workspace/branch-name.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
@@ -15,7 +16,7 @@ import { removeStaleLocks } from '../workspace/stale-locks.ts';
 import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { type Reaped, Workspaces } from '../workspace/workspaces.ts';
-import type { Verifier } from './gatekeeper.ts';
+import type { Submission, Verifier } from './gatekeeper.ts';
 
 /** A git repository whose target branch only a gatekeeper moves. */
 export interface GitProjectOptions {
@@ -25,6 +26,11 @@ export interface GitProjectOptions {
   readonly target?: string;
   /** Run in this order, in a fresh copy of target + change; all must succeed. At least one. */
   readonly verify: readonly VerifyCommand[];
+  /**
+   * A time limit for each command of `verify` that holds for one submission only, in milliseconds. Asked before it is
+   * verified; undefined leaves what `verify` says.
+   */
+  readonly verifyTimeoutMs?: (submission: Submission) => number | undefined;
   /** Names of environment variables that agents and verification get besides the usual ones. */
   readonly environment?: readonly string[];
   /** Default `<directory>/.troupe`. */
@@ -192,9 +198,9 @@ export class GitProject {
     });
     switch (collected.kind) {
       case 'empty':
-        throw new TroupeError('policy', 'The agent changed nothing.');
+        throw refused('The agent changed nothing.', 'apply');
       case 'refused':
-        throw new TroupeError('policy', `The change cannot be taken: ${collected.reason}`);
+        throw refused(`The change cannot be taken: ${collected.reason}`, 'policy');
       case 'submitted': {
         const { kind: _kind, ...submission } = collected;
         return { outcome: 'submitted', result: { ...submission, note } };
@@ -222,7 +228,7 @@ export class GitProject {
           commit: change.commit,
           base: change.base,
         },
-        verify: this.#options.verify,
+        verify: this.#verifyCommandsFor(submission),
         env: this.environment({}),
         fingerprint: (text) => errorFingerprint(text) ?? '',
         signal,
@@ -238,4 +244,20 @@ export class GitProject {
       return verdict;
     };
   }
+
+  #verifyCommandsFor(submission: Submission): readonly VerifyCommand[] {
+    const { verify, verifyTimeoutMs } = this.#options;
+    const timeoutMs = verifyTimeoutMs?.(submission);
+    return timeoutMs === undefined ? verify : verify.map((step) => ({ ...step, timeoutMs }));
+  }
+}
+
+/** What an agent has left cannot be submitted: its fault, and not worth a verification. */
+function refused(reason: string, stage: 'apply' | 'policy'): RefusedWorkError {
+  return new RefusedWorkError('policy', reason, stage, {
+    name: 'collect',
+    command: 'git add --all',
+    exitCode: null,
+    excerpt: reason,
+  });
 }

@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
+import { ConfigurationError } from '../protocol/errors.ts';
+import { RefusedWorkError } from '../protocol/refused-work.ts';
 import { applyPatch } from '../workspace/patch.ts';
 import type { Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
@@ -17,14 +18,23 @@ export function patchEngine(project: GitProject): Engine {
         `Task "${task.id}" needs a workspace and an input such as { patches: ["change.patch"] }.`,
       );
     }
-    const patch = await readFile(file, 'utf8');
+    // As bytes: a patch may be of files in any encoding.
+    const patch = await readFile(file);
     const result = await applyPatch({ repository: project.repository, workspace, patch, signal });
     if (result.kind === 'refused') {
-      throw new TroupeError('validation', `The patch does not apply: ${result.reason}`);
+      throw new RefusedWorkError('validation', sentenceOf(result.reason), 'apply', {
+        name: 'apply',
+        command: `git apply ${file}`,
+        exitCode: 1,
+        excerpt: result.output === '' ? result.reason : result.output,
+      });
     }
     return { patch: file };
   };
 }
+
+const sentenceOf = (reason: string): string =>
+  reason.startsWith('The patch') ? reason : `The patch does not apply: ${reason}`;
 
 function patchFiles(input: unknown): readonly string[] {
   const patches: unknown = (input as { patches?: unknown } | null)?.patches;

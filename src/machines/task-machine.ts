@@ -22,6 +22,7 @@ import { unitHash } from '../protocol/hash.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { type Meta, replyTo } from '../protocol/message.ts';
 import type { Priority } from '../protocol/priority.ts';
+import { refusalIn } from '../protocol/refused-work.ts';
 import type { Evidence, Verdict } from '../protocol/verdict.ts';
 import { commandsFor } from './commands-for.ts';
 import { backoffMs } from './policies/backoff.ts';
@@ -477,11 +478,13 @@ const base = durable.extend({
       // What no agent has answered itself is the fault of nobody who worked: a gatekeeper that crashed, a deadline that
       // passed while the process was down.
       const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
+      const refusal = kind === 'work' ? refusalIn(failure) : undefined;
       return assessed(context, event.meta.at, {
         kind,
         reason: failure.message,
-        stage: null,
-        evidence: null,
+        judged: false,
+        stage: refusal?.stage ?? null,
+        evidence: refusal?.evidence ?? null,
         feedback: kind === 'work' ? [failure.message] : [],
         errorFingerprint: errorFingerprint(failure.message),
         changeFingerprint: undefined,
@@ -496,6 +499,7 @@ const base = durable.extend({
         return assessed(context, event.meta.at, {
           kind: 'work',
           reason: verdict.reason,
+          judged: true,
           stage: verdict.stage,
           evidence: verdict.evidence,
           feedback: verdict.feedback,
@@ -512,6 +516,7 @@ const base = durable.extend({
         return assessed(context, event.meta.at, {
           kind: 'infrastructure',
           reason: verdict.reason,
+          judged: false,
           stage: null,
           evidence: verdict.evidence,
           feedback: [],
@@ -529,6 +534,7 @@ const base = durable.extend({
           verdict?.verdict === 'accepted'
             ? `The gatekeeper "${context.spec.gatekeeper}" accepted it without evidence.`
             : `The gatekeeper "${context.spec.gatekeeper}" answered with something that is no verdict.`,
+        judged: false,
         stage: null,
         evidence: null,
         feedback: [],
@@ -1331,6 +1337,8 @@ function decisionOf(
 interface FailedAttempt {
   readonly kind: 'work' | 'infrastructure';
   readonly reason: string;
+  /** By a gatekeeper, not only by whoever took the work in. */
+  readonly judged: boolean;
   readonly stage: string | null;
   readonly evidence: Evidence | null;
   readonly feedback: readonly string[];
@@ -1382,7 +1390,7 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
       outcome:
         failed.kind === 'infrastructure'
           ? ('infrastructure' as const)
-          : failed.stage !== null
+          : failed.judged
             ? ('rejected' as const)
             : ('failed' as const),
       stage: failed.stage,

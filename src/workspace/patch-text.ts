@@ -9,11 +9,12 @@ export type PatchText =
   | { readonly kind: 'refused'; readonly reason: string };
 
 /**
- * Takes the unified diff out of what a model wrote: code fences and prose around it are dropped, several diffs are
+ * Takes the unified diff out of what a model wrote (each character a byte, if the files may be in any encoding): code fences and prose around it are dropped, several diffs are
  * joined, headers without `diff --git` are fine. Other formats are refused by name.
  */
 export function extractPatch(text: string): PatchText {
-  const lines = text.replace(/^\ufeff/, '').split('\n');
+  // The mark of UTF-8, also as its three bytes when each byte is a character.
+  const lines = text.replace(/^(?:\ufeff|\u00ef\u00bb\u00bf)/, '').split('\n');
   const diff = new DiffScanner(lines).scan();
   if (diff.lines.length === 0 || !diff.hasChange)
     return { kind: 'refused', reason: describeOther(text) };

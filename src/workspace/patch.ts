@@ -12,8 +12,8 @@ import { runInWorkspace, type Workspace } from './workspace.ts';
 export interface ApplyPatchOptions {
   readonly repository: Repository;
   readonly workspace: Workspace;
-  /** A unified diff, perhaps with prose and code fences around it. */
-  readonly patch: string;
+  /** A unified diff, perhaps with prose and code fences around it. Bytes for files that are not UTF-8. */
+  readonly patch: string | Uint8Array;
   /** What no patch may do; see `findViolations`. */
   readonly policy?: ChangePolicy;
   readonly signal?: AbortSignal;
@@ -30,7 +30,7 @@ export type PatchOutcome =
     };
 
 /** A patch is a text that somebody wrote; what is longer is something else. */
-const MAX_PATCH_CHARACTERS = 10_000_000;
+const MAX_PATCH_BYTES = 50_000_000;
 
 /**
  * How to try, strictest first: as it is; by a three-way merge with the blobs that its `index` lines name, for a file
@@ -46,11 +46,13 @@ const WAYS = [[], ['--3way']] as const;
  */
 export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutcome> {
   const { repository, workspace, signal } = options;
-  if (options.patch.length > MAX_PATCH_CHARACTERS) {
-    const reason = `The patch has ${options.patch.length} characters; at most ${MAX_PATCH_CHARACTERS} are allowed.`;
+  const bytes = Buffer.from(options.patch as string);
+  if (bytes.length > MAX_PATCH_BYTES) {
+    const reason = `The patch has ${bytes.length} bytes; at most ${MAX_PATCH_BYTES} are allowed.`;
     return { kind: 'refused', reason, output: '' };
   }
-  const extracted = extractPatch(options.patch);
+  // Latin-1 keeps every byte; what tells a diff from the rest is ASCII.
+  const extracted = extractPatch(bytes.toString('latin1'));
   if (extracted.kind === 'refused') return { ...extracted, output: '' };
   const git: RunGit = (args, more = {}) =>
     runInWorkspace(repository, workspace, args, {
@@ -118,7 +120,7 @@ async function applyToIndex(
       try {
         await git(['apply', '--cached', '--whitespace=nowarn', `-p${patch.strip}`, ...way, '-'], {
           indexFile,
-          stdin,
+          stdin: Buffer.from(stdin, 'latin1'),
         });
         return { kind: 'applied' };
       } catch (error) {

@@ -21,6 +21,11 @@ export interface VerifyCommand {
   readonly timeoutMs?: number;
   /** Its failure is noted and does not count. Not possible for `test`. Default false. */
   readonly allowFail?: boolean;
+  /**
+   * Exit codes by which the command says that the machine, not the change, is to blame: dependencies that are not
+   * there, a service that is down. It is then verified again later, and no attempt is used up. Default none.
+   */
+  readonly infrastructureExitCodes?: readonly number[];
 }
 
 export interface VerificationOptions {
@@ -66,7 +71,7 @@ export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
   };
   if (commands.length === 0) refuse('at least one command', 'none; nothing would be proved');
   const names = new Set<string>();
-  for (const { name, command, timeoutMs, allowFail } of commands) {
+  for (const { name, command, timeoutMs, allowFail, infrastructureExitCodes = [] } of commands) {
     if (name === '' || names.has(name))
       refuse('a unique name for each command', JSON.stringify(name));
     names.add(name);
@@ -74,6 +79,10 @@ export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
     if (program === '') refuse(`a command for ${name}`, 'an empty one');
     if (timeoutMs !== undefined && !(Number.isSafeInteger(timeoutMs) && timeoutMs > 0)) {
       refuse(`a positive number of milliseconds as timeoutMs of ${name}`, String(timeoutMs));
+    }
+    for (const code of infrastructureExitCodes) {
+      if (Number.isSafeInteger(code) && code >= 1 && code <= 255) continue;
+      refuse(`exit codes from 1 to 255 as infrastructureExitCodes of ${name}`, String(code));
     }
     if (name === 'test' && allowFail === true) refuse('that test must pass', 'allowFail: true');
   }
@@ -178,6 +187,10 @@ async function infrastructureTrouble(
   }
   if (result.spawnError !== undefined) {
     return `${shown} could not be started (${result.spawnError}).`;
+  }
+  if (!result.timedOut && step.infrastructureExitCodes?.includes(result.exitCode ?? 0) === true) {
+    const said = excerptOf(result.output, 500).split('\n').at(-1) ?? '';
+    return `${shown} says with exit code ${result.exitCode} that the machine is to blame, not the change: ${said}`;
   }
   const trouble = await diskTrouble([cwd]);
   return trouble === undefined ? undefined : `${shown} failed while ${trouble}.`;

@@ -3,6 +3,7 @@ import { phaseOf } from '../../src/machines/policies/task-phase.ts';
 import type { TaskSpec } from '../../src/machines/task-machine.ts';
 import { startState } from '../../src/machines/task-machine.ts';
 import type { RequestParams } from '../../src/protocol/commands.ts';
+import { RefusedWorkError } from '../../src/protocol/refused-work.ts';
 import {
   answerIn,
   type Fact,
@@ -726,6 +727,25 @@ describe('budgets', () => {
     expect(stateOf(step)).toBe('retrying.workAgain');
     expect(contextOf(step).progress).toMatchObject({ attempts: 1, infrastructureStreak: 0 });
     expect(contextOf(step).retryInMs).toBe(10_000);
+  });
+
+  test('work that was refused before a gatekeeper saw it is recorded with its stage and evidence', () => {
+    const check = { name: 'apply', command: 'git apply x', exitCode: 1, excerpt: 'no such line' };
+    const error = new RefusedWorkError('validation', 'It does not apply.', 'apply', check);
+    const failure = error.toFailure();
+    const from = (agent: object) => ({ ...failure, context: { ...failure.context, ...agent } });
+    const step = live({}, [
+      ...working,
+      { type: 'agent.work:err', failure: from({ agent: 'writer' }) },
+    ]);
+    expect(contextOf(step).last).toMatchObject({
+      outcome: 'failed',
+      stage: 'apply',
+      evidence: { commands: [check] },
+    });
+    // What does not come from an agent says nothing about its work.
+    const other = live({}, [...working, { type: 'agent.work:err', failure: from({}) }]);
+    expect(contextOf(other).last).toMatchObject({ outcome: 'infrastructure', stage: null });
   });
 
   const overdue = { code: 'timeout', message: 'No answer within a day.', retryable: true };

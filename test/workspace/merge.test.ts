@@ -11,7 +11,7 @@ import {
   type VerifyAndMergeOptions,
   verifyAndMerge,
 } from '../../src/workspace/merge.ts';
-import type { VerifyCommand } from '../../src/workspace/verification.ts';
+import { checkVerifyCommands, type VerifyCommand } from '../../src/workspace/verification.ts';
 import {
   commit,
   git,
@@ -218,6 +218,31 @@ test('the first failure that counts ends the verification; one that may fail is 
     { name: 'lint', exitCode: 3, allowedToFail: true },
     { name: 'test', exitCode: 4 },
   ]);
+});
+
+test.each([
+  { exits: 97, verdict: 'infrastructure' },
+  { exits: 96, verdict: 'rejected' },
+])('exit code $exits is $verdict where 97 stands for the machine', async ({ exits, verdict }) => {
+  const project = await openProject();
+  const answer = await gate(project, await submit(project, { 'a.txt': 'a\n' }), {
+    verify: [
+      {
+        name: 'test',
+        command: `echo no packages; exit ${exits}`,
+        infrastructureExitCodes: [97],
+      },
+    ],
+  });
+  expect(answer).toMatchObject({ verdict, reason: expect.stringContaining(`exit code ${exits}`) });
+  expect(answer.evidence.commands).toMatchObject([{ exitCode: exits, excerpt: 'no packages' }]);
+});
+
+test('an exit code that no command can have is refused as one of the machine', () => {
+  const verify = [{ name: 'test', command: 'true', infrastructureExitCodes: [0] }];
+  expect(() => checkVerifyCommands(verify)).toThrow(
+    'expected exit codes from 1 to 255 as infrastructureExitCodes of test, got 0',
+  );
 });
 
 test('a failure has a fingerprint of its output, and the change one of its diff', async () => {

@@ -43,6 +43,18 @@ test.each([
   expect(read('a.txt')).toBe(CONTENT.replace('two', 'TWO'));
 });
 
+test('a patch of a file in another encoding is applied byte by byte', async () => {
+  const { project, workspace } = await place();
+  const latin = Buffer.from('Größe\nStraße\n', 'latin1');
+  const patch = Buffer.concat([
+    Buffer.from('--- /dev/null\n+++ b/größe.txt\n@@ -0,0 +1,2 @@\n'),
+    Buffer.from('+Größe\n+Straße\n', 'latin1'),
+  ]);
+  const outcome = await applyPatch({ repository: project.repository, workspace, patch });
+  expect(outcome).toEqual({ kind: 'applied', files: ['größe.txt'] });
+  expect(readFileSync(path.join(workspace.directory, 'größe.txt'))).toEqual(latin);
+});
+
 test('several files, new, deleted, renamed, ignored and executable ones, from two fences', async () => {
   const { project, workspace, apply, read } = await place();
   const outcome = await apply(`First:

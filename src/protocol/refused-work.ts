@@ -1,0 +1,43 @@
+import { type ErrorCode, type Failure, TroupeError } from './errors.ts';
+import type { JsonObject } from './json.ts';
+import type { CommandEvidence, Evidence, RejectionStage } from './verdict.ts';
+
+/** Where work was refused before a gatekeeper saw it, and what shows it. */
+export interface WorkRefusal {
+  readonly stage: RejectionStage;
+  readonly evidence: Evidence;
+}
+
+/**
+ * An agent's work that cannot be submitted: a patch that does not apply, a change that is empty or not allowed. As a
+ * failure it carries its stage and its evidence, so that the attempt is recorded with both, as a verdict's would be.
+ */
+export class RefusedWorkError extends TroupeError {
+  constructor(
+    code: Extract<ErrorCode, 'validation' | 'policy'>,
+    message: string,
+    stage: RejectionStage,
+    check: Pick<CommandEvidence, 'name' | 'command' | 'exitCode' | 'excerpt'>,
+  ) {
+    const command: CommandEvidence = { ...check, signal: null, durationMs: 0 };
+    const refusal: WorkRefusal = { stage, evidence: { commands: [command] } };
+    super(code, message, { context: refusal as unknown as JsonObject });
+  }
+}
+
+// Written as an object so that the compiler misses a stage that was forgotten.
+const STAGES: Readonly<Record<RejectionStage, true>> = {
+  apply: true,
+  merge: true,
+  setup: true,
+  verify: true,
+  verify_timeout: true,
+  policy: true,
+};
+
+/** @returns undefined for any failure that does not name both */
+export function refusalIn({ context }: Failure): WorkRefusal | undefined {
+  const { stage, evidence } = (context ?? {}) as Partial<WorkRefusal>;
+  const known = typeof stage === 'string' && Object.hasOwn(STAGES, stage);
+  return known && Array.isArray(evidence?.commands) ? { stage, evidence } : undefined;
+}
