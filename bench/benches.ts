@@ -9,6 +9,7 @@ export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   recovery: async () => (await import('./recovery.ts')).recovery,
   memory: async () => (await import('./memory.ts')).memory,
   pipeline: async () => (await import('./pipeline.ts')).pipeline,
+  'merge-queue': async () => (await import('./merge-queue.ts')).mergeQueue,
   growth: async () => (await import('./growth.ts')).growth,
   'million-turns': async () => (await import('./million-turns.ts')).millionTurns,
   conversation: async () => (await import('./conversation.ts')).conversationBench,

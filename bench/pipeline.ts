@@ -1,10 +1,11 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createTroupe, type TaskInput, type Troupe } from '../src/index.ts';
 import { ProcessRegistry } from '../src/workspace/process-registry.ts';
 import { runProcessTree } from '../src/workspace/process-tree.ts';
 import { type ChildTime, timeCovered, watchChildren } from './child-times.ts';
+import { makeRepository, patchThatAdds } from './git-project.ts';
 import {
   type Bench,
   type BenchOptions,
@@ -13,8 +14,6 @@ import {
   type Table,
   timeEach,
 } from './report.ts';
-
-const FILES = 200;
 
 /**
  * What the pipeline itself takes of a task's time: from the claim to the merge, less git and the commands.
@@ -147,43 +146,6 @@ async function work(troupe: Troupe, id: string, tasks: readonly TaskInput[]): Pr
       `Expected run "${id}" to be done, got ${result.state}: ${result.tasks.find((t) => t.state !== 'done')?.reason ?? result.reason ?? ''}`,
     );
   }
-}
-
-function makeRepository(directory: string): void {
-  mkdirSync(join(directory, 'notes'), { recursive: true });
-  for (let i = 0; i < FILES; i++) {
-    writeFileSync(join(directory, `file-${i}.txt`), `line of file ${i}\n`.repeat(50));
-  }
-  writeFileSync(join(directory, 'notes', 'readme.md'), 'Notes.\n');
-  git(directory, 'init', '-q', '-b', 'main');
-  git(directory, 'add', '-A');
-  git(directory, 'commit', '-q', '-m', 'first');
-}
-
-function git(directory: string, ...args: string[]): void {
-  execFileSync('git', args, {
-    cwd: directory,
-    env: {
-      PATH: process.env['PATH'],
-      HOME: directory,
-      GIT_CONFIG_NOSYSTEM: '1',
-      GIT_CONFIG_GLOBAL: '/dev/null',
-      GIT_AUTHOR_NAME: 'Bench',
-      GIT_AUTHOR_EMAIL: 'bench@example.org',
-      GIT_COMMITTER_NAME: 'Bench',
-      GIT_COMMITTER_EMAIL: 'bench@example.org',
-    },
-  });
-}
-
-function patchThatAdds(file: string, line: string): string {
-  return `diff --git a/${file} b/${file}
-new file mode 100644
---- /dev/null
-+++ b/${file}
-@@ -0,0 +1 @@
-+${line}
-`;
 }
 
 /** Answers until it is told to end: see `ObjectReader`. */

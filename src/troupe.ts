@@ -383,8 +383,10 @@ export class Troupe {
     await this.#host.open();
     this.#spawnSoon([
       { address: overseerAddress(OVERSEER), machine: 'overseer', input: { name: OVERSEER } },
-      ...(this.#project === undefined ? [] : [gatekeeperSpawn(GIT_GATEKEEPER, 1)]),
     ]);
+    if (this.#project !== undefined) {
+      this.#spawnGatekeeper(GIT_GATEKEEPER, this.#project.gatekeeperConcurrency);
+    }
   }
 
   /**
@@ -443,8 +445,14 @@ export class Troupe {
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
     requirePositive(`concurrency of gatekeeper "${name}"`, concurrency);
     this.#verifiers.add(name, genericVerifier(name, verify, errorFingerprint));
-    this.#spawnSoon([gatekeeperSpawn(name, concurrency)], () =>
-      this.#host.send(gatekeeperAddress(name), { type: 'gatekeeper.configure', concurrency }),
+    this.#spawnGatekeeper(name, concurrency);
+  }
+
+  #spawnGatekeeper(name: string, concurrency: number): void {
+    const address = gatekeeperAddress(name);
+    this.#spawnSoon([{ address, machine: 'gatekeeper', input: { name, concurrency } }], () =>
+      // One that lives on from before may have had another setting.
+      this.#host.send(address, { type: 'gatekeeper.configure', concurrency }),
     );
   }
 
@@ -1136,14 +1144,6 @@ function requireOwnId(machine: AnyStateMachine): void {
       ? 'Expected the machine to have an id, under which its actors are found again: createMachine({ id: "inbox", … }).'
       : `The machine id "${id}" is Troupe's own. Choose another than ${[...ROLES].join(', ')}.`,
   );
-}
-
-function gatekeeperSpawn(name: string, concurrency: number) {
-  return {
-    address: gatekeeperAddress(name),
-    machine: 'gatekeeper',
-    input: { name, concurrency },
-  } as const;
 }
 
 function requirePositive(what: string, value: number): void {

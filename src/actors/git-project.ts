@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { errorFingerprint } from '../machines/policies/fingerprint.ts';
 import type { WorkspaceInput } from '../machines/task-machine.ts';
@@ -10,6 +11,7 @@ import { slugOf } from '../workspace/branch-name.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
+import { MergeQueue } from '../workspace/merge-queue.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { Repository } from '../workspace/repository.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
@@ -31,6 +33,11 @@ export interface GitProjectOptions {
    * verified; undefined leaves what `verify` says.
    */
   readonly verifyTimeoutMs?: (submission: Submission) => number | undefined;
+  /**
+   * Verifications that run at once, each on top of the changes ahead of it: see MergeQueue. 1 for commands that get in
+   * each other's way (a fixed port, one database). Default: one per core, at most 4.
+   */
+  readonly verifyAtOnce?: number;
   /** Names of environment variables that agents and verification get besides the usual ones. */
   readonly environment?: readonly string[];
   /** Default `<directory>/.troupe`. */
@@ -55,6 +62,7 @@ export class GitProject {
   readonly processes: ProcessRegistry;
   readonly #workspaces: Workspaces;
   readonly #options: GitProjectOptions;
+  readonly #queue: MergeQueue;
   readonly #stateDirectory: string;
   readonly #faultPoint: FaultPoint;
 
@@ -66,6 +74,7 @@ export class GitProject {
     faultPoint: FaultPoint,
   ) {
     this.#options = options;
+    this.#queue = new MergeQueue(options.verifyAtOnce ?? Math.min(availableParallelism(), 4));
     this.repository = repository;
     this.processes = processes;
     this.#stateDirectory = stateDirectory;
@@ -86,6 +95,12 @@ export class GitProject {
     faultPoint: FaultPoint = noFaults,
   ): Promise<GitProject> {
     checkVerifyCommands(options.verify);
+    const { verifyAtOnce } = options;
+    if (verifyAtOnce !== undefined && !(Number.isSafeInteger(verifyAtOnce) && verifyAtOnce >= 1)) {
+      throw new ConfigurationError(
+        `Expected project.verifyAtOnce to be a positive integer, got ${String(verifyAtOnce)}.`,
+      );
+    }
     const stateDirectory = path.resolve(
       options.stateDirectory ?? path.join(options.directory, '.troupe'),
     );
@@ -208,6 +223,11 @@ export class GitProject {
     }
   }
 
+  /** Submissions the gatekeeper takes at once: one in each lane, and as many that are made ready for one or wait to be merged. */
+  get gatekeeperConcurrency(): number {
+    return this.#queue.lanes * 2;
+  }
+
   /**
    * The gatekeeper of the target branch.
    * @param mayMove asked right before the target moves; rejects when another process has taken over meanwhile
@@ -229,6 +249,7 @@ export class GitProject {
           base: change.base,
         },
         verify: this.#verifyCommandsFor(submission),
+        queue: this.#queue,
         env: this.environment({}),
         fingerprint: (text) => errorFingerprint(text) ?? '',
         signal,

@@ -17,7 +17,7 @@ import {
 
 export interface GatekeeperInput {
   readonly name: string;
-  /** Submissions verified at once. A git gatekeeper takes one at a time: main has one next commit. */
+  /** Submissions taken at once. A git gatekeeper stands them in line: main has one next commit. */
   readonly concurrency: number;
 }
 

@@ -68,6 +68,7 @@ export async function composeTroupe(
         timeoutMs,
         allowFail,
       })),
+      ...(config.verifyAtOnce === undefined ? {} : { verifyAtOnce: config.verifyAtOnce }),
       environment: config.environment,
       stateDirectory,
       // Agents would work for nothing, or for a long time at least. To decide about a task it may be as it is.

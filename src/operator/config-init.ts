@@ -298,6 +298,10 @@ target: ${quoted(detected.target)}
 verify:
 ${[...fillIn, ...commands].join('\n')}
 
+# Changes wait in line for the target branch, and several are verified at once, each on top of those ahead of it. Write 1 if
+# the commands above get in each other's way (a fixed port, one database). Default: one per core, at most 4.
+# verifyAtOnce: 1
+
 # Variables that agents and the commands above get besides PATH, HOME and the like. Names only, no values.
 environment: []
 

@@ -225,6 +225,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
   tests: z
     .literal('none', { error: 'the word none, and only if the project has no tests' })
     .optional(),
+  verifyAtOnce: wholeNumber(1, 64).optional(),
   environment: z
     .array(text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]{0,127}$/), {
       error: 'a list of names of environment variables',

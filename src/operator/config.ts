@@ -115,6 +115,8 @@ export interface ProjectConfig {
   readonly verify: readonly ConfiguredVerifyCommand[];
   /** `none` only if the file says so in words; otherwise `verify` has a command named `test`. */
   readonly tests: 'command' | 'none';
+  /** Verifications that run at once. Default: as `GitProjectOptions`. */
+  readonly verifyAtOnce?: number;
   /** Names of variables that agents and verification get besides the usual ones. Default none. */
   readonly environment: readonly string[];
   /** In the order of the file. Default none. */
@@ -197,6 +199,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       allowFail: allowFail ?? false,
     })),
     tests: project.tests ?? 'command',
+    ...(project.verifyAtOnce === undefined ? {} : { verifyAtOnce: project.verifyAtOnce }),
     environment: project.environment ?? [],
     agents,
     limits,

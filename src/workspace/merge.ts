@@ -15,6 +15,7 @@ import {
 import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import { mergeInMemory } from './merge-in-memory.ts';
+import { type Ground, type MergePlace, MergeQueue } from './merge-queue.ts';
 import type { Repository } from './repository.ts';
 import { moveTarget } from './target-branch.ts';
 import { checkVerifyCommands, type VerifyCommand, verifyCommit } from './verification.ts';
@@ -43,6 +44,8 @@ export interface VerifyAndMergeOptions {
   /** From the target's configuration. */
   readonly verify: readonly VerifyCommand[];
   readonly workspaces: Workspaces;
+  /** The line before the target; shared by all that merge into it. Default: one of its own. */
+  readonly queue?: MergeQueue;
   /** Removes from a failure's text what varies, and hashes the rest. */
   readonly fingerprint: (text: string) => string;
   readonly policy?: ChangePolicy;
@@ -81,18 +84,38 @@ const MAX_ROUNDS = 5;
  * @throws {CancelledError} `signal` was aborted before the swap
  */
 export async function verifyAndMerge(options: VerifyAndMergeOptions): Promise<Verdict> {
-  for (let round = 1; round <= MAX_ROUNDS; round++) {
-    const verdict = await new GateRound(options).run();
-    if (verdict !== 'target_moved') return verdict;
+  const place = (options.queue ?? new MergeQueue()).enter();
+  let merged = false;
+  try {
+    for (let round = 1; round <= MAX_ROUNDS; ) {
+      const ground = await place.ground(options.signal);
+      const verdict = await new GateRound(options, place, ground).run();
+      // Not a try of its own: who was ahead is not merged, and each of them says so once.
+      if (verdict === 'ground_lost') continue;
+      if (verdict === 'target_moved') {
+        round++;
+        continue;
+      }
+      merged = verdict.verdict === 'accepted';
+      return verdict;
+    }
+    return await new GateRound(options, place, await place.ground(options.signal)).giveUp(
+      `${options.workspaces.repository.target} moved during each of ${MAX_ROUNDS} rounds of verification.`,
+    );
+  } finally {
+    place.leave(merged);
   }
-  return await new GateRound(options).giveUp(
-    `${options.workspaces.repository.target} moved during each of ${MAX_ROUNDS} rounds of verification.`,
-  );
 }
 
 /** One pass from the target's head to a verdict. Collects what the artifact will say. */
 class GateRound {
   readonly #options: VerifyAndMergeOptions;
+  readonly #place: MergePlace;
+  readonly #ground: Ground;
+  /** Of the caller, or of the ground it is built on. */
+  readonly #signal: AbortSignal;
+  /** What it is built on: the target's head, or what that will be when those ahead are merged. */
+  #head = '';
   readonly #repository: Repository;
   readonly #faultPoint: FaultPoint;
   readonly #now: () => number;
@@ -101,8 +124,14 @@ class GateRound {
   readonly #artifactPath: string;
   #facts: Partial<GateArtifact> = {};
 
-  constructor(options: VerifyAndMergeOptions) {
+  constructor(options: VerifyAndMergeOptions, place: MergePlace, ground: Ground) {
     this.#options = options;
+    this.#place = place;
+    this.#ground = ground;
+    const { signal } = options;
+    this.#signal = AbortSignal.any(
+      signal === undefined ? [ground.signal] : [signal, ground.signal],
+    );
     this.#repository = options.workspaces.repository;
     this.#faultPoint = options.faultPoint ?? noFaults;
     this.#now = options.now ?? Date.now;
@@ -114,16 +143,20 @@ class GateRound {
     );
   }
 
-  async run(): Promise<Verdict | 'target_moved'> {
+  async run(): Promise<Verdict | 'target_moved' | 'ground_lost'> {
     try {
       await ensureIgnoredDirectory(path.join(this.#options.workspaces.stateDirectory, 'tasks'));
       checkVerifyCommands(this.#options.verify);
-      this.#options.signal?.throwIfAborted();
+      this.#signal.throwIfAborted();
       return await this.#decide();
     } catch (error) {
       if (this.#options.signal?.aborted === true) {
         await this.#writeArtifact('cancelled', 'The verification was called off.');
         throw new CancelledError('The verification was called off.', { cause: error });
+      }
+      if (this.#ground.signal.aborted) {
+        await this.#writeArtifact('superseded', (this.#ground.signal.reason as Error).message);
+        return 'ground_lost';
       }
       const reason = infrastructureReason(error);
       if (reason === undefined) throw error;
@@ -160,7 +193,8 @@ class GateRound {
   async #decide(): Promise<Verdict | 'target_moved'> {
     const { submission, approvals, policy } = this.#options;
     const repository = this.#repository;
-    const head = await repository.targetHead();
+    const head = this.#ground.commit ?? (await repository.targetHead());
+    this.#head = head;
     this.#note({ targetHead: head });
     const merged = await this.#findMerged(head);
     if (merged !== undefined) return await this.#acceptMerged(merged);
@@ -199,19 +233,31 @@ class GateRound {
     }
     const reasons = approvals?.reasonsFor(files) ?? [];
     if (reasons.length > 0 && approvals?.approvedCommit !== submission.commit) {
+      if (!(await this.#counts(false))) return 'target_moved';
       await this.#writeArtifact('approval_required', reasons.join(' '));
       return { verdict: 'approval_required', reasons, evidence: this.#evidence() };
     }
     const commit = await this.#commitOnTop(head, tree);
     this.#note({ mergeCommit: commit });
     await this.#faultPoint('gate.merged-in-memory');
+    this.#place.offer(commit);
     const refused = await this.#verify(commit, tree);
     return refused ?? (await this.#merge(head, commit));
   }
 
+  /**
+   * Waits until what was found counts: all ahead have come to their end, and the target is what it was found on.
+   * @returns false: begin again. So does what it throws when its ground is lost
+   */
+  async #counts(passed: boolean): Promise<boolean> {
+    await this.#place.turn(passed, this.#options.signal);
+    if (this.#ground.commit === undefined) return true;
+    return (await this.#repository.targetHead()) === this.#head;
+  }
+
   /** @returns undefined when the tree has passed */
-  async #verify(commit: string, tree: string): Promise<Verdict | undefined> {
-    const { workspaces, verify, env, redact, onProgress, signal } = this.#options;
+  async #verify(commit: string, tree: string): Promise<Verdict | 'target_moved' | undefined> {
+    const { workspaces, verify, env, redact, onProgress } = this.#options;
     const verified = new VerifiedTrees(
       path.join(workspaces.stateDirectory, 'verified-trees'),
       verify,
@@ -221,16 +267,19 @@ class GateRound {
       this.#note({ commands: before.commands, verifiedBefore: before.artifact });
       return undefined;
     }
-    const outcome = await verifyCommit({
-      workspaces,
-      commit,
-      commands: verify,
-      logPrefix: this.#artifactPath,
-      onCommand: ({ name }) => onProgress?.({ phase: 'running', command: name }),
-      ...(env === undefined ? {} : { env }),
-      ...(redact === undefined ? {} : { redact }),
-      ...(signal === undefined ? {} : { signal }),
-    });
+    const signal = this.#signal;
+    const outcome = await this.#place.verify(this.#options.signal, () =>
+      verifyCommit({
+        workspaces,
+        commit,
+        commands: verify,
+        logPrefix: this.#artifactPath,
+        onCommand: ({ name }) => onProgress?.({ phase: 'running', command: name }),
+        ...(env === undefined ? {} : { env }),
+        ...(redact === undefined ? {} : { redact }),
+        signal,
+      }),
+    );
     this.#note({ commands: outcome.commands });
     switch (outcome.kind) {
       case 'infrastructure':
@@ -251,6 +300,7 @@ class GateRound {
 
   async #merge(head: string, commit: string): Promise<Verdict | 'target_moved'> {
     const { submission, onProgress, signal, mayMove } = this.#options;
+    if (!(await this.#counts(true))) return 'target_moved';
     await this.#faultPoint('gate.verified-before-artifact');
     const summary = `Verified and merged as ${commit}.`;
     await this.#writeArtifact('accepted', summary);
@@ -283,7 +333,13 @@ class GateRound {
     return merges.find((merge) => merge.submission === submission.commit);
   }
 
-  async #acceptMerged({ commit, tree }: { commit: string; tree: string }): Promise<Verdict> {
+  async #acceptMerged({
+    commit,
+    tree,
+  }: {
+    commit: string;
+    tree: string;
+  }): Promise<Verdict | 'target_moved'> {
     this.#note({ tree, mergeCommit: commit });
     const { workspaces, submission } = this.#options;
     const acceptance = await findAcceptance(
@@ -319,7 +375,8 @@ class GateRound {
     stage: RejectionStage,
     reason: string,
     feedback: readonly string[],
-  ): Promise<Verdict> {
+  ): Promise<Verdict | 'target_moved'> {
+    if (!(await this.#counts(false))) return 'target_moved';
     this.#note({ stage });
     await this.#writeArtifact('rejected', reason);
     const { errorFingerprint, changeFingerprint } = this.#facts;

@@ -164,9 +164,9 @@ export class Workspaces {
     this.#removals.add(settled);
   }
 
-  /** Waits until no removal is under way. */
+  /** Waits until the removals that are under way have ended. */
   async settled(): Promise<void> {
-    while (this.#removals.size > 0) await Promise.all(this.#removals);
+    await Promise.all(this.#removals);
   }
 
   /**

@@ -22,6 +22,8 @@ interface StoreRow {
 const DATABASE_HEADER = 100;
 const LOG_HEADER = 32;
 const FRAME_HEADER = 24;
+/** The first word of a log; the last bit says that its checksums are taken over big-endian words. */
+const LOG_MAGIC = 0x377f0682;
 
 /**
  * Never to be called while SQLite has the file open in this process: closing a descriptor drops all of the
@@ -79,6 +81,9 @@ function readStoreRow(read: Read): { readonly row: StoreRow; readonly page: numb
 }
 
 /**
+ * Only what SQLite would replay counts: frames of this life of the log, up to the last commit, whose checksums follow
+ * from each other. Behind them may be anything: a frame that was being written over an older one at a kill has half of
+ * either.
  * @returns the first and the last row in the log, both missing if it is of no store at all; undefined: it holds no store
  * page, or SQLite will not read it
  */
@@ -90,26 +95,70 @@ function readLoggedRows(
   if (size < LOG_HEADER) return undefined;
   const header = read(0, LOG_HEADER);
   const pageSize = header.readUInt32BE(8);
-  if (pageSize < 512 || pageSize > 65_536) return undefined;
+  const magic = header.readUInt32BE(0);
+  if ((magic & ~1) >>> 0 !== LOG_MAGIC || pageSize < 512 || pageSize > 65_536) return undefined;
+  const checksum = new Checksum((magic & 1) === 1);
+  checksum.add(header.subarray(0, 24));
+  if (!checksum.isAt(header, 24)) return undefined;
   const salts = header.subarray(16, 24);
-  const positions: number[] = [];
+  let first: Buffer | undefined;
+  let last: Buffer | undefined;
+  /** Of the transaction whose commit has not been met yet. */
+  let firstOpen: Buffer | undefined;
+  let lastOpen: Buffer | undefined;
+  let strange = false;
   for (let at = LOG_HEADER; at + FRAME_HEADER + pageSize <= size; at += FRAME_HEADER + pageSize) {
-    const frame = read(at, FRAME_HEADER);
-    // Frames behind the end of the log are left from its earlier life and have other salts.
-    if (!frame.subarray(8, 16).equals(salts)) break;
+    const frame = read(at, FRAME_HEADER + pageSize);
+    const content = frame.subarray(FRAME_HEADER);
     const page = frame.readUInt32BE(0);
-    if (page === storePage) positions.push(at + FRAME_HEADER);
-    if (page === 1 && read(at + FRAME_HEADER, DATABASE_HEADER).readInt32BE(68) !== APPLICATION_ID) {
-      return { first: undefined, last: undefined };
+    if (page === 0 || !frame.subarray(8, 16).equals(salts)) break;
+    checksum.add(frame.subarray(0, 8));
+    checksum.add(content);
+    if (!checksum.isAt(frame, 16)) break;
+    if (page === storePage) {
+      firstOpen ??= content;
+      lastOpen = content;
     }
+    if (page === 1 && content.readInt32BE(68) !== APPLICATION_ID) strange = true;
+    const commits = frame.readUInt32BE(4) !== 0;
+    if (!commits) continue;
+    if (strange) return { first: undefined, last: undefined };
+    first ??= firstOpen;
+    last = lastOpen ?? last;
+    firstOpen = undefined;
+    lastOpen = undefined;
   }
-  const [first] = positions;
-  const last = positions.at(-1);
   if (first === undefined || last === undefined) return undefined;
-  return {
-    first: parseStorePage(read(first, pageSize)),
-    last: parseStorePage(read(last, pageSize)),
-  };
+  return { first: parseStorePage(first), last: parseStorePage(last) };
+}
+
+/** A log's running checksum. Source: https://sqlite.org/fileformat2.html §4.2 */
+class Checksum {
+  readonly #bigEndian: boolean;
+  #s0 = 0;
+  #s1 = 0;
+
+  constructor(bigEndian: boolean) {
+    this.#bigEndian = bigEndian;
+  }
+
+  /** @param bytes a multiple of 8 */
+  add(bytes: Buffer): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const littleEndian = !this.#bigEndian;
+    let s0 = this.#s0;
+    let s1 = this.#s1;
+    for (let at = 0; at < bytes.length; at += 8) {
+      s0 = (s0 + view.getUint32(at, littleEndian) + s1) | 0;
+      s1 = (s1 + view.getUint32(at + 4, littleEndian) + s0) | 0;
+    }
+    this.#s0 = s0;
+    this.#s1 = s1;
+  }
+
+  isAt(bytes: Buffer, at: number): boolean {
+    return bytes.readInt32BE(at) === this.#s0 && bytes.readInt32BE(at + 4) === this.#s1;
+  }
 }
 
 /** How many bytes an integer of each serial type has; types 8 and 9 are the numbers 0 and 1 themselves. */

@@ -14,8 +14,10 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
+import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { TroupeError } from '../../../src/protocol/errors.ts';
+import { refuseStrangeLog } from '../../../src/store/sqlite/log-check.ts';
 import { openReadOnlyStore } from '../../../src/store/sqlite/read-only.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import { batch, turn } from '../rows.ts';
@@ -53,6 +55,25 @@ function strangeDatabase(path: string, applicationId: number): void {
 function crash(path: string): void {
   const child = spawnSync(process.execPath, [childFile('crash'), path, 'store.before-begin', '3']);
   expect(child.signal).toBe('SIGKILL');
+}
+
+/** How the log of a killed process can look: its last transaction is torn in the middle of a page, over an older one. */
+function tearLastTransaction(log: string): void {
+  const bytes = readFileSync(log);
+  const pageSize = bytes.readUInt32BE(8);
+  const frameSize = 24 + pageSize;
+  const salts = bytes.subarray(16, 24);
+  const frames = Array.from(
+    { length: Math.floor((bytes.length - 32) / frameSize) },
+    (_, n) => 32 + n * frameSize,
+  ).filter((at) => bytes.subarray(at + 8, at + 16).equals(salts));
+  const isCommit = (at: number): boolean => bytes.readUInt32BE(at + 4) !== 0;
+  const last = frames.findLastIndex((at, n) => n < frames.length - 1 && isCommit(at)) + 1;
+  const at = frames.slice(last).find((frame) => bytes.readUInt32BE(frame) === 3);
+  expect(at).toBeDefined();
+  // Page 3 counts the commits. Its first half is new, what lies under the second is of another page.
+  bytes.fill('old ', (at as number) + 24 + pageSize / 2, (at as number) + frameSize);
+  writeFileSync(log, bytes);
 }
 
 /** Whatever is in the log is in the file afterwards. */
@@ -229,6 +250,37 @@ describe('a file that is no healthy store is refused and left as it is', () => {
     expect(await store.listCheckpoints('inbox/ada')).toHaveLength(200);
     await store.close();
   });
+});
+
+test('a log whose last transaction was torn by a kill is no stranger: what was committed before counts', async () => {
+  const path = temporaryStore();
+  crash(path);
+  const before = new Database(path, { readonly: true });
+  const count = 'SELECT commits FROM store';
+  const commits = before.prepare(count).pluck().get() as number;
+  before.close();
+  tearLastTransaction(`${path}-wal`);
+  const store = await openSqliteStore({ path });
+  await store.close();
+  const after = new Database(path, { readonly: true });
+  // One was lost with its commit's frames; opening counts itself.
+  expect(after.prepare(count).pluck().get()).toBe(commits - 1 + 1);
+  after.close();
+});
+
+test("a log is its store's own wherever a kill has torn it", () => {
+  const path = temporaryStore();
+  crash(path);
+  const log = readFileSync(`${path}-wal`);
+  fc.assert(
+    fc.property(fc.nat(log.length), fc.nat(255), (from, garbage) => {
+      const torn = Buffer.from(log);
+      torn.fill(garbage, from);
+      writeFileSync(`${path}-wal`, torn);
+      refuseStrangeLog(path);
+    }),
+    { numRuns: 200 },
+  );
 });
 
 test.each<{ what: string; make: (path: string) => void; says: RegExp }>([
