@@ -6,10 +6,12 @@ import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { slugOf } from '../workspace/branch-name.ts';
+import type { RuleSettings } from '../workspace/change-rules.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
+import { type Redact, redactorFor } from '../workspace/redact.ts';
 import { Repository } from '../workspace/repository.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
 import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
@@ -25,6 +27,13 @@ export interface GitProjectOptions {
   readonly target?: string;
   /** Run in this order, in a fresh copy of target + change; all must succeed. At least one. */
   readonly verify: readonly VerifyCommand[];
+  /**
+   * Rules about changes: what is refused, and what a person has to agree to, whatever the commands say. Every rule has a
+   * default; `protectedPaths` names what no change may touch.
+   */
+  readonly policy?: RuleSettings;
+  /** Why the project has no tests, in words. Only then may a command named `test` find none to run. */
+  readonly noTests?: string;
   /** Names of environment variables that agents and verification get besides the usual ones. */
   readonly environment?: readonly string[];
   /** Default `<directory>/.troupe`. */
@@ -51,6 +60,7 @@ export class GitProject {
   readonly #options: GitProjectOptions;
   readonly #stateDirectory: string;
   readonly #faultPoint: FaultPoint;
+  readonly redact: Redact;
 
   private constructor(
     options: GitProjectOptions,
@@ -64,6 +74,7 @@ export class GitProject {
     this.processes = processes;
     this.#stateDirectory = stateDirectory;
     this.#faultPoint = faultPoint;
+    this.redact = redactorFor(this.environment({}));
     this.#workspaces = new Workspaces({
       repository,
       root: path.join(stateDirectory, 'workspaces'),
@@ -212,6 +223,7 @@ export class GitProject {
         readonly commit: string;
         readonly base: string;
       };
+      const { policy, noTests } = this.#options;
       const verdict = await verifyAndMerge({
         workspaces: this.#workspaces,
         submission: {
@@ -223,6 +235,10 @@ export class GitProject {
           base: change.base,
         },
         verify: this.#options.verify,
+        ...(policy === undefined ? {} : { policy }),
+        ...(noTests === undefined ? {} : { noTests }),
+        ...(submission.approved ? { approvedCommit: change.commit } : {}),
+        redact: this.redact,
         env: this.environment({}),
         fingerprint: (text) => errorFingerprint(text) ?? '',
         signal,
