@@ -56,11 +56,13 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       // The agent's own limit aborts the signal; this one is only a backstop.
       timeoutMs: 24 * 3_600_000,
       logFile,
+      redact: project.redact,
       signal,
       processes: project.processes,
       onOutput: () => progress({ task: task.id, output: true }),
     });
     signal.throwIfAborted();
+    const output = project.redact(result.output);
     if (result.missingTool) {
       throw new TroupeError(
         'unavailable',
@@ -78,16 +80,16 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       if (trouble !== undefined) {
         throw new TroupeError(
           'unavailable',
-          `The agent's command failed while ${trouble}: ${result.command}\n${excerptOf(result.output, 2000)}`,
+          `The agent's command failed while ${trouble}: ${result.command}\n${excerptOf(output, 2000)}`,
         );
       }
       const how =
         result.signal === null ? `exited with ${result.exitCode}` : `was ended by ${result.signal}`;
       throw new TroupeError(
         'unhandled',
-        `The agent's command ${how}: ${result.command}\n${excerptOf(result.output, 2000)}`,
+        `The agent's command ${how}: ${result.command}\n${excerptOf(output, 2000)}`,
       );
     }
-    return { output: excerptOf(result.output, 2000) };
+    return { output: excerptOf(output, 2000) };
   };
 }

@@ -8,11 +8,13 @@ import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { RefusedWorkError } from '../protocol/refused-work.ts';
 import { slugOf } from '../workspace/branch-name.ts';
+import type { RuleSettings } from '../workspace/change-rules.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { MergeQueue } from '../workspace/merge-queue.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
+import { type Redact, redactorFor } from '../workspace/redact.ts';
 import { Repository } from '../workspace/repository.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
 import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
@@ -38,6 +40,13 @@ export interface GitProjectOptions {
    * each other's way (a fixed port, one database). Default: one per core, at most 4.
    */
   readonly verifyAtOnce?: number;
+  /**
+   * Rules about changes: what is refused, and what a person has to agree to, whatever the commands say. Every rule has a
+   * default; `protectedPaths` names what no change may touch.
+   */
+  readonly policy?: RuleSettings;
+  /** Why the project has no tests, in words. Only then may a command named `test` find none to run. */
+  readonly noTests?: string;
   /** Names of environment variables that agents and verification get besides the usual ones. */
   readonly environment?: readonly string[];
   /** Default `<directory>/.troupe`. */
@@ -65,6 +74,7 @@ export class GitProject {
   readonly #queue: MergeQueue;
   readonly #stateDirectory: string;
   readonly #faultPoint: FaultPoint;
+  readonly redact: Redact;
 
   private constructor(
     options: GitProjectOptions,
@@ -79,6 +89,7 @@ export class GitProject {
     this.processes = processes;
     this.#stateDirectory = stateDirectory;
     this.#faultPoint = faultPoint;
+    this.redact = redactorFor(this.environment({}));
     this.#workspaces = new Workspaces({
       repository,
       root: path.join(stateDirectory, 'workspaces'),
@@ -238,6 +249,7 @@ export class GitProject {
         readonly commit: string;
         readonly base: string;
       };
+      const { policy, noTests } = this.#options;
       const verdict = await verifyAndMerge({
         workspaces: this.#workspaces,
         submission: {
@@ -250,6 +262,10 @@ export class GitProject {
         },
         verify: this.#verifyCommandsFor(submission),
         queue: this.#queue,
+        ...(policy === undefined ? {} : { policy }),
+        ...(noTests === undefined ? {} : { noTests }),
+        ...(submission.approved ? { approvedCommit: change.commit } : {}),
+        redact: this.redact,
         env: this.environment({}),
         fingerprint: (text) => errorFingerprint(text) ?? '',
         signal,

@@ -554,6 +554,7 @@ const base = durable.extend({
           ...context.last,
           endedAt: event.meta.at,
           outcome: 'accepted' as const,
+          stage: null,
           evidence: verdict?.evidence ?? null,
         },
       };
@@ -563,7 +564,11 @@ const base = durable.extend({
       const reasons = verdict?.verdict === 'approval_required' ? verdict.reasons : [];
       return {
         reason: `Approval is needed: ${reasons.join('; ')}`,
-        last: context.last && { ...context.last, evidence: verdict?.evidence ?? null },
+        last: context.last && {
+          ...context.last,
+          stage: (verdict?.verdict === 'approval_required' ? verdict.stage : undefined) ?? null,
+          evidence: verdict?.evidence ?? null,
+        },
       };
     }),
     recordCancelled: assign(({ context, event }) => ({

@@ -33,6 +33,7 @@ const STAGES: Readonly<Record<RejectionStage, true>> = {
   verify: true,
   verify_timeout: true,
   policy: true,
+  review: true,
 };
 
 /** @returns undefined for any failure that does not name both */

@@ -15,10 +15,19 @@ export interface CommandEvidence {
   readonly timedOut?: boolean;
   /** It failed, and the configuration says that this may fail. */
   readonly allowedToFail?: boolean;
+  /** Tests that it ran, where its output says so. */
+  readonly tests?: number;
 }
 
 /** Where in the pipeline a submission was refused. */
-export type RejectionStage = 'apply' | 'merge' | 'setup' | 'verify' | 'verify_timeout' | 'policy';
+export type RejectionStage =
+  | 'apply'
+  | 'merge'
+  | 'setup'
+  | 'verify'
+  | 'verify_timeout'
+  | 'policy'
+  | 'review';
 
 /** What proves a verdict. */
 export interface Evidence {
@@ -48,6 +57,8 @@ export type Verdict =
     }
   | {
       readonly verdict: 'approval_required';
+      /** `policy`: verified, and something in the change is for a person to see before it is merged. */
+      readonly stage?: RejectionStage;
       readonly reasons: readonly string[];
       readonly evidence: Evidence;
     }

@@ -1,7 +1,5 @@
 import { createHash } from 'node:crypto';
-import path from 'node:path';
 import { GitError, type GitOptions, splitNul } from './git.ts';
-import type { ObjectReader } from './object-reader.ts';
 
 /** Runs git where both sides of a change can be read. */
 export type RunGit = (
@@ -19,6 +17,8 @@ export interface ChangedFile {
   readonly previousMode: string;
   /** Object name of the content afterwards; zeros if deleted. */
   readonly blob: string;
+  /** And before; zeros if added. */
+  readonly previousBlob: string;
 }
 
 /** What differs between two trees. */
@@ -31,6 +31,8 @@ export interface Change {
   readonly fingerprint: string;
   /** False when no line that looks like the mark of a conflict was added. */
   readonly mayHoldMarkers: boolean;
+  /** False when no line with a NUL byte was added. */
+  readonly mayHoldNul: boolean;
 }
 
 /** For git to list all paths that differ, renames as a deletion and an addition; `parseRaw` reads it. */
@@ -50,11 +52,11 @@ export async function listChangedFiles(
 export function parseRaw(parts: readonly string[]): ChangedFile[] {
   const files: ChangedFile[] = [];
   for (let i = 0; i + 1 < parts.length; i += 2) {
-    const [previousMode = '', mode = '', , blob = '', letter] = (parts[i] ?? '')
+    const [previousMode = '', mode = '', previousBlob = '', blob = '', letter] = (parts[i] ?? '')
       .slice(1)
       .split(' ');
     const status = STATUSES[letter ?? ''] ?? 'modified';
-    files.push({ path: parts[i + 1] ?? '', status, mode, previousMode, blob });
+    files.push({ path: parts[i + 1] ?? '', status, mode, previousMode, blob, previousBlob });
   }
   return files;
 }
@@ -87,14 +89,19 @@ export async function readChange(git: RunGit, from: string, to: string): Promise
     const files = parseRaw(splitNul(stdout.toString('utf8', 0, listBytes)));
     // Latin-1 keeps every byte.
     const diff = stdout.toString('latin1', listBytes + 1);
-    return { files, fingerprint: hashOfDiff(diff), mayHoldMarkers: ADDED_MARKER.test(diff) };
+    return {
+      files,
+      fingerprint: hashOfDiff(diff),
+      mayHoldMarkers: ADDED_MARKER.test(diff),
+      mayHoldNul: diff.includes('\0') || BINARY.test(diff),
+    };
   } catch (error) {
     if (!(error instanceof GitError && error.kind === 'too_much_output')) throw error;
     // A huge change is known by the contents it leaves.
     const files = await listChangedFiles(git, from, to);
     const hash = createHash('sha256');
     for (const file of files) hash.update(`${file.mode} ${file.blob} ${file.path}\0`);
-    return { files, fingerprint: hash.digest('hex'), mayHoldMarkers: true };
+    return { files, fingerprint: hash.digest('hex'), mayHoldMarkers: true, mayHoldNul: true };
   }
 }
 
@@ -109,12 +116,14 @@ function hashOfDiff(diff: string): string {
 /** Of a file that git shows as binary the lines are not to be seen. */
 const ADDED_MARKER = /^(?:\+(?:<<<<<<< |=======|>>>>>>> )|GIT binary patch|Binary files )/m;
 
+const BINARY = /^(?:GIT binary patch|Binary files )/m;
+
 /** Changed files that hold all three marks of an unresolved conflict, and did not before. */
 export async function findConflictMarkers(
   git: RunGit,
   from: string,
   to: string,
-  { files, mayHoldMarkers }: Change,
+  { files, mayHoldMarkers }: Pick<Change, 'files' | 'mayHoldMarkers'>,
 ): Promise<string[]> {
   // What holds all three now and did not before has at least one of them in a line that was added.
   if (!mayHoldMarkers) return [];
@@ -123,72 +132,6 @@ export async function findConflictMarkers(
   if (after.length === 0) return [];
   const before = new Set(await grepMarkers(git, from, after));
   return after.filter((name) => !before.has(name));
-}
-
-export interface ChangePolicy {
-  /** Globs (`*`, `**`, from the top) of what a change may not touch: what verifies it, above all. Default none. */
-  readonly protectedPaths?: readonly string[];
-  /** No single file may be larger. Default 10 485 760. */
-  readonly maxFileBytes?: number;
-}
-
-/**
- * What no change may do, whoever made it: link to outside the project, plant another repository, touch what
- * is protected, add a huge file.
- * @returns one sentence per violation
- */
-export async function findViolations(
-  objects: ObjectReader,
-  files: readonly ChangedFile[],
-  policy: ChangePolicy = {},
-): Promise<string[]> {
-  const violations: string[] = [];
-  const maxFileBytes = policy.maxFileBytes ?? 10 * 1024 * 1024;
-  const sizes = await sizesOf(objects, files);
-  for (const file of files) {
-    const name = JSON.stringify(file.path);
-    const glob = policy.protectedPaths?.find((pattern) => path.matchesGlob(file.path, pattern));
-    if (glob !== undefined) {
-      violations.push(`${name} is protected (${glob}) and was ${file.status}.`);
-    }
-    const bytes = sizes.get(file.blob) ?? 0;
-    if (bytes > maxFileBytes) {
-      violations.push(`${name} has ${bytes} bytes; at most ${maxFileBytes} are allowed.`);
-    }
-    if (file.mode === '160000') {
-      violations.push(`${name} is a git repository of its own; only its name would be kept.`);
-    }
-    if (file.mode === '120000') {
-      const target = (await objects.content(file.blob))?.toString('utf8');
-      if (target === undefined) {
-        violations.push(`${name} is a symlink whose target is lost (${file.blob}).`);
-      } else if (leavesProject(file.path, target)) {
-        violations.push(`${name} is a symlink to ${JSON.stringify(target)}, outside the project.`);
-      }
-    }
-  }
-  return violations;
-}
-
-function leavesProject(link: string, target: string): boolean {
-  if (path.posix.isAbsolute(target)) return true;
-  const resolved = path.posix.normalize(path.posix.join(path.posix.dirname(link), target));
-  return resolved === '..' || resolved.startsWith('../') || /^\.git(\/|$)/i.test(resolved);
-}
-
-async function sizesOf(
-  objects: ObjectReader,
-  files: readonly ChangedFile[],
-): Promise<ReadonlyMap<string, number>> {
-  const blobs = new Set(files.flatMap((file) => (isFile(file.mode) ? [file.blob] : [])));
-  const sizes = new Map<string, number>();
-  await Promise.all(
-    [...blobs].map(async (blob) => {
-      const info = await objects.info(blob);
-      if (info !== undefined) sizes.set(blob, info.bytes);
-    }),
-  );
-  return sizes;
 }
 
 function isFile(mode: string): boolean {

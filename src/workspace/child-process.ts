@@ -5,6 +5,7 @@ import type { FaultPoint } from '../protocol/fault-point.ts';
 import { OutputBuffer } from './output-buffer.ts';
 import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
+import type { Redact } from './redact.ts';
 
 export interface CommandOptions {
   /** An array is program and arguments. A string is the user's own shell command, run by `/bin/sh -c`. */
@@ -21,6 +22,8 @@ export interface CommandOptions {
   readonly logFile?: string;
   /** Default 10 000 000. */
   readonly maxLogBytes?: number;
+  /** Takes secrets out of what is written to the log, line by line. */
+  readonly redact?: Redact;
   readonly stdin?: string;
   readonly signal?: AbortSignal;
   readonly onOutput?: (chunk: Buffer, stream: 'stdout' | 'stderr') => void;
@@ -58,7 +61,7 @@ export async function runCommand(options: CommandOptions): Promise<CommandResult
   const log =
     options.logFile === undefined
       ? undefined
-      : await LogFile.open(options.logFile, options.maxLogBytes ?? 10_000_000);
+      : await LogFile.open(options.logFile, options.maxLogBytes ?? 10_000_000, options.redact);
   const take = (stream: 'stdout' | 'stderr') => (chunk: Buffer) => {
     output.append(chunk);
     log?.append(chunk);
@@ -116,29 +119,54 @@ function isMissingTool(
   return end.exitCode === 126 && typeof command === 'string';
 }
 
+const MAX_LINE_BYTES = 64 * 1024;
+const MAX_SECRET_BYTES = 4 * 1024;
+
 /** Takes output as fast as it comes; never more than its limit, so what waits for the disk is bounded as well. */
 class LogFile {
   readonly #handle: FileHandle;
   readonly #maxBytes: number;
+  readonly #redact: Redact | undefined;
+  /** The last line while it is not complete: a secret that comes in two pieces is still one. */
+  #line = Buffer.alloc(0);
   #bytes = 0;
   #writing: Promise<void> = Promise.resolve();
   #failed = false;
 
-  private constructor(handle: FileHandle, maxBytes: number) {
+  private constructor(handle: FileHandle, maxBytes: number, redact: Redact | undefined) {
     this.#handle = handle;
     this.#maxBytes = maxBytes;
+    this.#redact = redact;
   }
 
-  static async open(file: string, maxBytes: number): Promise<LogFile> {
+  static async open(file: string, maxBytes: number, redact?: Redact): Promise<LogFile> {
     await mkdir(path.dirname(file), { recursive: true });
     const { O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
     return new LogFile(
       await open(file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0o644),
       maxBytes,
+      redact,
     );
   }
 
   append(chunk: Buffer): void {
+    if (this.#redact === undefined) {
+      this.#take(chunk);
+      return;
+    }
+    const all = this.#line.length === 0 ? chunk : Buffer.concat([this.#line, chunk]);
+    const lines = all.lastIndexOf(0x0a) + 1;
+    // A line without an end is not kept in memory; what begins in its last part is not torn.
+    const ready = all.length - lines > MAX_LINE_BYTES ? all.length - MAX_SECRET_BYTES : lines;
+    this.#line = Buffer.from(all.subarray(ready));
+    if (ready > 0) this.#takeRedacted(all.subarray(0, ready));
+  }
+
+  #takeRedacted(bytes: Buffer): void {
+    this.#take(Buffer.from(this.#redact?.(bytes.toString('utf8')) ?? ''));
+  }
+
+  #take(chunk: Buffer): void {
     if (this.#bytes >= this.#maxBytes) return;
     const part = chunk.subarray(0, this.#maxBytes - this.#bytes);
     this.#bytes += part.length;
@@ -149,6 +177,7 @@ class LogFile {
   }
 
   async close(): Promise<void> {
+    if (this.#line.length > 0) this.#takeRedacted(this.#line);
     await this.#writing;
     await this.#handle.close();
   }

@@ -1,3 +1,5 @@
+import { SECRET_NAME } from './redact.ts';
+
 /** What a command needs to find its tools and to speak the user's language, and no more. */
 const ALWAYS_ALLOWED = [
   'PATH',
@@ -15,9 +17,6 @@ const ALWAYS_ALLOWED = [
   'NO_COLOR',
   'FORCE_COLOR',
 ] as const;
-
-/** Names that carry secrets as a rule. A pattern never lets them through; only their exact name does. */
-const SECRET_NAME = /KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE|SESSION|PRIVATE/i;
 
 /**
  * The complete environment of an agent's or a verification's command, picked from `source`.
@@ -39,6 +38,7 @@ export function buildEnvironment(
   const environment: Record<string, string> = {};
   for (const [name, value] of Object.entries(source)) {
     if (value === undefined || /^(GIT|TROUPE)_/i.test(name)) continue;
+    // A pattern never lets through what is named like a secret; only its exact name does.
     const byPattern = prefixes.some((prefix) => name.startsWith(prefix)) && !SECRET_NAME.test(name);
     if (exact.has(name) || byPattern) environment[name] = value;
   }

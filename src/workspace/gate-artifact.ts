@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { CommandEvidence, RejectionStage } from '../protocol/verdict.ts';
 import { type TaskName, taskPath } from './branch-name.ts';
+import type { PolicyFlag } from './change-rules.ts';
 import { writeDurably } from './durable-file.ts';
 
 /** What a gatekeeper keeps of one round of one attempt. */
@@ -35,6 +36,10 @@ export interface GateArtifact {
   readonly commands: readonly CommandEvidence[];
   /** The artifact of the verification of the same tree that was relied upon. */
   readonly verifiedBefore?: string;
+  /** What the policy found in the change. */
+  readonly flags?: readonly PolicyFlag[];
+  /** A person has agreed to what the flags say. */
+  readonly approved?: boolean;
   readonly errorFingerprint?: string;
   readonly changeFingerprint?: string;
   /** ISO 8601. */
@@ -65,7 +70,23 @@ export async function writeArtifact(file: string, artifact: GateArtifact): Promi
 export async function findAcceptance(
   directory: string,
   mergeCommit: string,
-): Promise<{ readonly file: string; readonly artifact: GateArtifact } | undefined> {
+): Promise<FoundArtifact | undefined> {
+  return await findArtifact(
+    directory,
+    (artifact) => artifact.verdict === 'accepted' && artifact.mergeCommit === mergeCommit,
+  );
+}
+
+interface FoundArtifact {
+  readonly file: string;
+  readonly artifact: GateArtifact;
+}
+
+/** The first artifact, oldest first, that fits. */
+export async function findArtifact(
+  directory: string,
+  fits: (artifact: GateArtifact) => boolean,
+): Promise<FoundArtifact | undefined> {
   let names: string[];
   try {
     names = await readdir(directory);
@@ -73,12 +94,10 @@ export async function findAcceptance(
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
     throw error;
   }
-  for (const name of names.filter((candidate) => candidate.endsWith('.json'))) {
+  for (const name of names.filter((candidate) => candidate.endsWith('.json')).sort()) {
     const file = path.join(directory, name);
     const artifact = await readArtifact(file);
-    if (artifact?.verdict === 'accepted' && artifact.mergeCommit === mergeCommit) {
-      return { file, artifact };
-    }
+    if (artifact !== undefined && fits(artifact)) return { file, artifact };
   }
   return undefined;
 }

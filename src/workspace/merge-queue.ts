@@ -174,6 +174,12 @@ export class MergePlace {
     this.#queue.wake();
   }
 
+  /** Says that it will not be merged in this round: those behind do not build on it. */
+  doubt(): void {
+    this.#inDoubt = true;
+    this.#queue.undermine(this);
+  }
+
   /**
    * Runs a verification when there is a lane for it.
    * @throws what `verify` throws, or the reason of a signal
@@ -199,10 +205,7 @@ export class MergePlace {
    * @throws {GroundLost} it does not count: begin again
    */
   async turn(passed: boolean, signal: AbortSignal | undefined): Promise<void> {
-    if (!passed) {
-      this.#inDoubt = true;
-      this.#queue.undermine(this);
-    }
+    if (!passed) this.doubt();
     await this.#queue.until(() => this.#queue.isFirst(this), [signal, this.#round.signal]);
   }
 

@@ -3,11 +3,19 @@ import { CancelledError, ConfigurationError, TroupeError } from '../protocol/err
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { CommandEvidence, Evidence, RejectionStage, Verdict } from '../protocol/verdict.ts';
 import type { TaskName } from './branch-name.ts';
-import { type ChangedFile, type ChangePolicy, findViolations } from './change.ts';
+import { readChangeFacts } from './change-facts.ts';
+import {
+  type ChangeFacts,
+  findFlags,
+  type PolicyFlag,
+  type RuleName,
+  type RuleSettings,
+} from './change-rules.ts';
 import { messageWithTrailers } from './collect.ts';
 import {
   artifactDirectory,
   findAcceptance,
+  findArtifact,
   type GateArtifact,
   newArtifactPath,
   writeArtifact,
@@ -31,14 +39,6 @@ export interface Submission extends TaskName {
   readonly base: string;
 }
 
-/** Which changes a person has to agree to, and to which one did. */
-interface Approvals {
-  /** Why this change needs a person; none if it does not. */
-  readonly reasonsFor: (files: readonly ChangedFile[]) => readonly string[];
-  /** The submitted commit that was approved: an approval counts for what was seen, not for what came later. */
-  readonly approvedCommit?: string;
-}
-
 export interface VerifyAndMergeOptions {
   readonly submission: Submission;
   /** From the target's configuration. */
@@ -48,8 +48,12 @@ export interface VerifyAndMergeOptions {
   readonly queue?: MergeQueue;
   /** Removes from a failure's text what varies, and hashes the rest. */
   readonly fingerprint: (text: string) => string;
-  readonly policy?: ChangePolicy;
-  readonly approvals?: Approvals;
+  /** What is refused, and what a person has to agree to. From the target's configuration as well. */
+  readonly policy?: RuleSettings;
+  /** The submitted commit that was approved: an approval counts for what was seen, not for what came later. */
+  readonly approvedCommit?: string;
+  /** Why the project has no tests; see `VerificationOptions.noTests`. */
+  readonly noTests?: string;
   /** For the commands; see `VerificationOptions.env`. */
   readonly env?: Readonly<Record<string, string>>;
   readonly redact?: (text: string) => string;
@@ -74,9 +78,9 @@ const MAX_ROUNDS = 5;
  * Verifies the target with a change on top, and moves the target to exactly the tree that was verified.
  *
  * ```
- * already merged? ── merge in memory ── policy, approval ── fresh checkout, commands ── artifact ── swap ── checkouts
- *                          │ conflict         │                    │ red                             │ lost
- *                       rejected    rejected / asked            rejected                     from the start (5 times)
+ * already merged? ── merge in memory ── policy ── fresh checkout, commands ── approval ── artifact ── swap ── checkouts
+ *                          │ conflict      │                │ red              │                       │ lost
+ *                       rejected       rejected         rejected             asked           from the start (5 times)
  * ```
  * Whatever the machine, not the change, is to blame for gives `infrastructure`. Every round leaves an artifact.
  * Crash: before the swap nothing has happened to the target, and what was verified is remembered by its tree; after
@@ -106,6 +110,18 @@ export async function verifyAndMerge(options: VerifyAndMergeOptions): Promise<Ve
     place.leave(merged);
   }
 }
+
+/** Rules that need the outcome of the verification. */
+const COUNTED: readonly RuleName[] = ['test-count'];
+/** The artifact has them all; a verdict is stored and sent. */
+const MAX_FLAGS_SHOWN = 50;
+
+const shownFlag = ({ rule, action, path: file, reason }: PolicyFlag) => ({
+  rule,
+  action,
+  ...(file === undefined ? {} : { path: file }),
+  reason,
+});
 
 /** One pass from the target's head to a verdict. Collects what the artifact will say. */
 class GateRound {
@@ -191,7 +207,7 @@ class GateRound {
   }
 
   async #decide(): Promise<Verdict | 'target_moved'> {
-    const { submission, approvals, policy } = this.#options;
+    const { submission, policy, verify } = this.#options;
     const repository = this.#repository;
     const head = this.#ground.commit ?? (await repository.targetHead());
     this.#head = head;
@@ -224,25 +240,100 @@ class GateRound {
       const reason = `The change is empty: ${repository.target} has it already.`;
       return await this.#reject('apply', reason, [reason]);
     }
-    const { files, fingerprint } = await repository.readChange(treeOfHead, tree);
-    this.#note({ files: files.map((file) => file.path), changeFingerprint: fingerprint });
-    const violations = await findViolations(repository.objects, files, policy);
-    if (violations.length > 0) {
-      this.#note({ errorFingerprint: this.#options.fingerprint(violations.join('\n')) });
-      return await this.#reject('policy', violations.join(' '), violations);
-    }
-    const reasons = approvals?.reasonsFor(files) ?? [];
-    if (reasons.length > 0 && approvals?.approvedCommit !== submission.commit) {
-      if (!(await this.#counts(false))) return 'target_moved';
-      await this.#writeArtifact('approval_required', reasons.join(' '));
-      return { verdict: 'approval_required', reasons, evidence: this.#evidence() };
-    }
+    const change = await repository.readChange(treeOfHead, tree);
+    this.#note({
+      files: change.files.map((file) => file.path),
+      changeFingerprint: change.fingerprint,
+    });
+    const facts = await readChangeFacts(repository, treeOfHead, tree, change, verify);
+    const refused = await this.#applyPolicy(findFlags(facts, policy));
+    if (refused !== undefined) return refused;
     const commit = await this.#commitOnTop(head, tree);
     this.#note({ mergeCommit: commit });
     await this.#faultPoint('gate.merged-in-memory');
-    this.#place.offer(commit);
-    const refused = await this.#verify(commit, tree);
-    return refused ?? (await this.#merge(head, commit));
+    // Nobody builds on what a person has to agree to first.
+    if (await this.#mustBeAsked()) this.#place.doubt();
+    else this.#place.offer(commit);
+    const failed = await this.#verify(commit, tree);
+    if (failed !== undefined) return failed;
+    // What those ahead have counted is known only when they are through.
+    if (!(await this.#counts(true))) return 'target_moved';
+    return (
+      (await this.#compareCounts(treeOfHead, facts)) ??
+      (await this.#requireApproval()) ??
+      (await this.#merge(head, commit))
+    );
+  }
+
+  /** @returns undefined when nothing of it is refused; what a person has to see is asked when it is verified */
+  async #applyPolicy(found: readonly PolicyFlag[]): Promise<Verdict | 'target_moved' | undefined> {
+    const flags = [...(this.#facts.flags ?? []), ...found];
+    if (flags.length > 0) this.#note({ flags });
+    const refusals = found.filter(({ action }) => action === 'refuse').map(({ reason }) => reason);
+    if (refusals.length === 0) return undefined;
+    this.#note({ errorFingerprint: this.#options.fingerprint(refusals.join('\n')) });
+    return await this.#reject('policy', refusals.join(' '), refusals);
+  }
+
+  /** What the target's own verification has counted is known as long as its tree is remembered. */
+  async #compareCounts(
+    treeOfHead: string,
+    facts: ChangeFacts,
+  ): Promise<Verdict | 'target_moved' | undefined> {
+    const before = await this.#verifiedTrees().find(treeOfHead);
+    const testCounts = (before?.commands ?? []).flatMap(({ name, tests }) => {
+      const after = this.#facts.commands?.find((command) => command.name === name)?.tests;
+      return tests === undefined || after === undefined
+        ? []
+        : [{ command: name, before: tests, after }];
+    });
+    return await this.#applyPolicy(
+      findFlags({ ...facts, testCounts }, this.#options.policy, COUNTED),
+    );
+  }
+
+  /** @returns undefined when nobody has to agree, or somebody has agreed to all that was found in this very commit */
+  async #requireApproval(): Promise<Verdict | 'target_moved' | undefined> {
+    if (!(await this.#mustBeAsked())) return undefined;
+    if (!(await this.#counts(false))) return 'target_moved';
+    const flags = this.#facts.flags ?? [];
+    const reasons = flags.map(({ reason }) => reason);
+    this.#note({ stage: 'policy' });
+    await this.#writeArtifact('approval_required', reasons.join(' '));
+    return { verdict: 'approval_required', stage: 'policy', reasons, evidence: this.#evidence() };
+  }
+
+  async #mustBeAsked(): Promise<boolean> {
+    const flags = this.#facts.flags ?? [];
+    if (flags.length === 0) return false;
+    const approved = await this.#isApproved(flags);
+    if (approved) this.#note({ approved: true });
+    return !approved;
+  }
+
+  /** Whoever approved has seen what an artifact of then lists: what is found only now has been seen by nobody. */
+  async #isApproved(flags: readonly PolicyFlag[]): Promise<boolean> {
+    const { approvedCommit, submission, workspaces } = this.#options;
+    if (approvedCommit !== submission.commit) return false;
+    const seen = await findArtifact(
+      artifactDirectory(workspaces.stateDirectory, submission),
+      (artifact) =>
+        artifact.verdict === 'approval_required' &&
+        artifact.submission === approvedCommit &&
+        flags.every(({ rule, path: file }) =>
+          (artifact.flags ?? []).some((shown) => shown.rule === rule && shown.path === file),
+        ),
+    );
+    return seen !== undefined;
+  }
+
+  #verifiedTrees(): VerifiedTrees {
+    const { workspaces, verify, env, noTests } = this.#options;
+    return new VerifiedTrees(path.join(workspaces.stateDirectory, 'verified-trees'), {
+      commands: verify,
+      ...(env === undefined ? {} : { env }),
+      ...(noTests === undefined ? {} : { noTests }),
+    });
   }
 
   /**
@@ -257,12 +348,11 @@ class GateRound {
 
   /** @returns undefined when the tree has passed */
   async #verify(commit: string, tree: string): Promise<Verdict | 'target_moved' | undefined> {
-    const { workspaces, verify, env, redact, onProgress } = this.#options;
-    const verified = new VerifiedTrees(
-      path.join(workspaces.stateDirectory, 'verified-trees'),
-      verify,
-    );
-    const before = await verified.find(tree);
+    const { workspaces, verify, env, redact, noTests, onProgress } = this.#options;
+    const verified = this.#verifiedTrees();
+    // What one command has left there another may need: they run all, or none.
+    const always = verify.some((command) => command.always === true);
+    const before = always ? undefined : await verified.find(tree);
     if (before !== undefined) {
       this.#note({ commands: before.commands, verifiedBefore: before.artifact });
       return undefined;
@@ -277,6 +367,7 @@ class GateRound {
         onCommand: ({ name }) => onProgress?.({ phase: 'running', command: name }),
         ...(env === undefined ? {} : { env }),
         ...(redact === undefined ? {} : { redact }),
+        ...(noTests === undefined ? {} : { noTests }),
         signal,
       }),
     );
@@ -300,7 +391,6 @@ class GateRound {
 
   async #merge(head: string, commit: string): Promise<Verdict | 'target_moved'> {
     const { submission, onProgress, signal, mayMove } = this.#options;
-    if (!(await this.#counts(true))) return 'target_moved';
     await this.#faultPoint('gate.verified-before-artifact');
     const summary = `Verified and merged as ${commit}.`;
     await this.#writeArtifact('accepted', summary);
@@ -417,14 +507,21 @@ class GateRound {
   }
 
   #evidence(): Evidence {
-    const { commands = [], verdict, mergeCommit, tree, verifiedBefore } = this.#facts;
+    const { commands = [], verdict, mergeCommit, tree, verifiedBefore, flags } = this.#facts;
+    const { stage, approved } = this.#facts;
+    const details = {
+      ...(verifiedBefore === undefined ? {} : { verifiedBefore }),
+      ...(stage === undefined ? {} : { stage }),
+      ...(flags === undefined ? {} : { flags: flags.slice(0, MAX_FLAGS_SHOWN).map(shownFlag) }),
+      ...(approved === undefined ? {} : { approved }),
+    };
     const merged = verdict === undefined || verdict === 'accepted';
     return {
       artifact: this.#relativeArtifact(),
       commands: commands as readonly CommandEvidence[],
       ...(merged && mergeCommit !== undefined ? { commit: mergeCommit } : {}),
       ...(merged && tree !== undefined ? { tree } : {}),
-      ...(verifiedBefore === undefined ? {} : { details: { verifiedBefore } }),
+      ...(Object.keys(details).length === 0 ? {} : { details }),
     };
   }
 

@@ -1,6 +1,8 @@
 import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { type ChangePolicy, findViolations, parseRaw, RAW_LISTING, type RunGit } from './change.ts';
+import { parseRaw, RAW_LISTING, type RunGit } from './change.ts';
+import { findViolations } from './change-facts.ts';
+import type { RuleSettings } from './change-rules.ts';
 import { excerptOf } from './excerpt.ts';
 import { GitError, splitNul } from './git.ts';
 import { ObjectReader } from './object-reader.ts';
@@ -15,7 +17,7 @@ export interface ApplyPatchOptions {
   /** A unified diff, perhaps with prose and code fences around it. Bytes for files that are not UTF-8. */
   readonly patch: string | Uint8Array;
   /** What no patch may do; see `findViolations`. */
-  readonly policy?: ChangePolicy;
+  readonly policy?: RuleSettings;
   readonly signal?: AbortSignal;
 }
 

@@ -7,8 +7,9 @@ import { ceilingEnvironment, fillWorkTree, makeGitDirectory } from './borrowed-c
 import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
 import { diskTrouble } from './disk-trouble.ts';
 import { buildEnvironment } from './environment.ts';
-import { excerptOf } from './excerpt.ts';
+import { excerptOf, stripControls } from './excerpt.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import { countTests } from './test-counts.ts';
 import type { Workspaces } from './workspaces.ts';
 
 /** One command that decides whether a change is good. It comes from the target's configuration, never from the change. */
@@ -26,6 +27,8 @@ export interface VerifyCommand {
    * there, a service that is down. It is then verified again later, and no attempt is used up. Default none.
    */
   readonly infrastructureExitCodes?: readonly number[];
+  /** Run also when its tree has passed before: its outcome depends on more than the tree. Default false. */
+  readonly always?: boolean;
 }
 
 export interface VerificationOptions {
@@ -39,6 +42,8 @@ export interface VerificationOptions {
   readonly logPrefix: string;
   /** Takes secrets out of what is kept as evidence. */
   readonly redact?: (text: string) => string;
+  /** Why the project has no tests, in words: then `test` may find none. Without, that is a failure. */
+  readonly noTests?: string;
   readonly onCommand?: (command: VerifyCommand) => void;
   readonly signal?: AbortSignal;
 }
@@ -144,12 +149,19 @@ async function runCommands(
       timeoutMs: step.timeoutMs ?? DEFAULT_TIMEOUT_MS,
       processes: options.workspaces.repository.processes,
       logFile: `${options.logPrefix}.${index + 1}-${slug}.log`,
+      redact,
       ...(signal === undefined ? {} : { signal }),
     });
     signal?.throwIfAborted();
     const output = redact(result.output);
-    const green = result.exitCode === 0 && !result.timedOut;
-    const allowed = !green && step.allowFail === true;
+    const exitedGreen = result.exitCode === 0 && !result.timedOut;
+    const tests = countTests(stripControls(output));
+    // A runner that found nothing to run proves nothing, whatever its exit code; nor does it say that something is wrong.
+    const ranNone =
+      step.name === 'test' && tests === 0 && result.signal === null && !result.timedOut;
+    const green = exitedGreen && !(ranNone && options.noTests === undefined);
+    const allowed =
+      !green && (step.allowFail === true || (ranNone && options.noTests !== undefined));
     commands.push({
       name: step.name,
       command: redact(result.command),
@@ -159,6 +171,7 @@ async function runCommands(
       excerpt: excerptOf(output),
       ...(result.timedOut ? { timedOut: true } : {}),
       ...(allowed ? { allowedToFail: true } : {}),
+      ...(tests === undefined ? {} : { tests }),
     });
     if (green || allowed) continue;
     const trouble = await infrastructureTrouble(step, result, cwd);
@@ -166,7 +179,7 @@ async function runCommands(
     return {
       kind: 'failed',
       stage: result.timedOut ? 'verify_timeout' : step.name === 'setup' ? 'setup' : 'verify',
-      reason: redact(describeFailure(step, result)),
+      reason: redact(ranNone ? describeNoTests(step, result) : describeFailure(step, result)),
       output,
       commands,
     };
@@ -194,6 +207,13 @@ async function infrastructureTrouble(
   }
   const trouble = await diskTrouble([cwd]);
   return trouble === undefined ? undefined : `${shown} failed while ${trouble}.`;
+}
+
+function describeNoTests(step: VerifyCommand, result: CommandResult): string {
+  return (
+    `${step.name} (${describeCommand(step.command)}) ran no tests (exit code ${result.exitCode}), and so proves nothing. ` +
+    'If the project has none, its configuration says so in words: noTests: "why".'
+  );
 }
 
 function describeFailure(step: VerifyCommand, result: CommandResult): string {

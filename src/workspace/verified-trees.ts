@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { deepHash } from '../protocol/hash.ts';
@@ -14,17 +15,28 @@ export interface VerifiedTree {
 }
 
 const KEPT_PER_CONFIGURATION = 200;
+/** Every task with acceptance commands of its own has a configuration of its own. */
+const KEPT_CONFIGURATIONS = 100;
+
+/** What else than its tree decides whether a tree passes. */
+export interface VerifiedUnder {
+  readonly commands: readonly VerifyCommand[];
+  /** The commands' environment; only a hash of it is kept. Default none. */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly noTests?: string;
+}
 
 /**
  * Remembers on disk which trees have passed which commands, so that the same tree is not verified twice: one file
- * per tree, in a directory per list of commands. Only what passed is remembered; at most 200 per list.
+ * per tree, in a directory per list of commands and environment. Only what passed is remembered; at most 200 trees for
+ * each of the 100 configurations used last. A record whose artifact is gone proves nothing, and is not found.
  */
 export class VerifiedTrees {
   readonly #root: string;
   readonly #directory: string;
 
   /** @param root `<project>/.troupe/verified-trees` */
-  constructor(root: string, commands: readonly VerifyCommand[]) {
+  constructor(root: string, { commands, env = {}, noTests }: VerifiedUnder) {
     const configuration = commands.map(({ name, command, timeoutMs, allowFail }) => ({
       name,
       command,
@@ -32,7 +44,10 @@ export class VerifiedTrees {
       allowFail,
     }));
     this.#root = root;
-    this.#directory = path.join(root, deepHash(configuration).slice(0, 16));
+    // Each verification has its own.
+    const { TMPDIR: _, ...variables } = env;
+    const key = deepHash({ configuration, env: variables, noTests: noTests ?? null });
+    this.#directory = path.join(root, key.slice(0, 16));
   }
 
   async find(tree: string): Promise<VerifiedTree | undefined> {
@@ -45,7 +60,8 @@ export class VerifiedTrees {
     const proved =
       Array.isArray(record?.commands) &&
       record.commands.length > 0 &&
-      typeof record.artifact === 'string';
+      typeof record.artifact === 'string' &&
+      existsSync(path.join(this.#root, '..', '..', record.artifact));
     return proved ? (record as VerifiedTree) : undefined;
   }
 
@@ -56,17 +72,25 @@ export class VerifiedTrees {
   }
 
   async #prune(): Promise<void> {
-    const names = await readdir(this.#directory);
-    if (names.length <= KEPT_PER_CONFIGURATION) return;
-    const files = names.map((name) => path.join(this.#directory, name));
-    const dated = await Promise.all(
-      files.map(async (file) => ({ file, time: (await stat(file)).mtimeMs })),
-    );
-    dated.sort((a, b) => b.time - a.time);
-    for (const { file } of dated.slice(KEPT_PER_CONFIGURATION)) await rm(file, { force: true });
+    await pruneOldest(this.#directory, KEPT_PER_CONFIGURATION);
+    await pruneOldest(this.#root, KEPT_CONFIGURATIONS);
   }
 
   #file(tree: string): string {
     return path.join(this.#directory, `${tree}.json`);
   }
+}
+
+/** Leaves the entries that were written to last. */
+async function pruneOldest(directory: string, kept: number): Promise<void> {
+  const names = (await readdir(directory)).filter((name) => name !== '.gitignore');
+  if (names.length <= kept) return;
+  const dated = await Promise.all(
+    names.map(async (name) => {
+      const entry = path.join(directory, name);
+      return { entry, time: (await stat(entry)).mtimeMs };
+    }),
+  );
+  dated.sort((a, b) => b.time - a.time);
+  for (const { entry } of dated.slice(kept)) await rm(entry, { recursive: true, force: true });
 }

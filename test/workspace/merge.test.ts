@@ -483,25 +483,46 @@ test('a change to a protected path, a symlink to outside and a huge file are ref
 });
 
 test('a risky change waits for a person, and the approval holds for that commit only', async () => {
-  const project = await openProject();
-  const submission = await submit(project, { 'package.json': '{}\n' });
-  const reasonsFor = (files: readonly { path: string }[]) =>
-    files.filter((file) => file.path === 'package.json').map((file) => `${file.path} changes`);
-  expect(await gate(project, submission, { approvals: { reasonsFor } })).toMatchObject({
+  const project = await openProject({ 'package.json': '{"scripts":{"test":"true"}}\n' });
+  const verify = [{ name: 'test', command: 'test -f package.json' }];
+  const change = { 'package.json': '{"scripts":{"test":"exit 0"}}\n' };
+  const submission = await submit(project, change);
+  const ask = (approvedCommit: string | undefined, more: Partial<VerifyAndMergeOptions> = {}) =>
+    gate(project, submission, {
+      verify,
+      ...(approvedCommit === undefined ? {} : { approvedCommit }),
+      ...more,
+    });
+  const asked = {
     verdict: 'approval_required',
-    reasons: ['package.json changes'],
+    stage: 'policy',
+    reasons: ['"package.json" changes or removes the scripts "test".'],
+    evidence: { commands: [{ name: 'test', exitCode: 0 }], details: { stage: 'policy' } },
+  };
+  // Nobody has been asked yet, so nobody can have approved.
+  expect(await ask(submission.commit)).toMatchObject(asked);
+  expect(await ask('other')).toMatchObject(asked);
+  expect(artifactsOf(project)[0]).toMatchObject({
+    verdict: 'approval_required',
+    stage: 'policy',
+    flags: [{ rule: 'verification', action: 'approve', path: 'package.json' }],
   });
-  expect(
-    (await gate(project, submission, { approvals: { reasonsFor, approvedCommit: 'other' } }))
-      .verdict,
-  ).toBe('approval_required');
-  expect(
-    (
-      await gate(project, submission, {
-        approvals: { reasonsFor, approvedCommit: submission.commit },
-      })
-    ).verdict,
-  ).toBe('accepted');
+  // What is found only now has been seen by nobody.
+  const stricter: Partial<VerifyAndMergeOptions> = {
+    policy: { protectedPaths: ['*.json'], rules: { 'protected-paths': 'approve' } },
+  };
+  expect(await ask(submission.commit, stricter)).toMatchObject({ verdict: 'approval_required' });
+  expect(mainLog(project.directory)).toBe('first');
+  const accepted = await ask(submission.commit, {
+    onProgress: ({ phase }) => expect(phase).not.toBe('running'),
+  });
+  expect(accepted).toMatchObject({
+    verdict: 'accepted',
+    evidence: { details: { approved: true } },
+  });
+  expect(git(project.directory, 'rev-parse', 'main^{tree}')).toBe(
+    git(project.directory, 'rev-parse', `${submission.commit}^{tree}`),
+  );
 });
 
 test('a title cannot forge trailers', async () => {
