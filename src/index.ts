@@ -62,6 +62,9 @@ export type {
 export { StepMismatchError } from './runtime/step.ts';
 export { FaultPoints } from './runtime/fault-points.ts';
 export type { EffectFact, HostEvents, Turn } from './runtime/host-events.ts';
+export type { Overflow } from './runtime/mailbox-policy.ts';
+export type { DropReason, MessageCounts } from './runtime/message-counts.ts';
+export type { Validate, ValidatedBy } from './runtime/validation.ts';
 export type { PruneReport } from './runtime/housekeeping.ts';
 export type { Fence, Lease, LeaseOptions, Leases } from './runtime/leases.ts';
 export { type Migrations, migrations, type StateWith } from './runtime/migrations.ts';
@@ -107,7 +110,7 @@ export {
   ValidationError,
 } from './protocol/errors.ts';
 export type { JsonObject, JsonValue } from './protocol/json.ts';
-export type { Message, Meta, ReplyTo } from './protocol/message.ts';
+export type { Message, Meta, ReplyTo, RequestCancelled } from './protocol/message.ts';
 export { replyTo } from './protocol/message.ts';
 export type { PriorityName } from './protocol/priority.ts';
 export { PRIORITIES } from './protocol/priority.ts';

@@ -82,6 +82,7 @@ import {
 import type { HostEvents, Turn } from './runtime/host-events.ts';
 import type { PruneReport, Retention } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
+import type { MessageCounts } from './runtime/message-counts.ts';
 import { checkStatement } from './runtime/step.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
 import type { PayloadCodec } from './store/payload/codec.ts';
@@ -114,8 +115,10 @@ export interface TroupeOptions {
   readonly logger?: Logger;
   readonly clock?: Clock;
   readonly newId?: () => string;
-  /** Messages that may wait for one agent. Default 1 000. */
+  /** Messages that may wait for one agent that has no limit of its own (see AgentOptions). Default 1 000. */
   readonly agentMailboxLimit?: number;
+  /** See `HostEvents.looped`: a longer chain of messages is ended. Default: none is. */
+  readonly chainLimit?: number;
   /** Idempotency keys of `send` and `request` are forgotten after so long. Default 86 400 000 ms, 24 hours. */
   readonly idempotencyTtlMs?: number;
   /** An agent or gatekeeper that shows no sign of life for so long is aborted. Default 600 000 ms; 0: never. */
@@ -311,6 +314,7 @@ export class Troupe {
         ? {}
         : { idempotencyTtlMs: options.idempotencyTtlMs }),
       effects: { heartbeatMs: options.heartbeatMs ?? 600_000 },
+      ...(options.chainLimit === undefined ? {} : { chainLimit: options.chainLimit }),
       retention,
       ...(options.maxSnapshotBytes === undefined
         ? {}
@@ -655,6 +659,11 @@ export class Troupe {
     options?: RequestOptions,
   ): Promise<JsonValue> {
     return this.#host.request(to, message as Message, options);
+  }
+
+  /** What has become of messages since the runtime was opened: refused, dropped, late, … */
+  get counts(): MessageCounts {
+    return this.#host.counts;
   }
 
   /**
