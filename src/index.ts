@@ -18,6 +18,7 @@ export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 export type { Artifacts } from './actors/artifacts.ts';
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';
 export type { Compensation, Compensations } from './actors/compensation.ts';
+export { Breaker, type BreakerStatus, listBreakers } from './actors/breaker.ts';
 export type { CommandEngineOptions } from './actors/command-engine.ts';
 export type {
   EvidenceItem,
@@ -39,6 +40,7 @@ export { parseRetention } from './actors/retention.ts';
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines
+export type { BreakerSettings } from './machines/breaker-machine.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
@@ -92,6 +94,7 @@ export { DECISIONS, TASK_STATES } from './protocol/catalogue.ts';
 export { anyAddress, durableActions } from './protocol/commands.ts';
 export type { ErrorCode, Failure, TroupeErrorOptions } from './protocol/errors.ts';
 export {
+  BreakerOpenError,
   CancelledError,
   ConfigurationError,
   ConflictError,

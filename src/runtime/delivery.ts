@@ -411,7 +411,7 @@ export class Delivery {
    * Sees to it that one more may come.
    * @throws {MailboxFullError}
    */
-  #makeRoom(actor: Actor, { limit, overflow }: MailboxPolicy, priority: Priority): void {
+  #makeRoom(actor: Actor, { limit, overflow, context }: MailboxPolicy, priority: Priority): void {
     if (actor.mailbox.length < limit || actor.state === 'ended') return;
     this.#events.tell('mailboxFull', { address: actor.address, limit });
     if (overflow === 'dropOldest') {
@@ -427,7 +427,7 @@ export class Delivery {
       }
     }
     this.#counts.refused++;
-    throw new MailboxFullError(actor.address, limit);
+    throw new MailboxFullError(actor.address, limit, context);
   }
 
   #isFull(actor: Actor, limit: number): boolean {

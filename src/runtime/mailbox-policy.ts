@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../protocol/errors.ts';
+import type { JsonObject } from '../protocol/json.ts';
 
 /**
  * What becomes of a message to a mailbox that is full:
@@ -23,6 +24,8 @@ export interface MailboxOptions {
 export interface MailboxPolicy {
   readonly limit: number;
   readonly overflow: Overflow;
+  /** Told to those who are refused. */
+  readonly context?: JsonObject;
 }
 
 /**
