@@ -18,6 +18,7 @@ export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 export type { Artifacts } from './actors/artifacts.ts';
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';
 export type { Compensation, Compensations } from './actors/compensation.ts';
+export { Breaker, type BreakerStatus, listBreakers } from './actors/breaker.ts';
 export type { CommandEngineOptions } from './actors/command-engine.ts';
 export type {
   EvidenceItem,
@@ -39,6 +40,7 @@ export { parseRetention } from './actors/retention.ts';
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines
+export type { BreakerSettings } from './machines/breaker-machine.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
@@ -62,6 +64,9 @@ export type {
 export { StepMismatchError } from './runtime/step.ts';
 export { FaultPoints } from './runtime/fault-points.ts';
 export type { EffectFact, HostEvents, Turn } from './runtime/host-events.ts';
+export type { Overflow } from './runtime/mailbox-policy.ts';
+export type { DropReason, MessageCounts } from './runtime/message-counts.ts';
+export type { Validate, ValidatedBy } from './runtime/validation.ts';
 export type { PruneReport } from './runtime/housekeeping.ts';
 export type { Fence, Lease, LeaseOptions, Leases } from './runtime/leases.ts';
 export { type Migrations, migrations, type StateWith } from './runtime/migrations.ts';
@@ -89,6 +94,7 @@ export { DECISIONS, TASK_STATES } from './protocol/catalogue.ts';
 export { anyAddress, durableActions } from './protocol/commands.ts';
 export type { ErrorCode, Failure, TroupeErrorOptions } from './protocol/errors.ts';
 export {
+  BreakerOpenError,
   CancelledError,
   ConfigurationError,
   ConflictError,
@@ -107,7 +113,7 @@ export {
   ValidationError,
 } from './protocol/errors.ts';
 export type { JsonObject, JsonValue } from './protocol/json.ts';
-export type { Message, Meta, ReplyTo } from './protocol/message.ts';
+export type { Message, Meta, ReplyTo, RequestCancelled } from './protocol/message.ts';
 export { replyTo } from './protocol/message.ts';
 export type { PriorityName } from './protocol/priority.ts';
 export { PRIORITIES } from './protocol/priority.ts';

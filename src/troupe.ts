@@ -5,10 +5,17 @@ import { type Logger, pino } from 'pino';
 import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
+import {
+  Breaker,
+  type BreakerStatus,
+  listBreakers,
+  parseBreakerSettings,
+} from './actors/breaker.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
 import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
 import type { Engine } from './actors/engine.ts';
+import { Fallbacks } from './actors/fallbacks.ts';
 import {
   gatekeeperActor,
   genericVerifier,
@@ -35,7 +42,7 @@ import { RunTravel } from './actors/run-travel.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
-import { breakerMachine } from './machines/breaker-machine.ts';
+import { type BreakerSettings, breakerMachine } from './machines/breaker-machine.ts';
 import {
   type BlockersSummary,
   staggerMs,
@@ -52,6 +59,7 @@ import {
   breakerAddress,
   gatekeeperAddress,
   kindOf,
+  nameOf,
   overseerAddress,
   parseAddress,
   parseId,
@@ -82,6 +90,8 @@ import {
 import type { HostEvents, Turn } from './runtime/host-events.ts';
 import type { PruneReport, Retention } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
+import { type MailboxPolicy, type Overflow, parseMailboxPolicy } from './runtime/mailbox-policy.ts';
+import type { MessageCounts } from './runtime/message-counts.ts';
 import { checkStatement } from './runtime/step.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
 import type { PayloadCodec } from './store/payload/codec.ts';
@@ -114,8 +124,10 @@ export interface TroupeOptions {
   readonly logger?: Logger;
   readonly clock?: Clock;
   readonly newId?: () => string;
-  /** Messages that may wait for one agent. Default 1 000. */
+  /** Messages that may wait for one agent that has no limit of its own (see AgentOptions). Default 1 000. */
   readonly agentMailboxLimit?: number;
+  /** See `HostEvents.looped`: a longer chain of messages is ended. Default: none is. */
+  readonly chainLimit?: number;
   /** Idempotency keys of `send` and `request` are forgotten after so long. Default 86 400 000 ms, 24 hours. */
   readonly idempotencyTtlMs?: number;
   /** An agent or gatekeeper that shows no sign of life for so long is aborted. Default 600 000 ms; 0: never. */
@@ -135,6 +147,20 @@ export interface AgentOptions {
   readonly timeoutMs?: number;
   /** By step name: takes a finished step back when its task is cancelled; newest first. */
   readonly compensate?: Compensations;
+  /** Tasks that may wait for it. Default: `agentMailboxLimit`. */
+  readonly mailboxLimit?: number;
+  /**
+   * What becomes of one more: `refuse` (default), and it is tried again after the back-off, or `wait`, and it waits with
+   * the others. Tasks are requests, which are never dropped.
+   */
+  readonly overflow?: Exclude<Overflow, 'dropOldest'>;
+  /** When its circuit breaker opens and closes. Default: 10 failures in a row, 5 000 ms, 3 successes. */
+  readonly breaker?: BreakerSettings;
+  /**
+   * The agent that does a task when this one cannot be asked: its breaker is open, or too many wait for it. The attempt
+   * says so (`by`), and the next one asks this agent again. Default: nobody does, and the task is tried again later.
+   */
+  readonly fallback?: string;
 }
 
 /** A task as it stands. */
@@ -195,7 +221,9 @@ export interface StoreCheck {
 const MAX_CHECKED = 1000;
 const DEFAULT_CONCURRENCY = 1;
 const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
+const DEFAULT_AGENT_MAILBOX = 1_000;
 const OVERSEER = 'main';
+const DEFAULT_BREAKER: Required<BreakerSettings> = { failures: 10, openMs: 5_000, successes: 3 };
 /** As far as a run's tasks can get ahead of it: it is not refused what they report, or it would never end. */
 const RUN_MAILBOX_LIMIT = 10_000_000;
 /** Kinds of actors and names of machines that are Troupe's own. */
@@ -273,6 +301,9 @@ export class Troupe {
   readonly #logger: Logger;
   readonly #agents: Registry<RegisteredAgent>;
   readonly #concurrency = new Map<string, number>();
+  readonly #mailboxes = new Map<string, MailboxPolicy>();
+  readonly #fallbacks = new Fallbacks();
+  readonly #agentMailboxLimit: number;
   readonly #verifiers: Registry<Verifier>;
   #policy: OverseerPolicy | undefined;
   /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run. */
@@ -311,6 +342,7 @@ export class Troupe {
         ? {}
         : { idempotencyTtlMs: options.idempotencyTtlMs }),
       effects: { heartbeatMs: options.heartbeatMs ?? 600_000 },
+      ...(options.chainLimit === undefined ? {} : { chainLimit: options.chainLimit }),
       retention,
       ...(options.maxSnapshotBytes === undefined
         ? {}
@@ -329,8 +361,10 @@ export class Troupe {
       project: (actor) => projectTask(actor as never),
       migrations: taskMigrations,
     });
+    this.#agentMailboxLimit = options.agentMailboxLimit ?? DEFAULT_AGENT_MAILBOX;
     this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store), {
-      mailboxLimit: options.agentMailboxLimit ?? 1_000,
+      mailboxLimit: this.#agentMailboxLimit,
+      mailboxOf: (address) => this.#mailboxes.get(nameOf(address)),
     });
     this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
     this.#host.register(
@@ -403,6 +437,15 @@ export class Troupe {
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
     requirePositive(`concurrency of agent "${name}"`, concurrency);
     requirePositive(`timeoutMs of agent "${name}"`, timeoutMs);
+    const { fallback = null } = options;
+    if ((options.overflow as Overflow | undefined) === 'dropOldest') {
+      throw new ConfigurationError(
+        `Expected the overflow of agent "${name}" to be refuse or wait, got dropOldest: what waits for an agent are tasks, and none is dropped.`,
+      );
+    }
+    const mailbox = parseMailboxPolicy(`agent "${name}"`, options, this.#agentMailboxLimit);
+    const breaker = parseBreakerSettings(`the breaker of agent "${name}"`, options.breaker ?? {});
+    this.#fallbacks.check(name, fallback);
     this.#agents.add(name, {
       engine,
       timeoutMs,
@@ -410,18 +453,76 @@ export class Troupe {
       compensations: options.compensate ?? {},
     });
     this.#concurrency.set(name, concurrency);
+    this.#fallbacks.set(name, fallback);
+    const context = {
+      agent: name,
+      unreachable: 'mailbox',
+      ...(fallback === null ? {} : { fallback }),
+    };
+    this.#mailboxes.set(name, { ...mailbox, context });
+    // The agent takes every task at once and keeps them itself; those that may wait have no end then.
+    const limit = mailbox.overflow === 'wait' ? Number.MAX_SAFE_INTEGER : mailbox.limit;
+    const settings = { concurrency, limit, fallback };
     this.#spawnSoon(
       [
-        { address: agentAddress(name), machine: 'agent', input: { name, concurrency } },
+        { address: agentAddress(name), machine: 'agent', input: { name, ...settings } },
         {
           address: breakerAddress(`agent/${name}`),
           machine: 'breaker',
-          input: { agent: name },
+          input: { agent: name, ...breaker },
         },
       ],
-      // An agent that lives on from before may have had other settings.
-      () => this.#host.send(agentAddress(name), { type: 'agent.configure', concurrency }),
+      // Those that live on from before may have had other settings.
+      async () => {
+        await this.#host.send(agentAddress(name), { type: 'agent.configure', ...settings });
+        await this.#host.send(breakerAddress(`agent/${name}`), {
+          type: 'breaker.configure',
+          ...DEFAULT_BREAKER,
+          ...breaker,
+        });
+      },
     );
+  }
+
+  /**
+   * A circuit breaker by its key: that of an agent, `agent/writer`, or one of your own, which is made when it is first
+   * used: `troupe.breaker('model/large').run(() => call())`.
+   * @param settings of one of your own; those of an agent come with the agent
+   * @throws {ConfigurationError} settings that cannot be, or for an agent's
+   * @throws {ValidationError} a key that is no name: white space, or more than 240 characters
+   */
+  breaker(key: string, settings?: BreakerSettings): Breaker {
+    const address = breakerAddress(key);
+    parseAddress(address);
+    const isAgents = key.startsWith('agent/');
+    if (isAgents && settings !== undefined) {
+      throw new ConfigurationError(
+        `The breaker "${key}" is an agent's: give its settings with the agent, troupe.agent(name, engine, { breaker }).`,
+      );
+    }
+    if (settings !== undefined) parseBreakerSettings(`the breaker "${key}"`, settings);
+    if (isAgents) return new Breaker(key, this.#host, () => this.#ready());
+    let ready: Promise<void> | undefined;
+    const make = async (): Promise<void> => {
+      const input = { agent: null, ...settings };
+      const made = await this.#host.spawn([{ address, machine: 'breaker', input }]);
+      if (made.length > 0 || settings === undefined) return;
+      const configure = { type: 'breaker.configure', ...DEFAULT_BREAKER, ...settings };
+      await this.#host.send(address, configure);
+    };
+    return new Breaker(key, this.#host, () => {
+      ready ??= make().catch((error: unknown) => {
+        ready = undefined;
+        throw error;
+      });
+      return ready;
+    });
+  }
+
+  /** Every circuit breaker that there is, by its key. */
+  async breakers(): Promise<readonly BreakerStatus[]> {
+    await this.#host.flush();
+    return await listBreakers(this.#store);
   }
 
   /** Registers an agent that is a command run in the task's workspace. Needs a project. */
@@ -474,6 +575,7 @@ export class Troupe {
       gatekeeper: this.#project === undefined ? undefined : GIT_GATEKEEPER,
       overseer: OVERSEER,
     });
+    this.#fallbacks.requireAll(this.#agents.names());
     await this.#ready();
     // Two starts of one run at once: the second finds what the first has made.
     const before = this.#starting.get(checked.id);
@@ -663,6 +765,11 @@ export class Troupe {
     options?: RequestOptions,
   ): Promise<JsonValue> {
     return this.#host.request(to, message as Message, options);
+  }
+
+  /** What has become of messages since the runtime was opened: refused, dropped, late, … */
+  get counts(): MessageCounts {
+    return this.#host.counts;
   }
 
   /**

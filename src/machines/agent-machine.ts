@@ -4,7 +4,7 @@ import type { Inbound } from '../protocol/catalogue.ts';
 import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
-import { type Meta, replyTo } from '../protocol/message.ts';
+import { type Meta, type Received, type RequestCancelled, replyTo } from '../protocol/message.ts';
 import {
   admit,
   emptyPool,
@@ -14,6 +14,7 @@ import {
   supersede,
   superseded,
   withdraw,
+  withdrawRequest,
 } from './job-pool.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
 
@@ -21,6 +22,10 @@ export interface AgentInput {
   readonly name: string;
   /** Tasks worked on at once. */
   readonly concurrency: number;
+  /** Tasks that may wait. Default 1 000. */
+  readonly limit?: number;
+  /** The agent that does the work when this one cannot be asked. Default: none does. */
+  readonly fallback?: string | null;
 }
 
 export interface AgentContext {
@@ -31,6 +36,9 @@ export interface AgentContext {
   readonly processed: number;
   readonly failed: number;
   readonly lastError: string | null;
+  readonly fallback?: string | null;
+  /** While the breaker is half open: the job that tries whether it is over. */
+  readonly probe?: string | null;
 }
 
 type EffectDone = {
@@ -45,7 +53,7 @@ type EffectError = {
   readonly error: Failure;
   readonly meta: Meta;
 };
-export type AgentEvent = Inbound<'agent'> | EffectDone | EffectError;
+export type AgentEvent = Inbound<'agent'> | Received<RequestCancelled> | EffectDone | EffectError;
 
 const notProvided = async (): Promise<JsonValue> => {
   throw new Error('This effect is provided by src/actors.');
@@ -68,6 +76,17 @@ const durable = setup({
 const record = (context: AgentContext, outcome: 'success' | 'failure') => ({
   to: breakerAddress(`agent/${context.name}`),
   message: { type: 'breaker.record' as const, outcome },
+});
+
+/** Half open, only the probe says how it is now. */
+const counts = ({ breaker, probe }: AgentContext, job: string): boolean =>
+  breaker !== 'halfOpen' || job === probe;
+
+/** In the failures of work that it has not begun: whom to ask instead. */
+const unreachable = ({ name, fallback }: AgentContext, by: 'breaker' | 'mailbox') => ({
+  agent: name,
+  unreachable: by,
+  ...(typeof fallback === 'string' ? { fallback } : {}),
 });
 
 const base = durable.extend({
@@ -101,7 +120,7 @@ const base = durable.extend({
               code: 'unavailable',
               message: `The agent "${context.name}" has ${context.pool.limit} tasks waiting already.`,
               retryable: true,
-              context: { agent: context.name },
+              context: unreachable(context, 'mailbox'),
             },
           },
         });
@@ -114,13 +133,12 @@ const base = durable.extend({
     /** Starts what may be started: all free places, one probe while the breaker is half open, nothing while it is open. */
     startWork: durable.enqueueActions(({ context, enqueue }) => {
       if (context.breaker === 'open') return;
-      const most =
-        context.breaker === 'halfOpen'
-          ? Math.max(0, 1 - context.pool.running.length)
-          : Number.POSITIVE_INFINITY;
-      const { pool, started } = startNext(context.pool, most);
+      const isTrying = context.breaker === 'halfOpen';
+      // What ran before it opened goes on, and is no probe.
+      if (isTrying && context.pool.running.some(({ id }) => id === context.probe)) return;
+      const { pool, started } = startNext(context.pool, isTrying ? 1 : Number.POSITIVE_INFINITY);
       if (started.length === 0) return;
-      enqueue.assign({ pool });
+      enqueue.assign({ pool, probe: isTrying ? (started[0]?.id ?? null) : null });
       for (const job of started) {
         enqueue.spawnChild('engine', { id: job.id, input: job.input });
       }
@@ -138,7 +156,7 @@ const base = durable.extend({
               code: 'unavailable',
               message: `The agent "${context.name}" is not asked at present: its circuit breaker is open${context.lastError === null ? '' : ` (${context.lastError})`}.`,
               retryable: true,
-              context: { agent: context.name },
+              context: unreachable(context, 'breaker'),
             },
           },
         });
@@ -155,7 +173,7 @@ const base = durable.extend({
         type: 'reply',
         params: { to: job.replyTo ?? undefined, type: 'agent.work', reply: event.output },
       });
-      enqueue({ type: 'send', params: record(context, 'success') });
+      if (counts(context, job.id)) enqueue({ type: 'send', params: record(context, 'success') });
     }),
     answerFailed: durable.enqueueActions(({ context, event, enqueue }) => {
       if (!('error' in event)) return;
@@ -182,6 +200,7 @@ const base = durable.extend({
       // A task done badly is no reason to stop asking; an agent that cannot work is. Time that has run out, or a process
       // that has died, says nothing either way.
       if (event.error.code === 'timeout' || interruptionsIn(event.error) !== undefined) return;
+      if (!counts(context, job.id)) return;
       const outcome = blame(event.error) === 'infrastructure' ? 'failure' : 'success';
       // The breaker will say so at once; no second probe until then.
       if (outcome === 'failure' && context.breaker === 'halfOpen')
@@ -200,11 +219,26 @@ const base = durable.extend({
       enqueue.assign({ pool });
       if (wasRunning) enqueue.stopChild(job.id);
     }),
-    configure: assign(({ context, event }) =>
-      event.type === 'agent.configure'
-        ? { pool: { ...context.pool, concurrency: event.concurrency } }
-        : {},
-    ),
+    /** Nobody waits for it any more: it is not worked on. */
+    dropWork: durable.enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== 'request.cancelled') return;
+      const { pool, job, wasRunning } = withdrawRequest(
+        context.pool,
+        event.correlation,
+        event.attempt,
+      );
+      if (job === undefined) return;
+      enqueue.assign({ pool });
+      if (wasRunning) enqueue.stopChild(job.id);
+    }),
+    configure: assign(({ context, event }) => {
+      if (event.type !== 'agent.configure') return {};
+      const { concurrency, limit = context.pool.limit, fallback } = event;
+      return {
+        pool: { ...context.pool, concurrency, limit },
+        ...(fallback === undefined ? {} : { fallback }),
+      };
+    }),
     heedBreaker: assign(({ event }) =>
       event.type === 'agent.breaker' ? { breaker: event.state } : {},
     ),
@@ -222,16 +256,19 @@ export const agentMachine = base.createMachine({
   id: 'agent',
   context: ({ input }) => ({
     name: input.name,
-    pool: emptyPool(input.concurrency),
+    pool: emptyPool(input.concurrency, input.limit),
     breaker: 'closed' as const,
     processed: 0,
     failed: 0,
     lastError: null,
+    fallback: input.fallback ?? null,
+    probe: null,
   }),
   initial: 'idle',
   on: {
     'agent.work': { actions: ['takeWork', 'startWork', 'turnAway'] },
     'agent.cancel': { actions: ['withdrawWork', 'startWork'] },
+    'request.cancelled': { actions: ['dropWork', 'startWork'] },
     'agent.configure': { actions: ['configure', 'startWork'] },
     'agent.breaker': { actions: ['heedBreaker', 'startWork', 'turnAway'] },
     'xstate.done.actor.*': { actions: ['answerDone', 'startWork'] },

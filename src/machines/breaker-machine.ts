@@ -2,12 +2,11 @@ import { assign, setup } from 'xstate';
 import { agentAddress } from '../protocol/address.ts';
 import type { Inbound } from '../protocol/catalogue.ts';
 import { durableActions } from '../protocol/commands.ts';
-import type { Meta } from '../protocol/message.ts';
+import { type Meta, replyTo } from '../protocol/message.ts';
 import { commandsFor } from './commands-for.ts';
 
-export interface BreakerInput {
-  /** The agent it guards. */
-  readonly agent: string;
+/** When a breaker opens and closes. */
+export interface BreakerSettings {
   /** Failures in a row that open it. Default 10. */
   readonly failures?: number;
   /** How long it stays open, in milliseconds. Default 5 000. */
@@ -16,8 +15,13 @@ export interface BreakerInput {
   readonly successes?: number;
 }
 
+export interface BreakerInput extends BreakerSettings {
+  /** The agent it guards, which is told of every change; null: those who use what it guards ask it. */
+  readonly agent: string | null;
+}
+
 export interface BreakerContext {
-  readonly agent: string;
+  readonly agent: string | null;
   readonly maxFailures: number;
   readonly openMs: number;
   readonly wantedSuccesses: number;
@@ -25,6 +29,12 @@ export interface BreakerContext {
   readonly successes: number;
   /** How often it has opened. */
   readonly opened: number;
+  /** When an open one lets a probe through. */
+  readonly openUntil?: number;
+  /** Permits given so far; each names one call. */
+  readonly permits?: number;
+  /** The call that tries, half open, whether it is over; it has until then to say. */
+  readonly probe?: { readonly permit: number; readonly until: number } | null;
 }
 
 type Elapsed = { readonly type: `xstate.after.${string}`; readonly meta: Meta };
@@ -45,6 +55,7 @@ const base = durable.extend({
   actions: {
     tellAgent: command(
       ({ context, enqueue }, params: { readonly state: 'closed' | 'open' | 'halfOpen' }) => {
+        if (context.agent === null) return;
         enqueue({
           type: 'send',
           params: {
@@ -56,11 +67,76 @@ const base = durable.extend({
       },
     ),
     countFailure: assign(({ context }) => ({ failures: context.failures + 1 })),
-    countSuccess: assign(({ context }) => ({ successes: context.successes + 1 })),
-    countOpening: assign(({ context }) => ({ opened: context.opened + 1 })),
-    forget: assign({ failures: 0, successes: 0 }),
+    countSuccess: assign(({ context }) => ({ successes: context.successes + 1, probe: null })),
+    countOpening: assign(({ context, event }) => ({
+      opened: context.opened + 1,
+      openUntil: event.meta.at + context.openMs,
+    })),
+    forget: assign({ failures: 0, successes: 0, probe: null }),
+    configure: assign(({ context, event }) =>
+      event.type === 'breaker.configure'
+        ? {
+            maxFailures: event.failures ?? context.maxFailures,
+            openMs: event.openMs ?? context.openMs,
+            wantedSuccesses: event.successes ?? context.wantedSuccesses,
+          }
+        : {},
+    ),
+    /** Half open: whoever asks first tries; a call that never says how it went has its time. */
+    admitProbe: command(({ context, event, enqueue }) => {
+      const permit = (context.permits ?? 0) + 1;
+      enqueue.assign({ permits: permit, probe: { permit, until: event.meta.at + context.openMs } });
+      enqueue({
+        type: 'reply',
+        params: {
+          to: replyTo(event.meta),
+          type: 'breaker.admit',
+          reply: { admitted: true, state: 'halfOpen', permit, retryAfterMs: 0 },
+        },
+      });
+    }),
+    admit: command(({ event, enqueue }) => {
+      enqueue({
+        type: 'reply',
+        params: {
+          to: replyTo(event.meta),
+          type: 'breaker.admit',
+          // Of no probe: what it tells counts while the breaker is closed.
+          reply: { admitted: true, state: 'closed', permit: 0, retryAfterMs: 0 },
+        },
+      });
+    }),
+    turnAway: command(
+      ({ context, event, enqueue }, params: { readonly state: 'open' | 'halfOpen' }) => {
+        const until =
+          params.state === 'open' ? (context.openUntil ?? 0) : (context.probe?.until ?? 0);
+        enqueue({
+          type: 'reply',
+          params: {
+            to: replyTo(event.meta),
+            type: 'breaker.admit',
+            reply: {
+              admitted: false,
+              state: params.state,
+              permit: null,
+              retryAfterMs: Math.max(0, until - event.meta.at),
+            },
+          },
+        });
+      },
+    ),
   },
   guards: {
+    /** A success while there is nothing to forget: the usual case, which is not worth a checkpoint. */
+    isNoNews: ({ context, event }) =>
+      event.type === 'breaker.record' && event.outcome === 'success' && context.failures === 0,
+    mayProbe: ({ context, event }) =>
+      (context.probe ?? null) === null || event.meta.at >= (context.probe?.until ?? 0),
+    /** Half open, what began before it opened proves nothing either way. */
+    isNoProbe: ({ context, event }) =>
+      event.type === 'breaker.record' &&
+      event.permit !== undefined &&
+      event.permit !== context.probe?.permit,
     isSuccess: ({ event }) => event.type === 'breaker.record' && event.outcome === 'success',
     isLastStraw: ({ context, event }) =>
       event.type === 'breaker.record' &&
@@ -81,8 +157,9 @@ const base = durable.extend({
  *                        ▲               │failure
  *                        └───────────────┘
  *
- * Closed: failures in a row are counted, a success forgets them. Open: its agent is not asked. Half open: one
- * probe at a time. Source: M. Nygard, Release It!, "Circuit Breaker".
+ * Closed: failures in a row are counted, a success forgets them. Open: what it guards is not asked. Half open: one probe
+ * at a time. An agent is told, and sees to that itself; others ask (`breaker.admit`) and name their permit when they
+ * record how it went. Source: M. Nygard, Release It!, "Circuit Breaker".
  */
 export const breakerMachine = base.createMachine({
   id: 'breaker',
@@ -97,6 +174,7 @@ export const breakerMachine = base.createMachine({
   }),
   initial: 'closed',
   on: {
+    'breaker.configure': { actions: 'configure' },
     'breaker.reset': {
       target: '.closed',
       actions: { type: 'tellAgent', params: { state: 'closed' } },
@@ -106,7 +184,9 @@ export const breakerMachine = base.createMachine({
     closed: {
       entry: 'forget',
       on: {
+        'breaker.admit': { actions: 'admit' },
         'breaker.record': [
+          { guard: 'isNoNews' },
           { guard: 'isSuccess', actions: 'forget' },
           { guard: 'isLastStraw', target: 'open' },
           { actions: 'countFailure' },
@@ -116,12 +196,20 @@ export const breakerMachine = base.createMachine({
     open: {
       entry: ['countOpening', { type: 'tellAgent', params: { state: 'open' } }],
       // What was running when it opened may still end; it proves nothing either way.
+      on: {
+        'breaker.admit': { actions: { type: 'turnAway', params: { state: 'open' } } },
+      },
       after: { cooling: 'halfOpen' },
     },
     halfOpen: {
       entry: ['forget', { type: 'tellAgent', params: { state: 'halfOpen' } }],
       on: {
+        'breaker.admit': [
+          { guard: 'mayProbe', actions: 'admitProbe' },
+          { actions: { type: 'turnAway', params: { state: 'halfOpen' } } },
+        ],
         'breaker.record': [
+          { guard: 'isNoProbe' },
           {
             guard: 'isLastProof',
             target: 'closed',

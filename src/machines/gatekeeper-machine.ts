@@ -3,7 +3,7 @@ import type { Inbound } from '../protocol/catalogue.ts';
 import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
-import { type Meta, replyTo } from '../protocol/message.ts';
+import { type Meta, type Received, type RequestCancelled, replyTo } from '../protocol/message.ts';
 import {
   admit,
   emptyPool,
@@ -13,6 +13,7 @@ import {
   supersede,
   superseded,
   withdraw,
+  withdrawRequest,
 } from './job-pool.ts';
 
 export interface GatekeeperInput {
@@ -39,7 +40,11 @@ type EffectError = {
   readonly error: Failure;
   readonly meta: Meta;
 };
-export type GatekeeperEvent = Inbound<'gatekeeper'> | EffectDone | EffectError;
+export type GatekeeperEvent =
+  | Inbound<'gatekeeper'>
+  | Received<RequestCancelled>
+  | EffectDone
+  | EffectError;
 
 const notProvided = async (): Promise<JsonValue> => {
   throw new Error('This effect is provided by src/actors.');
@@ -132,6 +137,18 @@ const base = durable.extend({
       enqueue.assign({ pool });
       if (wasRunning) enqueue.stopChild(job.id);
     }),
+    /** Nobody waits for its verdict any more. */
+    dropSubmission: durable.enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== 'request.cancelled') return;
+      const { pool, job, wasRunning } = withdrawRequest(
+        context.pool,
+        event.correlation,
+        event.attempt,
+      );
+      if (job === undefined) return;
+      enqueue.assign({ pool });
+      if (wasRunning) enqueue.stopChild(job.id);
+    }),
     configure: assign(({ context, event }) =>
       event.type === 'gatekeeper.configure'
         ? { pool: { ...context.pool, concurrency: event.concurrency } }
@@ -156,6 +173,7 @@ export const gatekeeperMachine = base.createMachine({
   on: {
     'gatekeeper.verify': { actions: ['takeSubmission', 'startVerifying'] },
     'gatekeeper.cancel': { actions: ['withdrawSubmission', 'startVerifying'] },
+    'request.cancelled': { actions: ['dropSubmission', 'startVerifying'] },
     'gatekeeper.configure': { actions: ['configure', 'startVerifying'] },
     'xstate.done.actor.*': { actions: ['answer', 'startVerifying'] },
     'xstate.error.actor.*': { actions: ['answer', 'startVerifying'] },

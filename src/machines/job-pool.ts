@@ -26,9 +26,9 @@ export interface JobPool {
 /** As many requests wait for one agent or gatekeeper; the next one is refused. */
 const QUEUE_LIMIT = 1000;
 
-export const emptyPool = (concurrency: number): JobPool => ({
+export const emptyPool = (concurrency: number, limit = QUEUE_LIMIT): JobPool => ({
   concurrency,
-  limit: QUEUE_LIMIT,
+  limit,
   next: 1,
   running: [],
   queue: [],
@@ -89,6 +89,13 @@ export function withdraw(
       (correlation === undefined || job.replyTo?.correlation === correlation),
   );
 }
+
+/** Removes the job that was asked for with a request, whether it runs or waits. */
+export const withdrawRequest = (pool: JobPool, correlation: string, attempt: number): Withdrawn =>
+  remove(
+    pool,
+    ({ replyTo }) => replyTo?.correlation === correlation && replyTo.attempt === attempt,
+  );
 
 /**
  * Removes the job that a task had asked for before: it asks for one at a time, and asks anew only when it has given that

@@ -100,6 +100,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
         stage: last.stage,
         summary: last.summary,
         evidence: last.evidence,
+        ...(last.by === undefined ? {} : { by: last.by }),
       }),
     },
   };

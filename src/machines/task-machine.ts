@@ -67,12 +67,22 @@ export interface AttemptSummary {
   readonly reason: string | null;
   readonly evidence: Evidence | null;
   readonly summary: string | null;
+  /** Who does it, if not the task's own agent, and whom it was asked of first, in vain. */
+  readonly by?: { readonly agent: string; readonly insteadOf: readonly Unreached[] };
+}
+
+/** An agent that could not be asked. */
+export interface Unreached {
+  readonly agent: string;
+  readonly reason: string;
 }
 
 export interface TaskContext {
   readonly spec: TaskSpec;
   /** The agent that does it now: the spec's, until somebody reassigns it. */
   readonly agent: string;
+  /** While another does the attempt in its place: its own agent, which the next attempt asks again. */
+  readonly fellBackFrom?: string | null;
   readonly staged: boolean;
   /** Dependencies that are not done yet. */
   readonly remaining: readonly string[];
@@ -238,6 +248,8 @@ const base = durable.extend({
     }),
 
     beginAttempt: assign(({ context, event }) => ({
+      agent: context.fellBackFrom ?? context.agent,
+      fellBackFrom: null,
       attempt: context.attempt + 1,
       approved: false,
       submitted: false,
@@ -307,6 +319,20 @@ const base = durable.extend({
           },
         },
       });
+    }),
+    /** The agent cannot be asked, and says who is to be asked instead. */
+    fallBack: assign(({ context, event }) => {
+      const failure = failureOf(event);
+      const insteadOf = [
+        ...(context.last?.by?.insteadOf ?? []),
+        { agent: context.agent, reason: failure.message },
+      ];
+      const agent = fallbackIn(failure) ?? context.agent;
+      return {
+        agent,
+        fellBackFrom: context.fellBackFrom ?? context.agent,
+        last: context.last && { ...context.last, by: { agent, insteadOf } },
+      };
     }),
     recallAgent: durable.enqueueActions(({ context, enqueue }) => {
       enqueue({ type: 'cancelRequest', params: { id: 'work' } });
@@ -598,7 +624,10 @@ const base = durable.extend({
       return {
         progress: emptyProgress(),
         agent:
-          decision?.decision === 'reassign' ? (decision.agent ?? context.agent) : context.agent,
+          (decision?.decision === 'reassign' ? decision.agent : undefined) ??
+          context.fellBackFrom ??
+          context.agent,
+        fellBackFrom: null,
         guidance:
           decision?.guidance === undefined
             ? context.guidance
@@ -697,6 +726,12 @@ const base = durable.extend({
     agentIsUnknown: ({ event }) => {
       const failure = failureOf(event);
       return failure.code === 'not_found' && !isFromAgent(failure);
+    },
+    /** It names one that this attempt has not been asked of yet. */
+    hasFallback: ({ context, event }) => {
+      const fallback = fallbackIn(failureOf(event));
+      const asked = (context.last?.by?.insteadOf ?? []).map(({ agent }) => agent);
+      return fallback !== undefined && fallback !== context.agent && !asked.includes(fallback);
     },
     diedTooOften: ({ event }) => interruptionsIn(failureOf(event)) !== undefined,
     isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
@@ -1005,6 +1040,7 @@ export const taskMachine = base.createMachine({
         ],
         'agent.work:err': [
           { guard: 'agentIsUnknown', target: 'escalated', actions: 'noteUnknownAgent' },
+          { guard: 'hasFallback', target: 'working', reenter: true, actions: 'fallBack' },
           { guard: 'diedTooOften', target: 'escalated', actions: 'noteInterruptions' },
           { guard: 'isOverdue', target: 'assessing', actions: ['recallAgent', 'recordFailure'] },
           { target: 'assessing', actions: 'recordFailure' },
@@ -1241,6 +1277,14 @@ function verdictOf(event: TaskEvent): Verdict | undefined {
 
 /** Every failure that an agent answers with names it; the others come from where it should be. */
 const isFromAgent = (failure: Failure): boolean => failure.context?.['agent'] !== undefined;
+
+/** Whom an agent that cannot be asked names to be asked instead. */
+function fallbackIn({ context }: Failure): string | undefined {
+  const fallback = context?.['fallback'];
+  return context?.['unreachable'] !== undefined && typeof fallback === 'string'
+    ? fallback
+    : undefined;
+}
 
 const areTexts = (value: unknown): boolean =>
   Array.isArray(value) && value.every((item) => typeof item === 'string');

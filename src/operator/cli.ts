@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_CODES, TroupeError, toFailure } from '../index.ts';
 import { CliContext } from './cli-context.ts';
+import { resetBreaker } from './commands/breakers.ts';
 import { check } from './commands/check.ts';
 import { doctor } from './commands/doctor.ts';
 import { exportRuns } from './commands/export.ts';
@@ -324,6 +325,13 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .option(...json)
     .action(async (task: string, options: { json: boolean }) =>
       done(await orderTask(cli, task, { order: 'resume' }, options)),
+    );
+
+  command('reset-breaker', 'ask an agent again that its circuit breaker leaves alone')
+    .argument('<name>', 'the agent, or the key of another circuit breaker')
+    .option(...json)
+    .action(async (name: string, options: { json: boolean }) =>
+      done(await resetBreaker(cli, name, options)),
     );
 
   command('checkpoints', 'list the moments that a run, a task or an actor can go back to')

@@ -86,11 +86,12 @@ export async function composeTroupe(
       throw error;
     }
     for (const agent of config.agents) {
-      const { name, concurrency } = agent;
-      if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency });
-      else {
-        const { run, timeoutMs } = agent;
-        troupe.commandAgent(name, { run, projectDirectory: directory }, { concurrency, timeoutMs });
+      if (agent.engine === 'patch') {
+        const { name, engine: _engine, ...options } = agent;
+        troupe.patchAgent(name, options);
+      } else {
+        const { name, engine: _engine, run, ...options } = agent;
+        troupe.commandAgent(name, { run, projectDirectory: directory }, options);
       }
     }
   }

@@ -133,17 +133,34 @@ const limits = section('a mapping of limits', {
 
 const MAX_CONCURRENCY = 100;
 
+/** What any agent may have. */
+const agentSettings = () => ({
+  concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
+  mailbox: wholeNumber(1, 1_000_000).optional(),
+  overflow: z
+    .enum(['refuse', 'wait'], {
+      error: 'refuse (a task that is too many is tried again later) or wait',
+    })
+    .optional(),
+  fallback: name().optional(),
+  breaker: section('a mapping with failures, open and successes', {
+    failures: wholeNumber(1, 1_000).optional(),
+    open: duration().optional(),
+    successes: wholeNumber(1, 1_000).optional(),
+  }).optional(),
+});
+
 const agent = z.discriminatedUnion(
   'engine',
   [
     section('an agent', {
       engine: z.literal('patch'),
-      concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
+      ...agentSettings(),
     }),
     section('an agent', {
       engine: z.literal('command'),
       run: command(),
-      concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
+      ...agentSettings(),
       timeout: duration().optional(),
     }),
   ],

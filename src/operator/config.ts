@@ -1,5 +1,6 @@
 import path from 'node:path';
-import type { JsonValue, RetentionOptions } from '../index.ts';
+import type * as z from 'zod';
+import type { BreakerSettings, JsonValue, RetentionOptions } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
@@ -27,22 +28,26 @@ interface ConfiguredVerifyCommand {
   readonly allowFail: boolean;
 }
 
+/** Of any agent. What is missing is as `AgentOptions` has it. */
+interface AgentSettings {
+  readonly name: string;
+  /** Tasks it does at once. Default 1. */
+  readonly concurrency: number;
+  readonly mailboxLimit?: number;
+  readonly overflow?: 'refuse' | 'wait';
+  readonly fallback?: string;
+  readonly breaker?: BreakerSettings;
+}
+
 type ConfiguredAgent =
-  | {
-      readonly name: string;
-      readonly engine: 'patch';
-      /** Tasks it does at once. Default 1. */
-      readonly concurrency: number;
-    }
-  | {
-      readonly name: string;
+  | (AgentSettings & { readonly engine: 'patch' })
+  | (AgentSettings & {
       readonly engine: 'command';
       /** As written: what stands in braces, such as `{project}`, is for the engine to fill in. */
       readonly run: ConfiguredCommand;
-      readonly concurrency: number;
       /** For one attempt. Default 1 200 000 (20 minutes). */
       readonly timeoutMs: number;
-    };
+    });
 
 /** When a task stops trying. */
 interface ConfiguredLimits {
@@ -182,10 +187,10 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
 
   const limits = mergeLimits(DEFAULT_LIMITS, project.limits);
   const agents = Object.entries(project.agents ?? {}).map(([name, agent]): ConfiguredAgent => {
-    const concurrency = agent.concurrency ?? 1;
-    if (agent.engine === 'patch') return { name, engine: 'patch', concurrency };
+    const settings = agentSettings(name, agent);
+    if (agent.engine === 'patch') return { ...settings, engine: 'patch' };
     const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
-    return { name, engine: 'command', run: agent.run, concurrency, timeoutMs };
+    return { ...settings, engine: 'command', run: agent.run, timeoutMs };
   });
   const total = agents.reduce((sum, agent) => sum + agent.concurrency, 0);
   return {
@@ -219,6 +224,62 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       staged: task.staged ?? false,
     })),
   };
+}
+
+function agentSettings(
+  name: string,
+  agent: NonNullable<z.infer<typeof projectSchema>['agents']>[string],
+): AgentSettings {
+  const { concurrency = 1, mailbox, overflow, fallback, breaker } = agent;
+  const { failures, open, successes } = breaker ?? {};
+  return {
+    name,
+    concurrency,
+    ...(mailbox === undefined ? {} : { mailboxLimit: mailbox }),
+    ...(overflow === undefined ? {} : { overflow }),
+    ...(fallback === undefined ? {} : { fallback }),
+    ...(breaker === undefined
+      ? {}
+      : {
+          breaker: {
+            ...(failures === undefined ? {} : { failures }),
+            ...(open === undefined ? {} : { openMs: open }),
+            ...(successes === undefined ? {} : { successes }),
+          },
+        }),
+  };
+}
+
+/** Fallbacks of agents: each an agent, and none the agent itself, be it by way of others. */
+function checkFallbacks(
+  source: ConfigSource,
+  agents: Readonly<Record<string, unknown>>,
+  noAgent: (name: string) => () => string,
+  problems: ConfigProblem[],
+): void {
+  const fallbackOf = (name: string): string | undefined =>
+    Object.hasOwn(agents, name) ? textOrNothing(field(agents[name], 'fallback')) : undefined;
+  const told = new Set<string>();
+  for (const name of Object.keys(agents)) {
+    const fallback = fallbackOf(name);
+    if (fallback === undefined) continue;
+    const where = ['agents', name, 'fallback'];
+    if (!Object.hasOwn(agents, fallback)) {
+      problems.push(source.problem(where, noAgent(fallback)));
+      continue;
+    }
+    const way = [name];
+    let next: string | undefined = fallback;
+    while (next !== undefined && !way.includes(next)) {
+      way.push(next);
+      next = fallbackOf(next);
+    }
+    if (next !== name || told.has(name)) continue;
+    for (const one of way) told.add(one);
+    problems.push(
+      source.problem(where, `the fallbacks go round in a circle: ${[...way, name].join(' → ')}`),
+    );
+  }
 }
 
 /** What the reader refused, and what else is wrong: less what is said of those same places because nothing is left there. */
@@ -389,6 +450,8 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
   const agentNames = new Set(agents);
   const noAgent = (name: string) => () =>
     `no agent is called ${name}${agents.length === 0 ? '; none is configured under agents' : suggestion(name, agents, 'the agents are')}`;
+
+  if (isMapping(given)) checkFallbacks(source, given, noAgent, problems);
 
   const byId = new Map<string, GivenTask>();
   for (const task of tasks.items) {

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import {
+  type BreakerStatus,
   ConflictError,
   type CutInfo,
   type Run,
@@ -40,6 +41,7 @@ export const orderSchema = z.discriminatedUnion('order', [
   z.strictObject({ order: z.literal('resumeRun'), run: id }),
   ...travelOrders,
   z.strictObject({ order: z.literal('prune') }),
+  z.strictObject({ order: z.literal('resetBreaker'), key: z.string().min(1).max(240) }),
   z.strictObject({ order: z.literal('pause'), ...task }),
   z.strictObject({ order: z.literal('resume'), ...task }),
 ]);
@@ -52,6 +54,8 @@ export const orderResultSchema = z.strictObject({
   tasks: z.array(z.strictObject({ run: id, task: id, state: z.string() as z.ZodType<TaskState> })),
   run: z.strictObject({ id, state: z.string() as z.ZodType<RunState> }).optional(),
   pruned: z.strictObject({ removed: z.record(id, z.int()), bytes: z.int() }).optional(),
+  /** The breaker that was reset. */
+  breaker: z.custom<BreakerStatus>().optional(),
   /** Of a rollback or a fork: what has become of each task. */
   moves: z.array(z.custom<TaskMove>()).optional(),
   /** The cut that was taken. */
@@ -84,6 +88,9 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     return { tasks: (await run.tasks()).filter((entry) => ids.includes(entry.id)).map(resultOf) };
   }
   if (order.order === 'prune') return { tasks: [], pruned: await troupe.prune() };
+  if (order.order === 'resetBreaker') {
+    return { tasks: [], breaker: await resetBreaker(order.key, troupe, by) };
+  }
   if (order.order === 'cancelRun') return await cancelRun(order, troupe, by);
   if (order.order === 'pauseRun') return await pauseRun(order.run, troupe, by);
   if (isTravelOrder(order)) {
@@ -101,6 +108,14 @@ export async function performOrder(order: Order, context: OrderContext): Promise
   refuseUnlessPossible(order, status);
   const state = await decide(order, status, context, by);
   return { tasks: [{ run: order.run, task: order.task, state }] };
+}
+
+async function resetBreaker(key: string, troupe: Troupe, by: string): Promise<BreakerStatus> {
+  const keys = (await troupe.breakers()).map((breaker) => breaker.key);
+  if (!keys.includes(key)) {
+    throw notFound(`circuit breaker ${key}`, key, keys, 'the circuit breakers are');
+  }
+  return await troupe.breaker(key).reset(by);
 }
 
 function decide(

@@ -14,6 +14,11 @@ export interface AttemptView {
   readonly endedAt: number | null;
   readonly summary: string | null;
   readonly evidence: EvidenceView | null;
+  /** Who did it, when the task's own agent could not be asked, and why not. */
+  readonly by?: {
+    readonly agent: string;
+    readonly insteadOf: readonly { readonly agent: string; readonly reason: string }[];
+  };
 }
 
 interface EvidenceView {
@@ -25,10 +30,11 @@ interface EvidenceView {
 }
 
 export function attemptOfRow(row: AttemptRow): AttemptView {
-  const { stage, summary, evidence } = JSON.parse(row.detailsJson) as {
+  const { stage, summary, evidence, by } = JSON.parse(row.detailsJson) as {
     readonly stage: string | null;
     readonly summary: string | null;
     readonly evidence: Partial<EvidenceView> | null;
+    readonly by?: AttemptView['by'];
   };
   return {
     attempt: row.attempt,
@@ -38,6 +44,7 @@ export function attemptOfRow(row: AttemptRow): AttemptView {
     startedAt: row.startedAt,
     endedAt: row.endedAt,
     summary,
+    ...(by === undefined ? {} : { by }),
     evidence:
       evidence === null
         ? null

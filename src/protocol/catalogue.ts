@@ -167,7 +167,16 @@ const catalogue = {
 
   'agent.work': { to: 'agent', fields: work, reply: z.custom<WorkOutcome>() },
   'agent.cancel': { to: 'agent', fields: withdrawal },
-  'agent.configure': { to: 'agent', fields: z.strictObject({ concurrency: z.int().min(1) }) },
+  'agent.configure': {
+    to: 'agent',
+    fields: z.strictObject({
+      concurrency: z.int().min(1),
+      /** Tasks that may wait. */
+      limit: z.int().min(1).optional(),
+      /** Who does the work when it cannot be asked; null: nobody. */
+      fallback: name.nullable().optional(),
+    }),
+  },
   'agent.breaker': {
     to: 'agent',
     fields: z.strictObject({ state: z.enum(['closed', 'open', 'halfOpen']) }),
@@ -205,7 +214,29 @@ const catalogue = {
 
   'breaker.record': {
     to: 'breaker',
-    fields: z.strictObject({ outcome: z.enum(['success', 'failure']) }),
+    fields: z.strictObject({
+      outcome: z.enum(['success', 'failure']),
+      /** As it was admitted with. */
+      permit: z.int().min(0).optional(),
+    }),
+  },
+  'breaker.admit': {
+    to: 'breaker',
+    fields: empty,
+    reply: z.strictObject({
+      admitted: z.boolean(),
+      state: z.enum(['closed', 'open', 'halfOpen']),
+      permit: z.int().nullable(),
+      retryAfterMs: z.number(),
+    }),
+  },
+  'breaker.configure': {
+    to: 'breaker',
+    fields: z.strictObject({
+      failures: z.int().min(1).optional(),
+      openMs: z.int().min(1).optional(),
+      successes: z.int().min(1).optional(),
+    }),
   },
   'breaker.reset': { to: 'breaker', fields: z.strictObject({ by: name }) },
 } as const;

@@ -143,10 +143,24 @@ export class LockConflictError extends TroupeError {
 
 /** The receiver has as many messages waiting as it may. Nothing was stored; send again later. */
 export class MailboxFullError extends TroupeError {
-  constructor(address: string, limit: number) {
+  /** @param more facts for whoever is refused */
+  constructor(address: string, limit: number, more: JsonObject = {}) {
     super('unavailable', `The mailbox of ${address} is full (${limit} messages wait there).`, {
-      context: { address, limit },
+      context: { address, limit, ...more },
     });
+  }
+}
+
+/** A circuit breaker is open, or half open with somebody trying already: the call was not made. */
+export class BreakerOpenError extends TroupeError {
+  constructor(key: string, state: 'open' | 'halfOpen', retryAfterMs: number) {
+    super(
+      'unavailable',
+      state === 'open'
+        ? `The circuit breaker "${key}" is open: it is tried again in ${retryAfterMs} ms.`
+        : `The circuit breaker "${key}" is half open, and another call tries whether it is over.`,
+      { context: { breaker: key, state }, retryAfterMs },
+    );
   }
 }
 

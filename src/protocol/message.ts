@@ -26,6 +26,22 @@ export interface Meta {
   readonly request?: string;
 }
 
+/** The type of the message that calls a request off. Reserved: only the host sends it. */
+export const REQUEST_CANCELLED = 'request.cancelled';
+
+/**
+ * Nobody waits for the answer to a request any more: its deadline has passed, its asker has called it off or ended. The
+ * host sends it to a receiver whose machine has a transition for it, after the request and in its class. `correlation`
+ * and `attempt` are those of the request's `meta`. An answer all the same does no harm: it is dropped, and counted.
+ */
+export interface RequestCancelled {
+  readonly type: typeof REQUEST_CANCELLED;
+  /** The request's type. */
+  readonly request: string;
+  readonly correlation: string;
+  readonly attempt: number;
+}
+
 /** The event a machine receives for a message. */
 export type Received<M extends { readonly type: string }> = M & { readonly meta: Meta };
 

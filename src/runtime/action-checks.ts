@@ -2,7 +2,7 @@ import { type Address, isAddress, parseAddress } from '../protocol/address.ts';
 import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
 import { findNonJson } from '../protocol/json.ts';
-import { parseMessage, type ReplyTo } from '../protocol/message.ts';
+import { parseMessage, REQUEST_CANCELLED, type ReplyTo } from '../protocol/message.ts';
 import { parsePriority } from '../protocol/priority.ts';
 import { APP_KIND } from './delivery.ts';
 import type { Registration } from './registration.ts';
@@ -117,10 +117,15 @@ export function requireSpawnable(text: unknown): Address {
 }
 
 /**
- * Only the reply action makes answers: a message of such a type would pass for one.
+ * Only the reply action makes answers, and only the host calls requests off: a message of such a type would pass for one.
  * @throws {ValidationError}
  */
 export function checkNotAnswer(type: string): void {
+  if (type === REQUEST_CANCELLED) {
+    throw new ValidationError(
+      `The message type "${type}" is reserved: the host sends it when nobody waits for an answer any more. To call a request off, abort its signal, or use the cancelRequest action.`,
+    );
+  }
   if (!type.endsWith(':ok') && !type.endsWith(':err')) return;
   throw new ValidationError(
     `The message type ${JSON.stringify(type)} is reserved: types that end with ":ok" or ":err" are answers, which the reply action makes.`,

@@ -6,6 +6,7 @@ import type { DurableTimer } from './durable-timers.ts';
 import type { EffectOutcome } from './effect-runner.ts';
 import { Mailbox } from './mailbox.ts';
 import type { Registration } from './registration.ts';
+import type { WaitingRoom } from './waiting-room.ts';
 import type { LiveSnapshot } from './xstate-driver.ts';
 
 /** A message in a mailbox. */
@@ -18,6 +19,8 @@ export interface MessageItem {
   stage: object | undefined;
   /** It was handled: a second delivery changes nothing. */
   taken: boolean;
+  /** Messages that led to it, each sent in the turn of the one before, since something came from outside or fell due. */
+  readonly chain: number;
 }
 
 /** What waits for an actor: a message, a timer that is due, an effect that has ended. */
@@ -30,6 +33,8 @@ export type Item =
 export class Actor {
   readonly address: Address;
   readonly mailbox = new Mailbox<Item>();
+  /** Who waits for a place in the mailbox; undefined: nobody. */
+  room: WaitingRoom | undefined = undefined;
   /**
    * loading: it is being read, or about to be. parked: its machine is not registered yet. quarantined: its stored
    * state does not fit its machine. Of these three, messages wait. ended: they are refused.

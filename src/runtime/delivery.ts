@@ -4,24 +4,36 @@ import {
   ConflictError,
   type Failure,
   MailboxFullError,
+  TimeoutError,
   type TroupeError,
 } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
-import type { Envelope, EpochMs, Message, ReplyTo } from '../protocol/message.ts';
+import {
+  type Envelope,
+  type EpochMs,
+  type Message,
+  REQUEST_CANCELLED,
+  type ReplyTo,
+} from '../protocol/message.ts';
 import { PRIORITIES, type Priority } from '../protocol/priority.ts';
 import type { Actor, Item, MessageItem } from './actor.ts';
+import type { Agenda } from './agenda.ts';
 import type { Clock } from './clock.ts';
 import type { Commits } from './commits.ts';
 import type { Directory } from './directory.ts';
+import type { DurableTimers } from './durable-timers.ts';
 import type { EffectOutcome } from './effect-runner.ts';
 import { DeliveryFault } from './fault-points.ts';
 import type { HostEmitter } from './host-emitter.ts';
-import type { HostEvents } from './host-events.ts';
 import type { Idempotency } from './idempotency.ts';
 import { copyJson } from './json-copy.ts';
+import type { MailboxPolicy } from './mailbox-policy.ts';
+import { type DropReason, type MessageCounts, startCounting } from './message-counts.ts';
 import type { Registration } from './registration.ts';
-import type { Requests } from './requests.ts';
+import { REQUEST, requestOf } from './request-names.ts';
+import { cancelled, type Requests } from './requests.ts';
+import { noRoom, Place, WaitingRoom } from './waiting-room.ts';
 
 /** The kind of the address that stands for whoever is outside: nothing hosted lives there. */
 export const APP_KIND = 'app';
@@ -42,6 +54,8 @@ export interface DeliveryOptions {
   readonly newId: () => string;
   readonly faultPoint: FaultPoint;
   readonly mailboxLimit: number;
+  readonly agenda: Agenda;
+  readonly timers: DurableTimers;
   readonly registrations: ReadonlyMap<string, Registration>;
   readonly directory: Directory;
   readonly commits: Commits;
@@ -52,13 +66,30 @@ export interface DeliveryOptions {
   readonly schedule: () => void;
 }
 
+type Fate = 'once' | 'twice' | 'never' | Promise<void>;
+
+/** What names a request, and an answer to it. */
+interface ReplyOf {
+  /** The request's type. */
+  readonly type: string;
+  readonly correlation: string;
+  readonly attempt: number;
+}
+
 /** How messages reach mailboxes, and what becomes of those that cannot. */
 export class Delivery {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #newId: () => string;
   readonly #faultPoint: FaultPoint;
-  readonly #mailboxLimit: number;
+  readonly #mailboxPolicy: MailboxPolicy;
+  readonly #agenda: Agenda;
+  readonly #timers: DurableTimers;
+  /** The actors that somebody waits to send to. */
+  readonly #rooms = new Set<Actor>();
+  readonly #counts = startCounting();
+  /** Of the messages that are sent now: see `MessageItem.chain`. 0 outside turns. */
+  chain = 0;
   readonly #registrations: ReadonlyMap<string, Registration>;
   readonly #directory: Directory;
   readonly #commits: Commits;
@@ -72,7 +103,9 @@ export class Delivery {
     this.#logger = options.logger;
     this.#newId = options.newId;
     this.#faultPoint = options.faultPoint;
-    this.#mailboxLimit = options.mailboxLimit;
+    this.#mailboxPolicy = { limit: options.mailboxLimit, overflow: 'refuse' };
+    this.#agenda = options.agenda;
+    this.#timers = options.timers;
     this.#registrations = options.registrations;
     this.#directory = options.directory;
     this.#commits = options.commits;
@@ -84,13 +117,90 @@ export class Delivery {
 
   // ── into a mailbox ─────────────────────────────────────────────────────────────────────────────────
 
+  /** A copy of the counts as they are now. */
+  counts(): MessageCounts {
+    return { ...this.#counts, dropped: { ...this.#counts.dropped } };
+  }
+
+  counted(what: 'delivered' | 'invalid' | 'retried' | 'answered'): void {
+    this.#counts[what]++;
+  }
+
   /**
-   * Puts a message from outside into a mailbox.
+   * Puts a message from outside into a mailbox. Where senders have to wait, whoever calls this has: see `place`.
    * @throws {MailboxFullError}
    */
   post(envelope: Envelope, durable: boolean): void {
-    const actor = this.#room(envelope.to);
+    const actor = this.#directory.at(envelope.to);
+    const policy = this.#policyOf(actor);
+    if (policy.overflow !== 'wait') this.#makeRoom(actor, policy, envelope.priority);
     this.#put(actor, envelope, durable);
+  }
+
+  /**
+   * For a message from outside, before it is posted.
+   * @returns undefined: it need not wait, or the mailbox is not one for which it may. A place that it will get some day,
+   * or not: whoever gets it releases it, and posts at once
+   */
+  place(
+    { to, message, priority }: Envelope,
+    waitMs: number,
+    signal?: AbortSignal,
+  ): Place | undefined {
+    const actor = this.#directory.at(to);
+    const policy = this.#policyOf(actor);
+    if (policy.overflow !== 'wait' || !this.#isFull(actor, policy.limit)) return undefined;
+    this.#counts.waited++;
+    this.#events.tell('mailboxFull', { address: actor.address, limit: policy.limit });
+    const room = this.#roomOf(actor);
+    let forget = (): void => undefined;
+    const overdue = (): Error =>
+      new TimeoutError(noRoom(to, policy.limit, waitMs), {
+        context: { address: to, limit: policy.limit },
+      });
+    const place = new Place(room, this.#clock.now() + waitMs, overdue, () => {
+      this.#agenda.remove(place);
+      forget();
+    });
+    if (signal !== undefined) {
+      const onAbort = (): void => place.giveUp(cancelled(to, message.type, signal.reason));
+      signal.addEventListener('abort', onAbort, { once: true });
+      forget = () => signal.removeEventListener('abort', onAbort);
+    }
+    this.#agenda.add(place);
+    room.push(place, priority, APP);
+    return place;
+  }
+
+  /** Whoever had a place is done with it, taken or not: if it is free, whoever waits next may have it. */
+  giveBack(place: Place, to: Address): void {
+    place.release();
+    const actor = this.#directory.actors.get(to);
+    if (actor !== undefined) this.admit(actor);
+  }
+
+  /** There may be room again: whoever waits longest for it gets it. */
+  admit(actor: Actor): void {
+    const { room } = actor;
+    if (room === undefined) return;
+    const { limit } = this.#policyOf(actor);
+    const endless = actor.state === 'ended' || !this.#directory.has(actor);
+    while (endless || actor.mailbox.length + room.reserved < limit) {
+      const next = room.shift();
+      if (next === undefined) break;
+      next.admit();
+    }
+    if (!endless && (room.length > 0 || room.reserved > 0)) return;
+    actor.room = undefined;
+    this.#rooms.delete(actor);
+  }
+
+  /** Nobody gets a place any more. */
+  closeRooms(error: Error): void {
+    for (const { room } of this.#rooms) {
+      for (const waiting of room?.take(() => true) ?? []) waiting.giveUp(error);
+    }
+    this.#rooms.clear();
   }
 
   /** Sends what a turn has sent: it is stored with the turn. What cannot be delivered is refused aloud. */
@@ -99,8 +209,15 @@ export class Delivery {
       this.drop(envelope, 'nobody');
       return;
     }
+    const actor = this.#directory.at(envelope.to);
+    const policy = this.#policyOf(actor);
     try {
-      this.#put(this.#room(envelope.to), envelope, true);
+      if (policy.overflow !== 'wait') this.#makeRoom(actor, policy, envelope.priority);
+      else if (this.#isFull(actor, policy.limit)) {
+        this.#putInLine(actor, envelope, policy.limit);
+        return;
+      }
+      this.#put(actor, envelope, true);
     } catch (error) {
       if (!(error instanceof MailboxFullError)) throw error;
       this.#logger.warn(
@@ -119,6 +236,7 @@ export class Delivery {
       durable: true,
       stage: undefined,
       taken: false,
+      chain: 0,
     });
   }
 
@@ -130,7 +248,7 @@ export class Delivery {
   /** A timer that is due, or an effect that has ended. */
   notify(address: Address, item: Exclude<Item, MessageItem>): void {
     const actor = this.#directory.at(address);
-    for (let times = this.#times(); times > 0; times--) this.#accept(actor, item);
+    this.#arrive(actor, item, this.#fate());
     this.#schedule();
   }
 
@@ -149,8 +267,8 @@ export class Delivery {
         ? { ok: true, output: copyJson(outcome.output) }
         : outcome;
       const settle =
-        this.#keys.answered(to.correlation, answer) ??
-        (() => this.#requests.settle(to.correlation, answer));
+        this.#keys.answered(to.correlation, to.attempt, answer) ??
+        (() => this.#requests.settle(to.correlation, to.attempt, answer));
       this.#answer(to, `${type}:${outcome.ok ? 'ok' : 'err'}`, settle);
       return;
     }
@@ -190,7 +308,8 @@ export class Delivery {
     const asker: ReplyTo = { address: from, correlation, attempt };
     if (kindOf(from) === APP_KIND) {
       const fail =
-        this.#keys.refused(correlation, error) ?? (() => this.#requests.fail(correlation, error));
+        this.#keys.refused(correlation, attempt, error) ??
+        (() => this.#requests.refuse(correlation, attempt, error));
       this.#answer(asker, `${message.type}:err`, fail);
     } else {
       const outcome: EffectOutcome = { ok: false, failure: error.toFailure() };
@@ -213,7 +332,8 @@ export class Delivery {
     );
   }
 
-  drop(envelope: Envelope, reason: Parameters<HostEvents['dropped']>[0]['reason']): void {
+  drop(envelope: Envelope, reason: DropReason): void {
+    this.#counts.dropped[reason]++;
     this.#events.tell('dropped', { address: envelope.to, type: envelope.message.type, reason });
   }
 
@@ -244,8 +364,37 @@ export class Delivery {
     return true;
   }
 
+  /** As `consume`, for a message that its receiver is never to see. */
+  withdraw(item: MessageItem): void {
+    this.consume(item);
+    const { envelope } = item;
+    if (envelope.reply !== true || envelope.correlation === undefined) return;
+    const request = requestOf(envelope.to, envelope.correlation);
+    if (request !== undefined) this.#timers.unkeep(envelope.to, REQUEST + request);
+  }
+
+  /**
+   * Tells the receiver of a request that nobody waits for its answer any more, if its machine wants to know.
+   * @param request as it was sent
+   */
+  callOff(
+    request: Pick<Envelope, 'from' | 'to' | 'priority'> & ReplyOf,
+    id: string,
+    durable: boolean,
+  ): void {
+    const { from, to, type, correlation, attempt, priority } = request;
+    const known = this.#directory.actors.get(to);
+    if (this.#registrationOf(to, known)?.hearsCancelled !== true) return;
+    this.#counts.cancelled++;
+    const message = { type: REQUEST_CANCELLED, request: type, correlation, attempt };
+    const sentAt = this.#clock.now();
+    // In the class of the request, behind it: it must not overtake what it calls off.
+    this.#put(this.#directory.at(to), { id, from, to, message, priority, sentAt }, durable);
+  }
+
   /** Empties the mailbox of an actor that has ended: it will never read it again. */
   refuseAll(actor: Actor): void {
+    this.admit(actor);
     for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
       if (item.kind !== 'message' || !this.consume(item)) continue;
       const { envelope } = item;
@@ -258,63 +407,136 @@ export class Delivery {
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────────
 
-  /** @throws {MailboxFullError} */
-  #room(to: Address): Actor {
-    const actor = this.#directory.at(to);
-    const limit = this.#limitOf(actor);
-    if (actor.mailbox.length < limit || actor.state === 'ended') return actor;
+  /**
+   * Sees to it that one more may come.
+   * @throws {MailboxFullError}
+   */
+  #makeRoom(actor: Actor, { limit, overflow, context }: MailboxPolicy, priority: Priority): void {
+    if (actor.mailbox.length < limit || actor.state === 'ended') return;
     this.#events.tell('mailboxFull', { address: actor.address, limit });
-    throw new MailboxFullError(actor.address, limit);
+    if (overflow === 'dropOldest') {
+      const oldest = actor.mailbox.takeOldest(isDroppable, priority) as MessageItem | undefined;
+      if (oldest !== undefined) {
+        this.consume(oldest);
+        this.#counts.dropped.overflow++;
+        const { to: address, message } = oldest.envelope;
+        this.#commits.after(() =>
+          this.#events.tell('dropped', { address, type: message.type, reason: 'overflow' }),
+        );
+        return;
+      }
+    }
+    this.#counts.refused++;
+    throw new MailboxFullError(actor.address, limit, context);
+  }
+
+  #isFull(actor: Actor, limit: number): boolean {
+    if (actor.state === 'ended') return false;
+    const { room } = actor;
+    if (room === undefined) return actor.mailbox.length >= limit;
+    return room.length > 0 || actor.mailbox.length + room.reserved >= limit;
+  }
+
+  #roomOf(actor: Actor): WaitingRoom {
+    actor.room ??= new WaitingRoom();
+    this.#rooms.add(actor);
+    return actor.room;
   }
 
   /** While an actor is being read its machine is not known; as a rule it has the name of the address's kind. */
-  #limitOf(actor: Actor): number {
-    const registration =
-      actor.registration ??
-      this.#registrations.get(actor.machine === '' ? kindOf(actor.address) : actor.machine);
-    return registration?.mailboxLimit ?? this.#mailboxLimit;
+  #registrationOf(address: Address, actor: Actor | undefined): Registration | undefined {
+    if (actor?.registration !== undefined) return actor.registration;
+    const machine = actor?.machine ?? '';
+    return this.#registrations.get(machine === '' ? kindOf(address) : machine);
+  }
+
+  #policyOf(actor: Actor): MailboxPolicy {
+    const registration = this.#registrationOf(actor.address, actor);
+    if (registration === undefined) return this.#mailboxPolicy;
+    return registration.mailboxOf?.(actor.address) ?? registration.mailbox;
   }
 
   #put(actor: Actor, envelope: Envelope, durable: boolean): void {
-    const times = this.#times();
+    const fate = this.#fate();
+    this.#counts.sent++;
+    const item = this.#itemOf(envelope, durable);
+    this.#arrive(actor, item, fate);
+    this.#schedule();
+  }
+
+  /** What an actor sends to a full mailbox where one waits: stored as any message, and let in when there is room. */
+  #putInLine(actor: Actor, envelope: Envelope, limit: number): void {
+    this.#counts.sent++;
+    this.#counts.waited++;
+    this.#events.tell('mailboxFull', { address: actor.address, limit });
+    const item = this.#itemOf(envelope, true);
+    const admit = (): void => this.#accept(actor, item);
+    const waiting = { gone: false, item, admit, giveUp: () => undefined };
+    this.#roomOf(actor).push(waiting, envelope.priority, envelope.from);
+  }
+
+  #itemOf(envelope: Envelope, durable: boolean): MessageItem {
     const item: MessageItem = {
       kind: 'message',
       envelope,
       durable,
       stage: undefined,
       taken: false,
+      chain: this.chain,
     };
     if (durable) this.#commits.stage.add(item);
-    for (let i = 0; i < times; i++) this.#accept(actor, item);
-    this.#schedule();
+    return item;
   }
 
   /** An answer leaves the host when everything it may rest on is stored. */
   #answer(to: ReplyTo, type: string, settle: () => boolean): void {
     this.#commits.after(() => {
-      // The asker has timed out or gone away.
-      if (!settle()) {
-        this.#events.tell('dropped', { address: to.address, type, reason: 'late' });
+      if (settle()) {
+        this.#counts.answered++;
+        return;
       }
+      // The asker has timed out or gone away, or has its answer.
+      const reason = this.#requests.whyDropped(to.correlation);
+      this.#counts.dropped[reason]++;
+      this.#events.tell('dropped', { address: to.address, type, reason });
     });
     this.#schedule();
   }
 
-  /** How often what is delivered arrives: once, unless a test wants it otherwise. */
-  #times(): number {
-    if (this.#faultPoint === noFaults) return 1;
+  /**
+   * How what is delivered arrives: once, unless a test wants it otherwise: not at all, twice, or later than what follows.
+   * @throws what the fault point throws; nothing is staged then
+   */
+  #fate(): Fate {
+    if (this.#faultPoint === noFaults) return 'once';
     try {
-      void this.#faultPoint('bus.deliver');
-      return 1;
+      return this.#faultPoint('bus.deliver') ?? 'once';
     } catch (error) {
       if (!(error instanceof DeliveryFault)) throw error;
-      return error.action === 'drop' ? 0 : 2;
+      return error.action === 'drop' ? 'never' : 'twice';
     }
+  }
+
+  #arrive(actor: Actor, item: Item, fate: Fate): void {
+    if (typeof fate === 'string') {
+      if (fate !== 'never') this.#accept(actor, item);
+      if (fate === 'twice') this.#accept(actor, item);
+      return;
+    }
+    void fate.then(() => {
+      this.#accept(this.#directory.at(actor.address), item);
+      this.#schedule();
+    });
+  }
+
+  #keepDeadline(address: Address, correlation: string, attempt: number): void {
+    const request = requestOf(address, correlation);
+    if (request !== undefined) this.#timers.keep(address, REQUEST + request, correlation, attempt);
   }
 
   #accept(actor: Actor, item: Item): void {
     if (item.kind !== 'message') {
-      actor.mailbox.push(item, isDeadline(item) ? ANSWER : INTERNAL);
+      actor.mailbox.push(item, isDeadline(item) ? ANSWER : INTERNAL, actor.address);
     } else if (
       item.envelope.message.type === SPAWN &&
       actor.birth === undefined &&
@@ -323,11 +545,25 @@ export class Delivery {
       actor.birth = item;
       return;
     } else {
-      actor.mailbox.push(item, item.envelope.priority);
+      const { from, priority, reply, correlation, attempt } = item.envelope;
+      if (reply === true && correlation !== undefined) {
+        this.#keepDeadline(actor.address, correlation, attempt ?? 1);
+      }
+      actor.mailbox.push(item, priority, from);
     }
     if (actor.state === 'ended') this.refuseAll(actor);
     else this.#directory.enqueue(actor);
   }
+}
+
+/** Neither a request nor an answer, nor what makes an actor. */
+function isDroppable(item: Item): boolean {
+  return (
+    item.kind === 'message' &&
+    item.envelope.correlation === undefined &&
+    item.envelope.message.type !== SPAWN &&
+    item.envelope.message.type !== REQUEST_CANCELLED
+  );
 }
 
 function isDeadline(item: Item): boolean {

@@ -24,6 +24,11 @@ export class Directory {
     return actor;
   }
 
+  /** It has not left memory, and nobody has taken its place. */
+  has(actor: Actor): boolean {
+    return this.actors.get(actor.address) === actor;
+  }
+
   add(address: Address): Actor {
     const actor = new Actor(address, this.#clock.now());
     this.actors.set(address, actor);

@@ -32,6 +32,7 @@ import { DEFAULT_TTL_MS, Idempotency, type KeyedOperation, type Known } from './
 import { copyJson } from './json-copy.ts';
 import { type Fence, Leases } from './leases.ts';
 import { Loader } from './loader.ts';
+import type { MessageCounts } from './message-counts.ts';
 import { DEFAULT_MAX_SNAPSHOT_BYTES, PayloadLimit } from './payload-limit.ts';
 import {
   createRegistration,
@@ -40,8 +41,10 @@ import {
   restoreSnapshot,
 } from './registration.ts';
 import { cancelled, Requests } from './requests.ts';
+import { checkRetry, type StepRetry as Retry, retryWaitMs } from './step.ts';
 import { TimeTravel } from './time-travel.ts';
 import { Turns } from './turns.ts';
+import type { Place } from './waiting-room.ts';
 import type { PersistedSnapshot } from './xstate-driver.ts';
 
 export type { MachineOptions } from './registration.ts';
@@ -67,6 +70,7 @@ export type { MachineOptions } from './registration.ts';
  * effect's row is current, and taking it deletes the row.
  */
 
+const DEFAULT_TIMEOUT_MS = 30_000;
 /** Turns in one commit, at most. */
 const MAX_BATCH = 256;
 
@@ -81,6 +85,11 @@ export interface HostOptions {
   readonly defer?: Defer;
   /** Messages that may wait for one actor. Default 10 000. */
   readonly mailboxLimit?: number;
+  /**
+   * A chain of messages, each sent in the turn of the one before, may be so long; the next one is refused. Default: as
+   * long as it likes, and told as `looped` at 10 000, 20 000, 40 000, … messages.
+   */
+  readonly chainLimit?: number;
   /** Default: 64 at once, 600 000 ms without a sign of life. */
   readonly effects?: Partial<EffectLimits>;
   /** An effect that was running at so many crashes in a row fails instead of starting again. Default 3. */
@@ -114,12 +123,27 @@ export interface SendOptions {
   readonly fence?: Fence;
   /** `transient`: not stored; lost in a crash, and not sent again if the actor's turn fails. Default `durable`. */
   readonly delivery?: 'durable' | 'transient';
+  /** How long it may wait for room in a mailbox with `overflow: 'wait'`. Default 30 000. */
+  readonly timeoutMs?: number;
+  /** Calls off what is not sent yet. */
+  readonly signal?: AbortSignal;
 }
 
 export interface RequestOptions extends SendOptions {
-  /** Default 30 000. */
+  /** How long to wait for the answer, room in the mailbox included; with `retry`, for each attempt. Default 30 000. */
   readonly timeoutMs?: number;
+  /**
+   * Calls the request off. Its receiver is told, if its machine has a transition for `request.cancelled`; so it is when
+   * the time is up. (Not if the request has a key: others may wait for its answer, now or later.)
+   */
   readonly signal?: AbortSignal;
+  /**
+   * Asks again when the failure says that this may help (`retryable`: no answer in time, no room, an answer that says
+   * so), under the same correlation and with the next attempt number; both are in the receiver's `meta`. An answer to an
+   * earlier attempt is dropped and counted. A request that is stored is never with its receiver twice: while that still
+   * has it, the next attempt waits for the same answer. Default: asked once.
+   */
+  readonly retry?: Retry;
 }
 
 export interface SpawnRequest {
@@ -185,6 +209,10 @@ export class DurableHost {
       mailboxLimit: atLeast(1, 'mailboxLimit', options.mailboxLimit ?? 10_000),
       freeze: options.freeze ?? process.env['NODE_ENV'] !== 'production',
     };
+    const chainLimit =
+      options.chainLimit === undefined
+        ? Number.POSITIVE_INFINITY
+        : atLeast(1, 'chainLimit', options.chainLimit);
     const limit = new PayloadLimit(
       atLeast(1_024, 'maxSnapshotBytes', options.maxSnapshotBytes ?? DEFAULT_MAX_SNAPSHOT_BYTES),
     );
@@ -207,20 +235,6 @@ export class DurableHost {
       requests,
       ttlMs: atLeast(1, 'idempotencyTtlMs', options.idempotencyTtlMs ?? DEFAULT_TTL_MS),
     });
-    const delivery = new Delivery({
-      clock,
-      logger,
-      newId,
-      faultPoint,
-      mailboxLimit: this.#defaults.mailboxLimit,
-      registrations,
-      directory,
-      commits,
-      requests,
-      keys,
-      events,
-      schedule,
-    });
     const notify: Delivery['notify'] = (address, item) => {
       try {
         delivery.notify(address, item);
@@ -231,6 +245,22 @@ export class DurableHost {
     const timers = new DurableTimers(agenda, commits, (timer) => {
       // A stopping host handles what is under way; what is due is under way with the next one.
       if (this.#state === 'running') notify(timer.address, { kind: 'timer', timer });
+    });
+    const delivery: Delivery = new Delivery({
+      clock,
+      logger,
+      newId,
+      faultPoint,
+      mailboxLimit: this.#defaults.mailboxLimit,
+      agenda,
+      timers,
+      registrations,
+      directory,
+      commits,
+      requests,
+      keys,
+      events,
+      schedule,
     });
     const effects = new DurableEffects({
       store,
@@ -266,6 +296,7 @@ export class DurableHost {
       events,
       runtimeId: this.#runtimeId,
       newCutId,
+      chainLimit,
     });
     this.#loader = new Loader({
       store,
@@ -333,6 +364,11 @@ export class DurableHost {
       requests: this.#requests.size,
       keys: this.#keys.size,
     };
+  }
+
+  /** What has become of messages since the host was made. */
+  get counts(): MessageCounts {
+    return this.#delivery.counts();
   }
 
   /**
@@ -455,7 +491,11 @@ export class DurableHost {
   async send(to: Address, message: Message, options: SendOptions = {}): Promise<void> {
     this.#assertRunning();
     const envelope = this.#fromOutside(to, message, options, undefined);
-    const { idempotencyKey: key } = options;
+    const { idempotencyKey: key, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    checkTimeout(timeoutMs);
+    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
+    const place = this.#delivery.place(envelope, timeoutMs, signal);
+    if (place !== undefined) return await this.#sendFrom(place, envelope, options);
     if (key === undefined && !this.#keys.isBusy(envelope.to)) {
       await this.#sendNow(envelope, options, undefined);
       return;
@@ -568,6 +608,7 @@ export class DurableHost {
         actor.queued = false;
         const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
         if (item === undefined) continue;
+        if (actor.room !== undefined) this.#delivery.admit(actor);
         const now = this.#turns.take(actor, item);
         turns++;
         this.#directory.enqueue(actor);
@@ -582,40 +623,151 @@ export class DurableHost {
 
   #request(to: Address, message: Message, options: RequestOptions): Promise<JsonValue> {
     this.#assertRunning();
-    const { timeoutMs = 30_000, signal, idempotencyKey: key } = options;
-    if (!(timeoutMs > 0) || !Number.isFinite(timeoutMs)) {
-      throw new ValidationError(
-        `Expected timeoutMs to be a number of milliseconds above 0, got ${String(timeoutMs)}.`,
-      );
-    }
+    const { timeoutMs = DEFAULT_TIMEOUT_MS, signal, retry } = options;
+    checkTimeout(timeoutMs);
     const correlation = `${APP}!${this.#runtimeId}.${this.#made++}`;
     const envelope = this.#fromOutside(to, message, options, correlation);
     if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
-    const ask: Ask = { envelope, correlation, dueAt: envelope.sentAt + timeoutMs, timeoutMs };
+    const ask: Ask = { envelope, correlation, attempt: 1, timeoutMs, isLast: true };
+    if (retry === undefined) return this.#ask(ask, options);
+    checkRetry(`the request "${message.type}" to ${to}`, retry);
+    return this.#askUntilAnswered(ask, options, retry);
+  }
+
+  /** One attempt after the other, each with its own time. */
+  async #askUntilAnswered(first: Ask, options: RequestOptions, retry: Retry): Promise<JsonValue> {
+    const { envelope, correlation } = first;
+    const { to, message } = envelope;
+    for (let attempt = 1; ; attempt++) {
+      const isLast = attempt >= retry.attempts;
+      const id = attempt === 1 ? envelope.id : `${envelope.id}~${attempt}`;
+      const sentAt = this.#clock.now();
+      try {
+        const next = { ...envelope, id, sentAt, attempt };
+        return await this.#ask({ ...first, envelope: next, attempt, isLast }, options);
+      } catch (error) {
+        const waitMs = retryWaitMs(retry, attempt, error, correlation);
+        if (waitMs === undefined) throw error;
+        const { signal } = options;
+        const pause = { to, type: message.type, signal };
+        await this.#requests.pause(pause, this.#clock.now() + waitMs);
+        this.#assertStill(options);
+        this.#delivery.counted('retried');
+      }
+    }
+  }
+
+  #ask(ask: Ask, options: RequestOptions): Promise<JsonValue> {
+    const { envelope } = ask;
+    const { signal } = options;
+    const key = this.#keyOf(ask, options);
+    const place = this.#delivery.place(envelope, ask.timeoutMs, signal);
+    if (place !== undefined) return this.#askFrom(place, ask, options, key);
     if (key === undefined && !this.#keys.isBusy(envelope.to)) {
-      return this.#askNow(ask, options, undefined);
+      return this.#askNow(ask, options, undefined, undefined);
     }
     return this.#keys.inOrder(envelope.to, key, (known) => {
       this.#assertStill(options);
-      if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
-      return this.#askNow(ask, options, known);
+      if (signal?.aborted === true) {
+        throw cancelled(envelope.to, envelope.message.type, signal.reason);
+      }
+      return this.#askNow(ask, options, key, known);
     });
   }
 
-  #askNow(ask: Ask, options: RequestOptions, known: Known | undefined): Promise<JsonValue> {
-    const { envelope, correlation, dueAt, timeoutMs } = ask;
-    const { to, message } = envelope;
-    const { idempotencyKey: key, signal } = options;
+  /** A stored request that may be asked again needs a key, so that its receiver does not have it twice. */
+  #keyOf(
+    { correlation }: Ask,
+    { idempotencyKey, retry, delivery }: RequestOptions,
+  ): string | undefined {
+    if (idempotencyKey !== undefined || retry === undefined) return idempotencyKey;
+    return delivery === 'transient' ? undefined : correlation;
+  }
+
+  async #askFrom(
+    place: Place,
+    ask: Ask,
+    options: RequestOptions,
+    key: string | undefined,
+  ): Promise<JsonValue> {
+    const { to } = ask.envelope;
+    try {
+      await place.got;
+      this.#assertStill(options);
+      if (key === undefined && !this.#keys.isBusy(to)) {
+        place.release();
+        return await this.#askNow(ask, options, undefined, undefined);
+      }
+      return await this.#keys.inOrder(to, key, (known) => {
+        this.#assertStill(options);
+        place.release();
+        return this.#askNow(ask, options, key, known);
+      });
+    } finally {
+      this.#delivery.giveBack(place, to);
+    }
+  }
+
+  async #sendFrom(place: Place, envelope: Envelope, options: SendOptions): Promise<void> {
+    const { to } = envelope;
+    const { idempotencyKey: key } = options;
+    try {
+      await place.got;
+      this.#assertStill(options);
+      if (key === undefined && !this.#keys.isBusy(to)) {
+        place.release();
+        await this.#sendNow(envelope, options, undefined);
+        return;
+      }
+      await this.#keys.inOrder(to, key, (known) => {
+        this.#assertStill(options);
+        place.release();
+        return this.#sendNow(envelope, options, known);
+      });
+    } finally {
+      this.#delivery.giveBack(place, to);
+    }
+  }
+
+  #askNow(
+    ask: Ask,
+    options: RequestOptions,
+    key: string | undefined,
+    known: Known | undefined,
+  ): Promise<JsonValue> {
+    const { envelope, correlation, attempt, timeoutMs, isLast } = ask;
+    const { to, message, priority } = envelope;
+    const { signal, delivery, idempotencyKey } = options;
+    const durable = delivery !== 'transient';
+    // Somebody else may wait for the answer under a key of the app's; under one of ours the next attempt does.
+    const left = (): void => {
+      if (idempotencyKey !== undefined || this.#state !== 'running') return;
+      if (key !== undefined && !isLast && signal?.aborted !== true) return;
+      const sent = known?.entry?.attempt ?? attempt;
+      const off = { from: APP, to, priority, type: message.type, correlation, attempt: sent };
+      this.#delivery.callOff(off, `${envelope.id}~off`, durable);
+    };
     const open = (): Promise<JsonValue> =>
-      this.#requests.open(correlation, to, message.type, timeoutMs, dueAt, signal);
+      this.#requests.open({
+        correlation,
+        attempt,
+        to,
+        type: message.type,
+        timeoutMs,
+        dueAt: envelope.sentAt + timeoutMs,
+        signal,
+        left,
+      });
     if (key === undefined) {
-      this.#delivery.post(envelope, options.delivery !== 'transient');
+      this.#delivery.post(envelope, durable);
       return open();
     }
     const operation: KeyedOperation = { key, operation: 'request', to, message };
     if (known === undefined) {
       this.#delivery.post(envelope, true);
-      return this.#keys.join(this.#keys.begin(operation, correlation), correlation, open());
+      const isOwn = idempotencyKey === undefined;
+      const entry = this.#keys.begin(operation, { correlation, attempt, isOwn });
+      return this.#keys.join(entry, correlation, open());
     }
     this.#keys.checkSame(operation, known.record);
     return known.entry === undefined
@@ -692,6 +844,7 @@ export class DurableHost {
     this.#effects.runner.close();
     this.#effects.runner.abortAll(error.message);
     this.#commits.abandon(error);
+    this.#delivery.closeRooms(error);
     this.#requests.failAll(error);
     this.leases.close(error);
     this.#agenda.stop();
@@ -704,6 +857,7 @@ export class DurableHost {
     if (this.#state === 'new' || this.#state === 'opening') this.#state = 'stopped';
     if (this.#state === 'running') {
       this.#state = 'stopping';
+      this.#delivery.closeRooms(new StoppedError('The runtime is stopping.'));
       runner.close();
       if (drain) {
         await this.#within(graceMs, Promise.race([this.#drained(), this.#hurry.promise]));
@@ -799,13 +953,23 @@ function fromRecord(record: MessageRecord): Envelope {
   };
 }
 
-/** A request on its way out. */
+/** An attempt at a request, on its way out. */
 interface Ask {
   readonly envelope: Envelope;
   /** Of this very call; several may wait for one answer. */
   readonly correlation: string;
-  readonly dueAt: number;
+  readonly attempt: number;
   readonly timeoutMs: number;
+  /** No other attempt follows it. */
+  readonly isLast: boolean;
+}
+
+/** @throws {ValidationError} */
+function checkTimeout(timeoutMs: number): void {
+  if (timeoutMs > 0 && Number.isFinite(timeoutMs)) return;
+  throw new ValidationError(
+    `Expected timeoutMs to be a number of milliseconds above 0, got ${String(timeoutMs)}.`,
+  );
 }
 
 /** @throws {ValidationError} */

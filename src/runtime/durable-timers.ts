@@ -1,5 +1,6 @@
 import type { Address } from '../protocol/address.ts';
 import type { Envelope, EpochMs } from '../protocol/message.ts';
+import type { Priority } from '../protocol/priority.ts';
 import type { TimerRecord } from '../store/store.ts';
 import type { Agenda, Appointment } from './agenda.ts';
 import type { Commits } from './commits.ts';
@@ -17,6 +18,8 @@ export type TimerAction =
       readonly correlation: string;
       readonly attempt: number;
       readonly timeoutMs: number;
+      /** Of the request. Default: normal (timers of an earlier Troupe have none). */
+      readonly priority?: Priority;
     }
   /** Nobody waits for the answer to a request any more: whoever made it was rolled back to when it had just asked. */
   | { readonly do: 'rolledBack'; readonly request: string; readonly to: string }
@@ -33,6 +36,10 @@ export class DurableTimer implements Appointment {
   live = true;
   /** There may be a row of its id. */
   stored: boolean;
+  /** A deadline whose answer has come, and waits for its turn: the answer was in time, whenever that is. */
+  kept = false;
+  /** It was due. */
+  rang = false;
   slot = -1;
   order = 0;
   readonly #timers: DurableTimers;
@@ -57,6 +64,7 @@ export class DurableTimer implements Appointment {
   }
 
   due(): void {
+    this.rang = true;
     this.#timers.due(this);
   }
 
@@ -152,6 +160,28 @@ export class DurableTimers {
     if (timers?.size === 0) this.#byAddress.delete(timer.address);
     this.#commits.stage.clearTimer(timer);
     return true;
+  }
+
+  /**
+   * The answer it is a deadline for has come, and waits in the mailbox: senders take turns there, so that the deadline
+   * might overtake it.
+   * @returns false if the request does not wait for this answer
+   */
+  keep(address: Address, id: string, correlation: string, attempt: number): boolean {
+    const timer = this.get(address, id);
+    if (timer === undefined || timer.action.do !== 'deadline') return false;
+    if (timer.action.correlation !== correlation || timer.action.attempt !== attempt) return false;
+    if (!timer.rang) timer.kept = true;
+    return true;
+  }
+
+  /** The answer is taken back. */
+  unkeep(address: Address, id: string): void {
+    const timer = this.get(address, id);
+    if (timer === undefined || !timer.kept) return;
+    timer.kept = false;
+    // It was due meanwhile, and nobody has heeded it.
+    if (timer.rang) this.due(timer);
   }
 
   #add(timer: DurableTimer): void {

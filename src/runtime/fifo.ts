@@ -22,6 +22,19 @@ export class Fifo<T> {
     return taken;
   }
 
+  /** Takes out the first that matches. */
+  takeFirst(matches: (item: T) => boolean): T | undefined {
+    const items = this.#items;
+    for (let at = this.#head; at < items.length; at++) {
+      const item = items[at] as T;
+      if (!matches(item)) continue;
+      if (at === this.#head) return this.shift();
+      items.splice(at, 1);
+      return item;
+    }
+    return undefined;
+  }
+
   shift(): T | undefined {
     const items = this.#items;
     if (this.#head === items.length) return undefined;

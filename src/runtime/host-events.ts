@@ -2,6 +2,7 @@ import type { Address } from '../protocol/address.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
 import type { EpochMs } from '../protocol/message.ts';
+import type { DropReason } from './message-counts.ts';
 
 /** One turn, told after its commit. */
 export interface Turn {
@@ -33,13 +34,25 @@ export interface HostEvents {
     readonly type: string;
     readonly reason: string;
   }) => void;
-  /** A message or reply that came too late, twice, or for somebody who has ended; nothing changed. */
+  /** A message or reply that came too late, twice, for somebody who has ended, or made room; nothing changed. */
   dropped: (fact: {
     readonly address: Address;
     readonly type: string;
-    readonly reason: 'late' | 'duplicate' | 'ended' | 'nobody';
+    readonly reason: DropReason;
   }) => void;
   mailboxFull: (fact: { readonly address: Address; readonly limit: number }) => void;
+  /**
+   * Messages have led to messages, 10 000, 20 000, 40 000, … times in a row, each sent in the turn of the one before:
+   * perhaps actors that send to each other without end. Whatever comes from outside, falls due or was an effect begins
+   * anew. `ended`: the chain was longer than `chainLimit`, and this message was refused.
+   */
+  looped: (fact: {
+    readonly address: Address;
+    readonly from: Address;
+    readonly type: string;
+    readonly messages: number;
+    readonly ended: boolean;
+  }) => void;
   /** A snapshot has reached a quarter of `maxSnapshotBytes`. Told once for as long as the actor is in memory. */
   grewLarge: (fact: {
     readonly address: Address;

@@ -34,6 +34,10 @@ interface Entry {
   readonly record: IdempotencyRecord;
   /** Correlations of those who wait for the answer; undefined: nothing is asked. */
   readonly waiting: Set<string> | undefined;
+  /** The attempt at the request that its receiver has; undefined: it was asked in another process. */
+  readonly attempt?: number | undefined;
+  /** Nobody else knows the key: once it is answered it is of no more use. */
+  readonly isOwn?: boolean | undefined;
 }
 
 export interface IdempotencyOptions {
@@ -50,6 +54,13 @@ export interface KeyedOperation {
   readonly operation: 'send' | 'request';
   readonly to: Address;
   readonly message: Message;
+}
+
+/** What belongs to this call, and not to the key. */
+interface Asking {
+  readonly correlation: string;
+  readonly attempt: number;
+  readonly isOwn: boolean;
 }
 
 /** What is known of a key that was used before. */
@@ -125,23 +136,28 @@ export class Idempotency {
   }
 
   /**
-   * @param correlation of a request
+   * @param asking of a request
    * @returns its row, to be stored with the message
    */
-  begin({ key, ...input }: KeyedOperation, correlation: string | undefined): Entry {
+  begin({ key, ...input }: KeyedOperation, asking: Asking | undefined): Entry {
     const now = this.#clock.now();
     const record: IdempotencyRecord = {
       key,
       inputHash: hashOf(input),
-      correlation: correlation ?? null,
+      correlation: asking?.correlation ?? null,
       outcomeJson: null,
       createdAt: now,
       expiresAt: now + this.#ttlMs,
     };
-    const entry = { record, waiting: correlation === undefined ? undefined : new Set<string>() };
+    const entry: Entry = {
+      record,
+      waiting: asking === undefined ? undefined : new Set<string>(),
+      attempt: asking?.attempt,
+      isOwn: asking?.isOwn,
+    };
     this.#remember(entry);
     this.#commits.stage.putIdempotency(record);
-    if (correlation === undefined) this.#forgetWhenStored(entry);
+    if (asking === undefined) this.#forgetWhenStored(entry);
     return entry;
   }
 
@@ -170,16 +186,25 @@ export class Idempotency {
    * The receiver has answered: in the same commit the answer is kept, or, if it may be tried again, the key is free.
    * @returns passes it on to whoever waits, once that is stored; undefined if no key belongs to the correlation
    */
-  answered(correlation: string, outcome: EffectOutcome): (() => boolean) | undefined {
+  answered(
+    correlation: string,
+    attempt: number,
+    outcome: EffectOutcome,
+  ): (() => boolean) | undefined {
     const isFinal = outcome.ok || !outcome.failure.retryable;
-    return this.#end(correlation, isFinal ? JSON.stringify(outcome) : undefined, (waiter) =>
-      this.#requests.settle(waiter, outcome),
+    return this.#end(
+      correlation,
+      attempt,
+      isFinal ? JSON.stringify(outcome) : undefined,
+      (waiter) => this.#requests.settle(waiter, undefined, outcome),
     );
   }
 
   /** It was refused before anybody handled it, so it may be tried again. @returns as `answered` */
-  refused(correlation: string, error: TroupeError): (() => boolean) | undefined {
-    return this.#end(correlation, undefined, (waiter) => this.#requests.fail(waiter, error));
+  refused(correlation: string, attempt: number, error: TroupeError): (() => boolean) | undefined {
+    return this.#end(correlation, attempt, undefined, (waiter) =>
+      this.#requests.fail(waiter, error),
+    );
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────────
@@ -198,17 +223,20 @@ export class Idempotency {
 
   #end(
     correlation: string,
+    attempt: number,
     outcomeJson: string | undefined,
     tell: (waiter: string) => boolean,
   ): (() => boolean) | undefined {
     const entry = this.#byCorrelation.get(correlation);
     if (entry === undefined) return undefined;
+    // To an attempt before the one that is under way.
+    if (entry.attempt !== undefined && entry.attempt !== attempt) return () => false;
     this.#byCorrelation.delete(correlation);
     const { record } = entry;
     // Otherwise it has expired, and the key is used for something new.
     if (this.#entries.get(record.key) === entry) {
       const { stage } = this.#commits;
-      if (outcomeJson === undefined) stage.clearIdempotency(record.key);
+      if (outcomeJson === undefined || entry.isOwn === true) stage.clearIdempotency(record.key);
       else stage.putIdempotency({ ...record, correlation: null, outcomeJson });
       this.#forgetWhenStored(entry);
     }

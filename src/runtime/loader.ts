@@ -270,6 +270,7 @@ export class Loader {
       }
     }
     directory.actors.delete(address);
+    delivery.admit(actor);
     for (let item = mailbox.shift(); item !== undefined; item = mailbox.shift()) {
       if (item.kind !== 'message' || !delivery.consume(item)) continue;
       commits.stage.turns++;

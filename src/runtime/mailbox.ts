@@ -1,5 +1,5 @@
 import type { Priority } from '../protocol/priority.ts';
-import { Fifo } from './fifo.ts';
+import { FairQueue } from './fair-queue.ts';
 
 /** A class that was passed over so often in a row goes first once. */
 export const STARVATION_LIMIT = 32;
@@ -7,12 +7,13 @@ export const STARVATION_LIMIT = 32;
 const CLASSES = 5;
 
 /**
- * What waits for one actor. Higher classes first, first in first out within a class, and no class starves: the
- * oldest of a class is reached after at most `STARVATION_LIMIT + 3` turns of the classes above it (3 others
- * may be as hungry). The bound on its length is the host's business: it asks `length` before it adds.
+ * What waits for one actor. Higher classes first, and no class starves: whoever is next in a class is reached after at
+ * most `STARVATION_LIMIT + 3` turns of the classes above it (3 others may be as hungry). Within a class, first in first
+ * out for each sender, and the senders take turns: see FairQueue. The bound on its length is the host's business: it
+ * asks `length` before it adds.
  */
 export class Mailbox<T> {
-  readonly #queues: (Fifo<T> | undefined)[] = [];
+  readonly #queues: (FairQueue<T> | undefined)[] = [];
   /** How often each class was passed over since it was last served. */
   readonly #passed = [0, 0, 0, 0, 0, 0];
   /** Bit p is set while class p has something. */
@@ -23,13 +24,13 @@ export class Mailbox<T> {
     return this.#length;
   }
 
-  push(item: T, priority: Priority): void {
+  push(item: T, priority: Priority, sender: string): void {
     let queue = this.#queues[priority];
     if (queue === undefined) {
-      queue = new Fifo<T>();
+      queue = new FairQueue<T>();
       this.#queues[priority] = queue;
     }
-    queue.push(item);
+    queue.push(item, sender);
     this.#waiting |= 1 << priority;
     this.#length++;
   }
@@ -40,7 +41,7 @@ export class Mailbox<T> {
     // The highest class, by the highest bit.
     let chosen = 31 - Math.clz32(waiting);
     if (waiting !== 1 << chosen) chosen = this.#choose(chosen);
-    const queue = this.#queues[chosen] as Fifo<T>;
+    const queue = this.#queues[chosen] as FairQueue<T>;
     const item = queue.shift();
     this.#passed[chosen] = 0;
     if (queue.length === 0) this.#waiting &= ~(1 << chosen);
@@ -58,6 +59,23 @@ export class Mailbox<T> {
     }
     this.#length -= taken.length;
     return taken;
+  }
+
+  /**
+   * Takes out the oldest that matches, from the lowest class that has one and is not above `highest`; of several
+   * senders, from the one who has most waiting there.
+   */
+  takeOldest(matches: (item: T) => boolean, highest: Priority): T | undefined {
+    for (let priority = 1; priority <= highest; priority++) {
+      if ((this.#waiting & (1 << priority)) === 0) continue;
+      const queue = this.#queues[priority] as FairQueue<T>;
+      const item = queue.takeOldest(matches);
+      if (item === undefined) continue;
+      if (queue.length === 0) this.#waiting &= ~(1 << priority);
+      this.#length--;
+      return item;
+    }
+    return undefined;
   }
 
   #choose(highest: number): number {

@@ -3,12 +3,14 @@ import { z } from 'zod';
 import type { Address } from '../protocol/address.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
-import type { EpochMs } from '../protocol/message.ts';
+import { type EpochMs, REQUEST_CANCELLED } from '../protocol/message.ts';
 import type { CutRequest, Projection, StoredActor } from '../store/store.ts';
+import { type MailboxOptions, type MailboxPolicy, parseMailboxPolicy } from './mailbox-policy.ts';
 import type { Migrations } from './migrations.ts';
+import type { Validate } from './validation.ts';
 import { type LiveSnapshot, MachineDriver, type PersistedSnapshot } from './xstate-driver.ts';
 
-export interface MachineOptions {
+export interface MachineOptions extends MailboxOptions {
   /**
    * Stored with every actor. Raise it when stored states no longer fit, and say how to migrate. Default: where the
    * migrations lead, or 1.
@@ -27,8 +29,10 @@ export interface MachineOptions {
    * stand in that very commit. @internal
    */
   readonly cut?: CutOf;
-  /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
-  readonly mailboxLimit?: number;
+  /** May refuse messages before their turns. Default: all are taken. */
+  readonly validate?: Validate;
+  /** For a single actor, instead of `mailboxLimit` and `overflow`; undefined: these. @internal */
+  readonly mailboxOf?: (address: Address) => MailboxPolicy | undefined;
 }
 
 /** A cut to be taken, before it has an id. */
@@ -52,7 +56,11 @@ export interface Registration {
   readonly migrations: MachineOptions['migrations'];
   readonly project: MachineOptions['project'];
   readonly cut: CutOf | undefined;
-  readonly mailboxLimit: number;
+  readonly mailbox: MailboxPolicy;
+  readonly mailboxOf: MachineOptions['mailboxOf'];
+  readonly validate: Validate | undefined;
+  /** Its machine wants to hear that nobody waits for its answer any more. */
+  readonly hearsCancelled: boolean;
 }
 
 /** @throws {ConfigurationError} the machine cannot be hosted durably, or an option is out of range */
@@ -74,20 +82,25 @@ export function createRegistration(
       `The migrations of machine "${name}" lead to version ${migrations.version}, but the machine is version ${version}. Add the steps that are missing, or correct the version.`,
     );
   }
-  const mailboxLimit = options.mailboxLimit ?? defaults.mailboxLimit;
-  if (!Number.isSafeInteger(mailboxLimit) || mailboxLimit < 1) {
+  const { validate } = options;
+  if (validate !== undefined && typeof validate !== 'function') {
     throw new ConfigurationError(
-      `Expected the mailboxLimit of machine "${name}" to be a positive integer, got ${String(mailboxLimit)}.`,
+      `Expected the validate of machine "${name}" to be a function, got ${typeof validate}.`,
     );
   }
+  const mailbox = parseMailboxPolicy(`machine "${name}"`, options, defaults.mailboxLimit);
+  const driver = new MachineDriver(machine, { freeze: defaults.freeze });
   return {
     name,
-    driver: new MachineDriver(machine, { freeze: defaults.freeze }),
+    driver,
     version,
     migrations,
     project: options.project,
     cut: options.cut,
-    mailboxLimit,
+    mailbox,
+    mailboxOf: options.mailboxOf,
+    validate,
+    hearsCancelled: driver.machine.events.includes(REQUEST_CANCELLED),
   };
 }
 

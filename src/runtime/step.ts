@@ -136,24 +136,34 @@ const transactionOptions = z.strictObject({
     .custom<JsonValue>((value) => findNonJson(value) === undefined, 'expected plain JSON')
     .optional(),
 });
-const stepOptions = transactionOptions.extend({
-  retry: z
-    .strictObject({
-      attempts: z.int().min(1),
-      initialMs: milliseconds.optional(),
-      factor: z.number().min(1).max(1_000_000).optional(),
-      maxMs: milliseconds.optional(),
-      jitter: z.number().min(0).max(1).optional(),
-      while: z
-        .custom<(error: unknown) => boolean>(
-          (value) => typeof value === 'function',
-          'expected a function',
-        )
-        .optional(),
-    })
+const retryOptions = z.strictObject({
+  attempts: z.int().min(1),
+  initialMs: milliseconds.optional(),
+  factor: z.number().min(1).max(1_000_000).optional(),
+  maxMs: milliseconds.optional(),
+  jitter: z.number().min(0).max(1).optional(),
+  while: z
+    .custom<(error: unknown) => boolean>(
+      (value) => typeof value === 'function',
+      'expected a function',
+    )
     .optional(),
+});
+const stepOptions = transactionOptions.extend({
+  retry: retryOptions.optional(),
   timeoutMs: milliseconds.optional(),
 });
+
+/** @throws {ValidationError} an option that is unknown or out of range */
+export function checkRetry(what: string, retry: StepRetry): void {
+  const parsed = retryOptions.safeParse(retry);
+  if (parsed.success) return;
+  const issue = parsed.error.issues[0];
+  const where = issue?.path.map(String).join('.') || 'it';
+  throw new ValidationError(
+    `The retry of ${what} cannot work: ${where}: ${issue?.message ?? 'does not fit'}.`,
+  );
+}
 
 /** @throws {ValidationError} a name that could be taken for another's number or key */
 export function checkStepName(name: unknown): void {

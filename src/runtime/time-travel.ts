@@ -347,7 +347,16 @@ export class TimeTravel {
   #giveUp(isGivenUp: Journey['isGivenUp']): ReadonlySet<string> {
     const waiting = new Set<string>();
     if (isGivenUp === undefined) return waiting;
-    for (const { mailbox } of this.#o.directory.actors.values()) {
+    const { delivery } = this.#o;
+    for (const { mailbox, room } of this.#o.directory.actors.values()) {
+      const left =
+        room?.take(({ item }) => {
+          if (item === undefined) return false;
+          const givenUp = isGivenUp(item.envelope);
+          if (!givenUp) waiting.add(firstId(item.envelope.id));
+          return givenUp;
+        }) ?? [];
+      for (const { item } of left) if (item !== undefined) delivery.withdraw(item);
       if (mailbox.length === 0) continue;
       const taken = mailbox.take((item) => {
         if (item.kind !== 'message') return false;
@@ -355,7 +364,7 @@ export class TimeTravel {
         if (!givenUp) waiting.add(firstId(item.envelope.id));
         return givenUp;
       });
-      for (const item of taken) if (item.kind === 'message') this.#o.delivery.consume(item);
+      for (const item of taken) if (item.kind === 'message') delivery.withdraw(item);
     }
     return waiting;
   }

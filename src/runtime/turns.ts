@@ -6,10 +6,17 @@ import {
   fromFailure,
   PayloadTooLargeError,
   TimeoutError,
+  TroupeError,
   toFailure,
 } from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
-import type { Envelope, EpochMs, Message, Meta } from '../protocol/message.ts';
+import {
+  type Envelope,
+  type EpochMs,
+  type Message,
+  type Meta,
+  REQUEST_CANCELLED,
+} from '../protocol/message.ts';
 import { PRIORITIES, type Priority } from '../protocol/priority.ts';
 import type { Projection } from '../store/store.ts';
 import { checkAction } from './action-checks.ts';
@@ -18,11 +25,14 @@ import type { Clock } from './clock.ts';
 import type { Commits } from './commits.ts';
 import { type Delivery, SPAWN } from './delivery.ts';
 import type { DurableEffects } from './durable-effects.ts';
-import type { DurableTimers } from './durable-timers.ts';
+import type { DurableTimer, DurableTimers } from './durable-timers.ts';
 import type { HostEmitter } from './host-emitter.ts';
+import { RecentAnswers } from './message-counts.ts';
 import type { PayloadLimit } from './payload-limit.ts';
 import { pendingJsonOf } from './pending.ts';
 import type { ProjectedActor, Registration } from './registration.ts';
+import { REQUEST, requestOf } from './request-names.ts';
+import { findRefusal } from './validation.ts';
 import type {
   LiveSnapshot,
   MachineAction,
@@ -44,6 +54,7 @@ export interface TurnsOptions {
   /** Names this runtime among all that ever work on the store. */
   readonly runtimeId: string;
   readonly newCutId: () => string;
+  readonly chainLimit: number;
 }
 
 /** A transition that may happen: all that can go wrong has been tried, and nothing has changed yet. */
@@ -78,6 +89,10 @@ export class Turns {
   readonly #events: HostEmitter;
   readonly #runtimeId: string;
   readonly #newCutId: () => string;
+  readonly #chainLimit: number;
+  /** From here on chains are looked at. */
+  readonly #longChain: number;
+  readonly #recent = new RecentAnswers();
   /** Of turns that leave no checkpoint, hence no number to name their messages by. */
   #unnumbered = 0;
 
@@ -93,6 +108,8 @@ export class Turns {
     this.#events = options.events;
     this.#runtimeId = options.runtimeId;
     this.#newCutId = options.newCutId;
+    this.#chainLimit = options.chainLimit;
+    this.#longChain = Math.min(LONG_CHAIN, options.chainLimit);
   }
 
   /** One turn of a live actor. @returns when it began */
@@ -100,11 +117,26 @@ export class Turns {
     const now = this.#clock.now();
     actor.lastUsed = now;
     this.#commits.stage.turns++;
+    const chain = item.kind === 'message' ? item.chain + 1 : 0;
+    this.#delivery.chain = chain;
+    try {
+      if (chain >= this.#longChain && this.#isEndless(actor, item as MessageItem, chain))
+        return now;
+      return this.#take(actor, item, now);
+    } finally {
+      this.#delivery.chain = 0;
+    }
+  }
+
+  #take(actor: Actor, item: Item, now: EpochMs): EpochMs {
     const event = this.#toEvent(actor, item, now);
     if (event === undefined) return now;
     const registration = actor.registration as Registration;
     const before = actor.snapshot as LiveSnapshot;
     const { address } = actor;
+    if (registration.validate !== undefined && item.kind === 'message') {
+      if (this.#isRefused(actor, item, registration, before)) return now;
+    }
     const prepare = (tried: MachineEvent): PreparedTurn => {
       const transition = registration.driver.transition(address, before, tried);
       return this.#prepare(address, registration, before, transition, tried, now);
@@ -161,6 +193,8 @@ export class Turns {
         return this.#messageEvent(actor, item, now);
       case 'timer': {
         const { timer } = item;
+        // The answer has come in time, and has its turn yet.
+        if (timer.kept && timer.live) return undefined;
         if (!this.#timers.take(timer)) return undefined;
         const meta: Meta = { id: timer.generation, from: actor.address, at: now };
         const { action } = timer;
@@ -170,6 +204,7 @@ export class Turns {
           case 'deadline': {
             const text = `No answer from ${action.to} to "${action.request}" within ${action.timeoutMs} ms.`;
             const context = { address: action.to, attempt: action.attempt };
+            this.#callOff(actor.address, timer);
             return {
               type: `${action.request}:err`,
               failure: new TimeoutError(text, { context }).toFailure(),
@@ -208,6 +243,7 @@ export class Turns {
     }
     const { id, from, message, correlation } = envelope;
     if (message.type === SPAWN) return undefined; // it exists: the spawn is a repetition
+    this.#delivery.counted('delivered');
     if (correlation === undefined) return { ...message, meta: { id, from, at: now } };
     if (envelope.reply !== true) {
       const attempt = envelope.attempt ?? 1;
@@ -215,7 +251,7 @@ export class Turns {
     }
     const request = this.#takeReply(actor.address, envelope);
     if (request === undefined) {
-      this.#delivery.drop(envelope, 'late');
+      this.#delivery.drop(envelope, this.#recent.reason(correlation));
       return undefined;
     }
     return { ...message, meta: { id, from, at: now, request } };
@@ -231,7 +267,62 @@ export class Turns {
       return undefined;
     }
     this.#timers.take(timer);
+    this.#recent.add(correlation as string);
     return request;
+  }
+
+  /** The machine's validator does not want it: nothing is recorded, whoever asked is told. */
+  #isRefused(
+    { address }: Actor,
+    { envelope }: MessageItem,
+    { validate }: Registration,
+    before: LiveSnapshot,
+  ): boolean {
+    // What an actor has asked for itself, and what the host tells it, it takes.
+    if (validate === undefined || envelope.reply === true) return false;
+    const { message, from, correlation } = envelope;
+    if (message.type === REQUEST_CANCELLED) return false;
+    const error = findRefusal(validate, message, address, from, correlation !== undefined, before);
+    if (error === undefined) return false;
+    this.#delivery.counted('invalid');
+    if (!this.#delivery.answerFor(envelope, error)) this.#delivery.drop(envelope, 'invalid');
+    return true;
+  }
+
+  /** Tells the receiver of a request that its asker does not wait any more. */
+  #callOff(from: Address, { generation, action }: DurableTimer): void {
+    if (action.do !== 'deadline') return;
+    const sending = this.#timers.get(from, SEND + generation.slice(0, -DEADLINE.length));
+    if (sending !== undefined) {
+      // It was to be sent later.
+      this.#timers.take(sending);
+      return;
+    }
+    const { request: type, to, correlation, attempt, priority = PRIORITIES.normal } = action;
+    const off = { from, to: to as Address, type, correlation, attempt, priority };
+    this.#delivery.callOff(off, `${generation}~off`, true);
+  }
+
+  /** Tells of a chain of messages that seems to have no end. @returns whether it was ended */
+  #isEndless(actor: Actor, item: MessageItem, chain: number): boolean {
+    const { address } = actor;
+    const { from, message } = item.envelope;
+    const isOver = chain > this.#chainLimit;
+    // At 10 000, 20 000, 40 000, …: often enough to be seen, too seldom to be in the way.
+    if (!isOver && (chain % LONG_CHAIN !== 0 || !isPowerOfTwo(chain / LONG_CHAIN))) return false;
+    const fact = { address, from, type: message.type, messages: chain, ended: isOver };
+    this.#logger.warn(fact, 'messages lead to messages, and nothing from outside is among them');
+    this.#commits.after(() => this.#events.tell('looped', fact));
+    if (!isOver || !this.#delivery.consume(item)) return isOver;
+    this.#delivery.refuse(
+      item.envelope,
+      new TroupeError(
+        'policy',
+        `A chain of ${this.#chainLimit} messages has led to this one, each sent in the turn of the one before: it is taken for a loop without end (chainLimit). Let something come from outside, or use a delay.`,
+        { context: { address, from, limit: this.#chainLimit } },
+      ),
+    );
+    return true;
   }
 
   // ── from an event to rows ──────────────────────────────────────────────────────────────────────────
@@ -368,6 +459,7 @@ export class Turns {
   #end(actor: Actor, persisted: PersistedSnapshot): void {
     const { address } = actor;
     actor.state = 'ended';
+    for (const timer of this.#timers.of(address)) this.#callOff(address, timer);
     this.#timers.clearAll(address);
     this.#effects.stopAll(address);
     if (persisted.status === 'error') {
@@ -465,13 +557,16 @@ export class Turns {
         const correlation = `${address}!${name}!${request}`;
         // A delayed request is waited for from when it is sent.
         const dueAt = now + (params.delayMs ?? 0) + params.timeoutMs;
-        this.#timers.set(address, REQUEST + request, `${id}~timeout`, dueAt, {
+        const before = this.#timers.get(address, REQUEST + request);
+        if (before !== undefined) this.#callOff(address, before);
+        this.#timers.set(address, REQUEST + request, id + DEADLINE, dueAt, {
           do: 'deadline',
           request: message.type,
           to: params.to,
           correlation,
           attempt,
           timeoutMs: params.timeoutMs,
+          ...(params.priority === undefined ? undefined : { priority: params.priority }),
         });
         this.#send(
           {
@@ -484,7 +579,7 @@ export class Turns {
         return;
       }
       case 'cancelRequest':
-        this.#timers.clear(address, REQUEST + (action.params as { id: string }).id);
+        this.#cancelRequest(address, (action.params as { id: string }).id);
         return;
       case 'reply': {
         const params = action.params as ReplyParams;
@@ -511,6 +606,13 @@ export class Turns {
     }
   }
 
+  #cancelRequest(address: Address, request: string): void {
+    const timer = this.#timers.get(address, REQUEST + request);
+    if (timer === undefined) return;
+    this.#callOff(address, timer);
+    this.#timers.take(timer);
+  }
+
   #send(envelope: Envelope, delayMs: number | undefined): void {
     if (delayMs === undefined || delayMs <= 0) {
       this.#delivery.deliver(envelope);
@@ -522,20 +624,17 @@ export class Turns {
 }
 
 // The names of an actor's timers: what a machine calls a delayed event must not meet what it calls a request.
-const REQUEST = 'request:';
 const RAISE = 'raise:';
+/** What follows the id of a request in the name of its deadline's use. */
+const DEADLINE = '~timeout';
 export const SEND = 'send:';
 
 const NONE: readonly Projection[] = [];
 
-/**
- * The id that the actor gave a request, from the request's correlation: address, turn, id. The turn is in it
- * because an id is used again: the answer to the first use must not pass for one to the second.
- */
-function requestOf(address: Address, correlation: string): string | undefined {
-  if (!correlation.startsWith(address) || correlation[address.length] !== '!') return undefined;
-  return correlation.slice(correlation.indexOf('!', address.length + 1) + 1);
-}
+/** A chain of messages so long is told of. */
+const LONG_CHAIN = 10_000;
+
+const isPowerOfTwo = (n: number): boolean => (n & (n - 1)) === 0;
 
 function envelope(
   from: Address,

@@ -143,6 +143,22 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
   { name: 'timeout in days', text: verify('- { name: test, run: a, timeout: 3d }') },
   { name: 'timeout of a year', text: verify('- { name: test, run: a, timeout: 8760h }') },
   // Agents, limits, policy.
+  {
+    name: 'fallback that is no agent',
+    text: `${MINIMAL}agents: { a: { engine: patch, fallback: bb }, b: { engine: patch } }\n`,
+  },
+  {
+    name: 'fallbacks in a circle',
+    text: `${MINIMAL}agents:\n  a: { engine: patch, fallback: b }\n  b: { engine: patch, fallback: c }\n  c: { engine: patch, fallback: a }\n`,
+  },
+  {
+    name: 'agent that is its own fallback',
+    text: `${MINIMAL}agents: { a: { engine: patch, fallback: a } }\n`,
+  },
+  {
+    name: 'breaker and mailbox that cannot be',
+    text: `${MINIMAL}agents: { a: { engine: patch, mailbox: 0, overflow: dropOldest, breaker: { failures: 0, open: 5 } } }\n`,
+  },
   { name: 'agents is a list', text: `${MINIMAL}agents: [patcher]\n` },
   {
     name: 'agent with a bad name',

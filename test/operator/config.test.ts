@@ -184,7 +184,7 @@ verify:
 environment: [CI, NODE_ENV]
 retention: { checkpointsPerActor: 20, finishedRunsDays: 0.5 }
 agents:
-  patcher: { engine: patch, concurrency: 2 }
+  patcher: { engine: patch, concurrency: 2, mailbox: 50, overflow: wait, fallback: scribe, breaker: { failures: 4, open: 2m } }
   scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h }
   shell: { engine: command, run: ./work.sh }
 limits: { attempts: 5, backoff: { initial: 1s, factor: 1.5 }, infrastructureBackoff: { initial: 5s } }
@@ -238,7 +238,15 @@ tasks:
       tests: 'command',
       environment: ['CI', 'NODE_ENV'],
       agents: [
-        { name: 'patcher', engine: 'patch', concurrency: 2 },
+        {
+          name: 'patcher',
+          engine: 'patch',
+          concurrency: 2,
+          mailboxLimit: 50,
+          overflow: 'wait',
+          fallback: 'scribe',
+          breaker: { failures: 4, openMs: 120_000 },
+        },
         {
           name: 'scribe',
           engine: 'command',

@@ -129,10 +129,12 @@ describe('the types of the catalogue', () => {
   });
 
   test('what a machine receives carries its meta', () => {
-    expectTypeOf<Inbound<'breaker'>['type']>().toEqualTypeOf<'breaker.record' | 'breaker.reset'>();
+    expectTypeOf<Inbound<'breaker'>['type']>().toEqualTypeOf<
+      'breaker.record' | 'breaker.reset' | 'breaker.admit' | 'breaker.configure'
+    >();
     expectTypeOf<Inbound<'breaker'>['meta']>().toEqualTypeOf<Meta>();
     expectTypeOf<CommandTo<'breaker'>['type']>().toEqualTypeOf<
-      'breaker.record' | 'breaker.reset'
+      'breaker.record' | 'breaker.reset' | 'breaker.admit' | 'breaker.configure'
     >();
     expectTypeOf<MessageOf<'breaker.record'>['outcome']>().toEqualTypeOf<'success' | 'failure'>();
   });

@@ -29,7 +29,7 @@ describe('a mailbox', () => {
       for (const step of all) {
         if (step === 'take') take();
         else {
-          mailbox.push({ priority: step, nth: nth++ }, step);
+          mailbox.push({ priority: step, nth: nth++ }, step, 'one');
           waiting++;
         }
         expect(mailbox.length).toBe(waiting);
@@ -50,7 +50,7 @@ describe('a mailbox', () => {
     'gives the higher classes first',
     (priorities) => {
       const mailbox = new Mailbox<number>();
-      for (const p of priorities) mailbox.push(p, p);
+      for (const p of priorities) mailbox.push(p, p, 'one');
       const taken = priorities.map(() => mailbox.shift());
       expect(taken).toEqual([...priorities].sort((a, b) => b - a));
     },
@@ -67,7 +67,7 @@ describe('a mailbox', () => {
       const others = new Map<Priority, number>();
       for (const some of arrivals) {
         for (const p of some) {
-          mailbox.push(p, p);
+          mailbox.push(p, p, 'one');
           waiting.set(p, (waiting.get(p) ?? 0) + 1);
         }
         const taken = mailbox.shift();
@@ -84,13 +84,97 @@ describe('a mailbox', () => {
     },
   );
 
+  const senders = fc.constantFrom('ann', 'bob', 'cy', 'dee');
+  const arrivals = fc.array(
+    fc.oneof(
+      { weight: 2, arbitrary: fc.record({ from: senders, times: fc.integer({ min: 1, max: 9 }) }) },
+      { weight: 3, arbitrary: fc.constant('take' as const) },
+    ),
+    { maxLength: 300 },
+  );
+  property.prop([arrivals])(
+    'keeps the order of each sender, and reaches each after one message of every other who waits, at most',
+    (all) => {
+      const mailbox = new Mailbox<{ readonly from: string; readonly nth: number }>();
+      const waiting = new Map<string, number[]>();
+      // Who was waiting when a sender's next message became its next, and how many of the others went before it.
+      const ahead = new Map<string, { readonly others: Set<string>; passed: number }>();
+      const next = (from: string): void => {
+        const others = [...waiting].filter(([one, nths]) => one !== from && nths.length > 0);
+        ahead.set(from, { others: new Set(others.map(([one]) => one)), passed: 0 });
+      };
+      let nth = 0;
+      const take = (): void => {
+        const item = mailbox.shift();
+        if (item === undefined) return;
+        const { from } = item;
+        expect(waiting.get(from)?.shift()).toBe(item.nth);
+        const own = ahead.get(from);
+        expect(own?.passed).toBeLessThanOrEqual(own?.others.size ?? 0);
+        for (const [one, counted] of ahead) if (one !== from) counted.passed++;
+        ahead.delete(from);
+        if ((waiting.get(from)?.length ?? 0) > 0) next(from);
+      };
+      for (const step of all) {
+        if (step === 'take') {
+          take();
+          continue;
+        }
+        const nths = waiting.get(step.from) ?? [];
+        waiting.set(step.from, nths);
+        for (let i = 0; i < step.times; i++) {
+          if (nths.length === 0) next(step.from);
+          nths.push(nth);
+          mailbox.push({ from: step.from, nth: nth++ }, 2, step.from);
+        }
+      }
+      while (mailbox.length > 0) take();
+      expect([...waiting.values()].flat()).toEqual([]);
+    },
+  );
+
+  property.prop([
+    fc.array(fc.record({ from: senders, class: priority, keep: fc.boolean() }), { maxLength: 60 }),
+    priority,
+  ])(
+    'makes room with the oldest that may go: of the lowest class, of whoever has most there',
+    (all, highest) => {
+      type Sent = { readonly from: string; readonly class: Priority; readonly keep: boolean };
+      const mailbox = new Mailbox<Sent>();
+      let model: Sent[] = [];
+      for (const sent of all) {
+        mailbox.push(sent, sent.class, sent.from);
+        model.push(sent);
+      }
+      const loose = (sent: Sent): boolean => !sent.keep && sent.class <= highest;
+      for (;;) {
+        const lowest = Math.min(...model.filter(loose).map((sent) => sent.class));
+        const inClass = model.filter((sent) => sent.class === lowest);
+        const count = (from: string): number => inClass.filter((sent) => sent.from === from).length;
+        const got = mailbox.takeOldest(({ keep }) => !keep, highest);
+        if (got === undefined) {
+          expect(model.some(loose)).toBe(false);
+          break;
+        }
+        const most = Math.max(...inClass.filter(loose).map((sent) => count(sent.from)));
+        expect([got.class, count(got.from)]).toEqual([lowest, most]);
+        expect(inClass.find((sent) => loose(sent) && sent.from === got.from)).toBe(got);
+        model = model.filter((sent) => sent !== got);
+        expect(mailbox.length).toBe(model.length);
+      }
+      const left: Sent[] = [];
+      for (let item = mailbox.shift(); item !== undefined; item = mailbox.shift()) left.push(item);
+      expect(new Set(left)).toEqual(new Set(model));
+    },
+  );
+
   test('a low message under a flood of critical ones', () => {
     const mailbox = new Mailbox<string>();
-    mailbox.push('low', 1);
+    mailbox.push('low', 1, 'one');
     let turns = 0;
     for (;;) {
-      mailbox.push('critical', 5);
-      mailbox.push('critical', 5);
+      mailbox.push('critical', 5, 'one');
+      mailbox.push('critical', 5, 'one');
       turns++;
       if (mailbox.shift() === 'low') break;
     }

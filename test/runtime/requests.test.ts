@@ -93,7 +93,7 @@ describe('a request from outside', () => {
     expect(await other).toBe('in time');
     expect(world.facts('dropped')).toEqual([
       { address: 'app/client', type: 'question:ok', reason: 'late' },
-      { address: 'app/client', type: 'question:ok', reason: 'late' },
+      { address: 'app/client', type: 'question:ok', reason: 'duplicate' },
     ]);
   });
 
@@ -171,35 +171,38 @@ describe('a request from outside', () => {
     },
   );
 
-  test('10 000 outstanding leave nothing behind, however they end', async () => {
-    const world = await newWorld({ mailboxLimit: 100_000 });
-    const timersBefore = world.clock.pending;
-    const ends: Record<string, number> = {};
-    const all: Promise<void>[] = [];
-    for (let i = 0; i < 10_000; i++) {
-      // The oracle does not know the word, so it never answers.
-      const message = { type: i % 200 === 0 ? 'count' : 'ponder' };
-      const to = i % 200 === 0 ? 'counter/a' : 'oracle/o';
-      const asked = world.ask(to, message, { timeoutMs: 1000 + (i % 7), delivery: 'transient' });
-      const ended = asked.then(
-        () => 'answered',
-        (error: TroupeError) => error.code,
-      );
-      all.push(
-        ended.then((end) => {
-          ends[end] = (ends[end] ?? 0) + 1;
-        }),
-      );
-    }
-    expect(world.host.load.requests).toBe(10_000);
-    // One timer for all of them.
-    expect(world.clock.pending).toBe(timersBefore + 1);
-    await world.advance(2000);
-    await Promise.all(all);
-    expect(ends).toEqual({ answered: 50, timeout: 9950 });
-    expect(world.host.load).toMatchObject({ requests: 0, timers: 0 });
-    expect(world.data.messages.size).toBe(0);
-  });
+  test.each(['durable', 'transient'] as const)(
+    '10 000 outstanding (%s) leave nothing behind, however they end',
+    async (delivery) => {
+      const world = await newWorld({ mailboxLimit: 100_000 });
+      const timersBefore = world.clock.pending;
+      const ends: Record<string, number> = {};
+      const all: Promise<void>[] = [];
+      for (let i = 0; i < 10_000; i++) {
+        // The oracle does not know the word, so it never answers.
+        const message = { type: i % 200 === 0 ? 'count' : 'ponder' };
+        const to = i % 200 === 0 ? 'counter/a' : 'oracle/o';
+        const asked = world.ask(to, message, { timeoutMs: 1000 + (i % 7), delivery });
+        const ended = asked.then(
+          () => 'answered',
+          (error: TroupeError) => error.code,
+        );
+        all.push(
+          ended.then((end) => {
+            ends[end] = (ends[end] ?? 0) + 1;
+          }),
+        );
+      }
+      expect(world.host.load.requests).toBe(10_000);
+      // One timer for all of them.
+      expect(world.clock.pending).toBe(timersBefore + 1);
+      await world.advance(2000);
+      await Promise.all(all);
+      expect(ends).toEqual({ answered: 50, timeout: 9950 });
+      expect(world.host.load).toMatchObject({ requests: 0, timers: 0 });
+      expect(world.data.messages.size).toBe(0);
+    },
+  );
 
   test('ends when the host stops', async () => {
     const world = await newWorld();
@@ -266,7 +269,11 @@ describe('a request from a machine', () => {
       { type: 'question:err' },
       { type: 'question:ok', reply: 'to the second attempt' },
     ]);
-    expect(world.facts('dropped').map(({ reason }) => reason)).toEqual(['late', 'late', 'late']);
+    expect(world.facts('dropped').map(({ reason }) => reason)).toEqual([
+      'late',
+      'late',
+      'duplicate',
+    ]);
   });
 
   test('an answer with the wrong attempt is dropped', async () => {

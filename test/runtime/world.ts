@@ -29,6 +29,7 @@ type WorldOptions = Partial<
   Pick<
     HostOptions,
     | 'mailboxLimit'
+    | 'chainLimit'
     | 'effects'
     | 'maxEffectRestarts'
     | 'passivateAfterMs'
@@ -227,6 +228,7 @@ const EVENTS = [
   'deadLettered',
   'dropped',
   'mailboxFull',
+  'looped',
   'quarantined',
   'grewLarge',
   'effectStarted',

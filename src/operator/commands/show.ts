@@ -97,6 +97,13 @@ function attemptLines(attempt: AttemptView, withOutput: boolean): Line[] {
       { text: `  ${formatWhen(attempt.startedAt, Date.now())}${took}`, style: 'dim' },
     ],
   ];
+  if (attempt.by !== undefined) {
+    const { agent, insteadOf } = attempt.by;
+    for (const { agent: first, reason } of insteadOf) {
+      for (const line of cleanBlock(`not by ${first}: ${reason}`)) lines.push([`  ${line}`]);
+    }
+    lines.push([`  by ${agent} instead`]);
+  }
   if (attempt.reason !== null) {
     for (const line of cleanBlock(attempt.reason)) lines.push([`  ${line}`]);
   }

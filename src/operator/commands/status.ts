@@ -1,3 +1,4 @@
+import { listBreakers } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { type ControlConnection, connectControl } from '../control/client.ts';
 import type { ProjectPlace } from '../project.ts';
@@ -8,6 +9,7 @@ import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { renderSummary } from '../terminal/summary.ts';
 import { safeJson } from '../terminal/text.ts';
+import { breakerLines } from './breakers.ts';
 
 export interface StatusOptions {
   readonly json: boolean;
@@ -83,7 +85,7 @@ async function show(
   { json, watch: watched }: StatusOptions,
 ): Promise<number> {
   const { stdout } = cli;
-  const { runs, reports } = await readProject(place, async (store) => {
+  const { runs, reports, breakers } = await readProject(place, async (store) => {
     const all = await listRuns(store);
     const shown = run === undefined ? chosen(all) : all.filter((entry) => entry.id === run);
     const names = {
@@ -94,12 +96,12 @@ async function show(
     for (const entry of shown) {
       made.push(reportOf(entry, (await store.listTasks(entry.id)).map(taskOfRow), names));
     }
-    return { runs: all, reports: made };
+    return { runs: all, reports: made, breakers: await listBreakers(store) };
   });
   if (json) {
     const others = runs.filter((entry) => !reports.some((report) => report.run === entry.id));
     stdout.raw(
-      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others })}\n`,
+      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, breakers })}\n`,
     );
     return 0;
   }
@@ -119,6 +121,7 @@ async function show(
     if (reports.some((report) => report.run === other.id)) continue;
     stdout.line([{ text: `Run ${other.id}: ${other.state}, ${other.total} tasks`, style: 'dim' }]);
   }
+  for (const line of breakerLines(breakers, command, Date.now())) stdout.line(line);
   if (pid !== undefined) stdout.line(`Process ${pid} works on it.`);
   else if (reports.some((report) => report.endedAt === null)) {
     stdout.line(
