@@ -29,6 +29,11 @@ export interface MachineOptions {
   readonly cut?: CutOf;
   /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
   readonly mailboxLimit?: number;
+  /**
+   * Actors of this kind decide about the lives of those whose parent they are: they are told of every end of one, and
+   * what waits for it waits on until they have decided. @internal
+   */
+  readonly supervises?: boolean;
 }
 
 /** A cut to be taken, before it has an id. */
@@ -53,6 +58,7 @@ export interface Registration {
   readonly project: MachineOptions['project'];
   readonly cut: CutOf | undefined;
   readonly mailboxLimit: number;
+  readonly supervises: boolean;
 }
 
 /** @throws {ConfigurationError} the machine cannot be hosted durably, or an option is out of range */
@@ -88,6 +94,7 @@ export function createRegistration(
     project: options.project,
     cut: options.cut,
     mailboxLimit,
+    supervises: options.supervises ?? false,
   };
 }
 

@@ -227,6 +227,7 @@ const EVENTS = [
   'deadLettered',
   'dropped',
   'mailboxFull',
+  'ended',
   'quarantined',
   'grewLarge',
   'effectStarted',
