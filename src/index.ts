@@ -32,7 +32,20 @@ export type { CheckpointInfo, CutDiff, CutInfo, Note, TaskDiff } from './actors/
 export { History } from './actors/history.ts';
 export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
-export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overseer.ts';
+export type {
+  Escalation,
+  OverseerPolicy,
+  PolicyDecision,
+  SupervisorFailure,
+  SupervisorPolicy,
+} from './actors/overseer.ts';
+export type {
+  ChildOptions,
+  SubtreeOptions,
+  SuperviseOptions,
+  SupervisorStatus,
+} from './actors/supervisor.ts';
+export { Supervisor } from './actors/supervisor.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export { parseRetention } from './actors/retention.ts';
 
@@ -69,6 +82,7 @@ export type { DropReason, MessageCounts } from './runtime/message-counts.ts';
 export type { Validate, ValidatedBy } from './runtime/validation.ts';
 export type { PruneReport } from './runtime/housekeeping.ts';
 export type { Fence, Lease, LeaseOptions, Leases } from './runtime/leases.ts';
+export type { Ending } from './runtime/lives.ts';
 export { type Migrations, migrations, type StateWith } from './runtime/migrations.ts';
 export type { PersistedSnapshot } from './runtime/xstate-driver.ts';
 
@@ -89,7 +103,14 @@ export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';
 
 // protocol
 export type { Address } from './protocol/address.ts';
-export type { Decision, Protocol, Question, TaskPhase, TaskState } from './protocol/catalogue.ts';
+export type {
+  Decision,
+  Protocol,
+  Question,
+  SupervisorDecision,
+  TaskPhase,
+  TaskState,
+} from './protocol/catalogue.ts';
 export { DECISIONS, TASK_STATES } from './protocol/catalogue.ts';
 export { anyAddress, durableActions } from './protocol/commands.ts';
 export type { ErrorCode, Failure, TroupeErrorOptions } from './protocol/errors.ts';
@@ -115,6 +136,16 @@ export {
 export type { JsonObject, JsonValue } from './protocol/json.ts';
 export type { Message, Meta, ReplyTo, RequestCancelled } from './protocol/message.ts';
 export { replyTo } from './protocol/message.ts';
+export type {
+  ChildCounts,
+  ChildExit,
+  ChildState,
+  ChildStatus,
+  Intensity,
+  Restart,
+  Shutdown,
+  Strategy,
+} from './protocol/supervision.ts';
 export type { PriorityName } from './protocol/priority.ts';
 export { PRIORITIES } from './protocol/priority.ts';
 export type { CommandEvidence, Evidence, Verdict } from './protocol/verdict.ts';

@@ -32,13 +32,20 @@ import {
   History,
   type Note,
 } from './actors/history.ts';
-import { type OverseerPolicy, overseerActor } from './actors/overseer.ts';
+import { type OverseerPolicy, overseerActor, type SupervisorPolicy } from './actors/overseer.ts';
 import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
 import { parseRetention, type RetentionOptions } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
 import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
 import { RunTravel } from './actors/run-travel.ts';
+import {
+  type SuperviseOptions,
+  Supervisor,
+  type SupervisorStatus,
+  supervisorInput,
+  supervisorsOf,
+} from './actors/supervisor.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
@@ -52,6 +59,7 @@ import { errorFingerprint } from './machines/policies/fingerprint.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
+import { type SupervisorContext, supervisorMachine } from './machines/supervisor-machine.ts';
 import { startState } from './machines/task-machine.ts';
 import {
   type Address,
@@ -90,6 +98,7 @@ import {
 import type { HostEvents, Turn } from './runtime/host-events.ts';
 import type { PruneReport, Retention } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
+import type { Ending } from './runtime/lives.ts';
 import { type MailboxPolicy, type Overflow, parseMailboxPolicy } from './runtime/mailbox-policy.ts';
 import type { MessageCounts } from './runtime/message-counts.ts';
 import { checkStatement } from './runtime/step.ts';
@@ -222,13 +231,15 @@ const MAX_CHECKED = 1000;
 const DEFAULT_CONCURRENCY = 1;
 const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
 const DEFAULT_AGENT_MAILBOX = 1_000;
+/** An actor that is asked to stop and does not is ended after so long. */
+const STOP_TIMEOUT_MS = 5_000;
 const OVERSEER = 'main';
 const DEFAULT_BREAKER: Required<BreakerSettings> = { failures: 10, openMs: 5_000, successes: 3 };
 /** As far as a run's tasks can get ahead of it: it is not refused what they report, or it would never end. */
 const RUN_MAILBOX_LIMIT = 10_000_000;
 /** Kinds of actors and names of machines that are Troupe's own. */
 const ROLES: ReadonlySet<string> = new Set([
-  ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'app'] as const),
+  ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'supervisor', 'app'] as const),
 ]);
 
 const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 'delayed']);
@@ -306,6 +317,7 @@ export class Troupe {
   readonly #agentMailboxLimit: number;
   readonly #verifiers: Registry<Verifier>;
   #policy: OverseerPolicy | undefined;
+  #supervisorPolicy: SupervisorPolicy | undefined;
   /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run. */
   readonly #setup = new Set<Promise<unknown>>();
   readonly #starting = new Map<string, Promise<unknown>>();
@@ -372,9 +384,15 @@ export class Troupe {
       overseerActor(
         () => this.#policy,
         () => this.#agents.names(),
+        () => this.#supervisorPolicy,
       ),
     );
     this.#host.register('breaker', breakerMachine);
+    this.#host.register('supervisor', supervisorMachine, {
+      supervises: true,
+      // It is not refused what it is told of its children.
+      mailboxLimit: RUN_MAILBOX_LIMIT,
+    });
     this.#timedCuts = new TimedCuts(this.#host, this.#clock, logger);
     this.history = new History(store);
     this.#runTravel = new RunTravel({
@@ -563,6 +581,14 @@ export class Troupe {
     this.#policy = policy;
   }
 
+  /** Lets a policy decide about supervisors that have given up; what it leaves undecided waits for a person. */
+  overseeSupervisors(policy: SupervisorPolicy): void {
+    if (this.#supervisorPolicy !== undefined) {
+      throw new ConfigurationError('There is a policy about supervisors already.');
+    }
+    this.#supervisorPolicy = policy;
+  }
+
   /**
    * Starts a run: all its tasks are stored in one commit, or none.
    * @throws {ValidationError} anything about the tasks that cannot work: ids, agents, dependencies, cycles, limits
@@ -665,6 +691,90 @@ export class Troupe {
       { address: id, machine: machine.id, ...(input === undefined ? {} : { input }) },
     ]);
     return id;
+  }
+
+  /**
+   * Keeps actors alive: starts them in order, gives those that fail a new life as `strategy` says, with a back-off, and
+   * gives up when that happens too often; then its own supervisor decides, or, if it has none, the overseer or a person
+   * (`supervisor.decide`). Children are machines of your own, as for `spawn`, or supervisors.
+   *
+   * All of it is stored. Call it in every process, after a restart too: what lives goes on, nothing is started twice. With
+   * other children or settings than before it takes them over: what is new is started, what is gone is stopped. One that
+   * was stopped stays so.
+   *
+   * A new life begins in one commit from the child's `input`: timers, effects and requests of the one before are gone, its
+   * checkpoints and the messages that wait are kept.
+   * @throws {ConfigurationError} says which child cannot work, and why
+   */
+  async supervise(id: string, options: SuperviseOptions): Promise<Supervisor> {
+    const register = (machine: AnyStateMachine, more: MachineOptions | undefined): void =>
+      this.#registerOnce(machine, more);
+    const input = supervisorInput(id, options, register, { overseer: OVERSEER, parent: null });
+    const { address } = input;
+    const created = await this.#host.spawn([
+      { address: address as Address, machine: 'supervisor', input: input as unknown as JsonValue },
+    ]);
+    if (created.length === 0) {
+      const known = await this.#host.inspect(address as Address);
+      const context = known?.snapshot.context as unknown as SupervisorContext | undefined;
+      if (known?.record.status === 'active' && context?.specHash !== input.specHash) {
+        const { strategy, intensity, autoShutdown, children, specHash } = input;
+        await this.#host.send(address as Address, {
+          type: 'supervisor.configure',
+          ...({ strategy, intensity, autoShutdown, children, specHash } as unknown as JsonObject),
+        });
+      }
+    }
+    return this.supervisor(id);
+  }
+
+  /** A supervisor that was made before, here or in a process that is gone. */
+  supervisor(id: string): Supervisor {
+    return new Supervisor(this.#host, id, (machine, more) => this.#registerOnce(machine, more));
+  }
+
+  /** All supervisors with their children. Those that are `escalated` wait for somebody's decision. */
+  async supervisors(): Promise<readonly SupervisorStatus[]> {
+    await this.#host.flush();
+    const all = await this.#store.listActors({ kind: 'supervisor' });
+    return supervisorsOf(await this.#store.loadActors(all.map(({ address }) => address)));
+  }
+
+  /**
+   * Stops an actor for good. Its machine is asked, by the event `actor.stop`, if its state handles that, and ended as it
+   * is when its time is up; what waits for it is refused. A supervisor stops its children first, in order.
+   * @param options.timeoutMs how long it may take. Default 5 000; a supervisor has the time of all its children
+   * @returns how it has ended; `killed`: it has not stopped in time
+   * @throws {NotFoundError} there is no such actor
+   * @throws {ValidationError} it is one of Troupe's own roles
+   * @throws {ConflictError} it has a supervisor, which would start it again: stop it there
+   */
+  async stopActor(
+    address: Address,
+    options: { readonly timeoutMs?: number; readonly reason?: string } = {},
+  ): Promise<Ending> {
+    const { timeoutMs, reason = 'It was told to stop.' } = options;
+    if (timeoutMs !== undefined) requirePositive('timeoutMs', timeoutMs);
+    const isSupervisor = kindOf(parseAddress(address)) === 'supervisor';
+    if (!isSupervisor) requireNoRole(address, 'stopped', 'Cancel a task or a run.');
+    await this.#host.flush();
+    const known = await this.#host.inspect(address);
+    const parent = known?.record.parent ?? null;
+    if (parent !== null && kindOf(parent) === 'supervisor') {
+      throw new ConflictError(
+        `${address} is a child of ${parent}. Stop it there: troupe.supervisor(id).stopChild("${address}").`,
+      );
+    }
+    const shutdown =
+      isSupervisor && timeoutMs === undefined
+        ? 'infinity'
+        : { timeoutMs: timeoutMs ?? STOP_TIMEOUT_MS };
+    return await this.#host.stopActor(address, shutdown, reason);
+  }
+
+  #registerOnce(machine: AnyStateMachine, options: MachineOptions | undefined): void {
+    requireOwnId(machine);
+    if (!this.#host.isRegistered(machine.id)) this.register(machine, options ?? {});
   }
 
   /** Makes a machine known without creating an actor: after a restart, its actors go on. */

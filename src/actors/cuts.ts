@@ -163,6 +163,8 @@ export function pendingOf(
   };
   for (const { address, id, dueAt, actionJson } of timers) {
     const action = JSON.parse(actionJson) as TimerAction;
+    // Whoever is taken back is not asked to stop any more.
+    if (action.do === 'end') continue;
     if (action.do === 'event' || action.do === 'send')
       of(address).timers.push({ id, dueAt, action });
     else if (isMember(action.to)) {

@@ -1,7 +1,13 @@
 import { overseerMachine } from '../machines/overseer-machine.ts';
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
-import type { Decision, OverseerAnswer, PolicyAnswer } from '../protocol/catalogue.ts';
-import { DECISIONS } from '../protocol/catalogue.ts';
+import type {
+  Decision,
+  OverseerAnswer,
+  PolicyAnswer,
+  SupervisorAnswer,
+  SupervisorDecision,
+} from '../protocol/catalogue.ts';
+import { DECISIONS, SUPERVISOR_DECISIONS } from '../protocol/catalogue.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { effect } from '../runtime/effect.ts';
@@ -34,19 +40,53 @@ export type OverseerPolicy = (
   escalation: Escalation,
 ) => Promise<PolicyDecision | undefined> | PolicyDecision | undefined;
 
+/** A supervisor that has had more failures than it may, and has stopped its children. */
+export interface SupervisorFailure {
+  readonly supervisor: string;
+  readonly reason: string;
+  readonly children: readonly {
+    readonly id: string;
+    readonly restarts: number;
+    readonly lastError: string | null;
+  }[];
+  /** How often this policy has restarted it since a person last decided. It is asked three times at most. */
+  readonly restarted: number;
+}
+
+/** Decides at once about a supervisor that has given up, or returns undefined to leave it to a person. */
+export type SupervisorPolicy = (
+  failure: SupervisorFailure,
+) => Promise<SupervisorDecision | undefined> | SupervisorDecision | undefined;
+
 /** @param agents the names of those there are, to reassign to */
 export function overseerActor(
   policy: () => OverseerPolicy | undefined,
   agents: () => readonly string[],
+  supervisorPolicy: () => SupervisorPolicy | undefined,
 ) {
   return overseerMachine.provide({
     actors: {
       decide: effect<JsonValue>(async ({ input }) => {
+        if (typeof input === 'object' && input !== null && 'supervisor' in input) {
+          const failure = input as unknown as SupervisorFailure;
+          const decided = await Promise.resolve(supervisorPolicy()?.(failure));
+          return answerAbout(decided) as unknown as JsonValue;
+        }
         const decision = await Promise.resolve(policy()?.(input as unknown as Escalation));
         return answerOf(decision, agents()) as unknown as JsonValue;
       }),
     },
   });
+}
+
+function answerAbout(decision: SupervisorDecision | undefined): SupervisorAnswer {
+  if (decision === undefined) return { decision: 'none' };
+  if (!SUPERVISOR_DECISIONS.includes(decision)) {
+    throw new ConfigurationError(
+      `Expected the policy about supervisors to return one of ${SUPERVISOR_DECISIONS.join(', ')} or undefined, got ${JSON.stringify(decision)}.`,
+    );
+  }
+  return { decision, by: 'policy' };
 }
 
 function answerOf(decision: PolicyDecision | undefined, agents: readonly string[]): OverseerAnswer {

@@ -124,6 +124,7 @@ function movedAction(action: TimerAction, map: (address: string) => Address): Ti
       return { ...action, envelope: moved };
     }
     case 'event':
+    case 'end':
       return action;
   }
 }

@@ -1,10 +1,11 @@
 import { fromPromise, setup } from 'xstate';
+import { kindOf } from '../protocol/address.ts';
 import type { Inbound } from '../protocol/catalogue.ts';
 import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { type Meta, replyTo } from '../protocol/message.ts';
-import { admit, emptyPool, finish, type JobPool, startNext } from './job-pool.ts';
+import { admit, emptyPool, finish, type Job, type JobPool, startNext } from './job-pool.ts';
 
 export interface OverseerInput {
   readonly name: string;
@@ -46,11 +47,11 @@ const durable = setup({
 const base = durable.extend({
   actions: {
     takeCase: durable.enqueueActions(({ context, event, enqueue }) => {
-      if (event.type !== 'overseer.escalate') return;
-      const { type: _type, meta, ...escalation } = event;
+      if (event.type !== 'overseer.escalate' && event.type !== 'overseer.supervisorFailed') return;
+      const { type, meta, ...escalation } = event;
       const pool = admit(context.pool, {
-        task: event.task,
-        attempt: event.attempts,
+        task: 'task' in event ? event.task : event.supervisor,
+        attempt: 'task' in event ? event.attempts : event.restarted,
         priority: 0,
         replyTo: replyTo(meta) ?? null,
         input: escalation as unknown as JsonValue,
@@ -59,11 +60,7 @@ const base = durable.extend({
       if (pool === undefined) {
         enqueue({
           type: 'reply',
-          params: {
-            to: replyTo(meta),
-            type: 'overseer.escalate',
-            reply: { decision: 'none' },
-          },
+          params: { to: replyTo(meta), type, reply: { decision: 'none' } },
         });
         return;
       }
@@ -83,18 +80,19 @@ const base = durable.extend({
       if (job === undefined) return;
       enqueue.assign({ pool });
       enqueue.stopChild(job.id);
+      const type = typeOf(job);
       enqueue({
         type: 'reply',
         params:
           event.error === undefined
             ? {
                 to: job.replyTo ?? undefined,
-                type: 'overseer.escalate',
+                type,
                 reply: event.output ?? { decision: 'none' },
               }
             : {
                 to: job.replyTo ?? undefined,
-                type: 'overseer.escalate',
+                type,
                 failure: event.error,
               },
       });
@@ -102,9 +100,13 @@ const base = durable.extend({
   },
 });
 
+/** Which request a job answers: that of a task, or that of a supervisor. */
+const typeOf = ({ task }: Job): 'overseer.escalate' | 'overseer.supervisorFailed' =>
+  kindOf(task) === 'supervisor' ? 'overseer.supervisorFailed' : 'overseer.escalate';
+
 /**
- * Where escalations go: a policy may decide at once; otherwise the task waits for a person, whose decision goes to
- * the task itself. The overseer keeps no list: the tasks' states are the list.
+ * Where escalations go: a policy may decide at once; otherwise the task, or the supervisor that has given up, waits for
+ * a person, whose decision goes to it itself. The overseer keeps no list: their states are the list.
  */
 export const overseerMachine = base.createMachine({
   id: 'overseer',
@@ -112,6 +114,7 @@ export const overseerMachine = base.createMachine({
   initial: 'watching',
   on: {
     'overseer.escalate': { actions: ['takeCase', 'startDeciding'] },
+    'overseer.supervisorFailed': { actions: ['takeCase', 'startDeciding'] },
     'xstate.done.actor.*': { actions: ['answer', 'startDeciding'] },
     'xstate.error.actor.*': { actions: ['answer', 'startDeciding'] },
   },

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { type Failure, ValidationError } from './errors.ts';
 import type { JsonValue } from './json.ts';
 import type { Message, Received } from './message.ts';
+import { type ChildCounts, type ChildStatus, childInput, treeInput } from './supervision.ts';
 import type { Verdict } from './verdict.ts';
 
 /** Any JSON. Checked for JSON-ness as a whole by `parseMessage`; the schema only passes it through. */
@@ -52,6 +53,10 @@ const taskPhase = z.enum(TASK_PHASES);
 /** What may be decided about a task that waits for a decision. */
 export const DECISIONS = ['retry', 'approve', 'reassign', 'block', 'cancel'] as const;
 export type Decision = (typeof DECISIONS)[number];
+
+/** What may be decided about a supervisor that has given up. */
+export const SUPERVISOR_DECISIONS = ['restart', 'stop'] as const;
+export type SupervisorDecision = (typeof SUPERVISOR_DECISIONS)[number];
 
 const decided = z.strictObject({
   decision: z.enum(DECISIONS),
@@ -211,6 +216,53 @@ const catalogue = {
     }),
     reply: z.custom<OverseerAnswer>(),
   },
+  'overseer.supervisorFailed': {
+    to: 'overseer',
+    fields: z.strictObject({
+      supervisor: name,
+      reason: text,
+      children: z.array(
+        z.strictObject({ id: name, restarts: z.int().min(0), lastError: text.nullable() }),
+      ),
+      /** How often the policy has restarted it since a person last decided. */
+      restarted: z.int().min(0),
+    }),
+    reply: z.custom<SupervisorAnswer>(),
+  },
+
+  'supervisor.startChild': {
+    to: 'supervisor',
+    fields: z.strictObject({ child: childInput }),
+    reply: z.custom<ChildStatus>(),
+  },
+  'supervisor.stopChild': {
+    to: 'supervisor',
+    fields: z.strictObject({ id: name }),
+    reply: z.custom<ChildStatus>(),
+  },
+  'supervisor.restartChild': {
+    to: 'supervisor',
+    fields: z.strictObject({ id: name }),
+    reply: z.custom<ChildStatus>(),
+  },
+  'supervisor.deleteChild': {
+    to: 'supervisor',
+    fields: z.strictObject({ id: name }),
+    reply: z.custom<ChildStatus>(),
+  },
+  'supervisor.children': {
+    to: 'supervisor',
+    fields: empty,
+    reply: z.custom<readonly ChildStatus[]>(),
+  },
+  'supervisor.count': { to: 'supervisor', fields: empty, reply: z.custom<ChildCounts>() },
+  'supervisor.configure': { to: 'supervisor', fields: treeInput },
+  /** About one that has given up. */
+  'supervisor.decide': {
+    to: 'supervisor',
+    fields: z.strictObject({ decision: z.enum(SUPERVISOR_DECISIONS), by: name }),
+    reply: z.strictObject({ state: name }),
+  },
 
   'breaker.record': {
     to: 'breaker',
@@ -273,6 +325,11 @@ export type OverseerAnswer =
       readonly guidance?: string;
       readonly agent?: string;
     };
+
+/** `none`: a person has to decide. */
+export type SupervisorAnswer =
+  | { readonly decision: 'none' }
+  | { readonly decision: SupervisorDecision; readonly by: string };
 
 type Catalogue = typeof catalogue;
 // A strict object without fields is inferred as one whose every field is `never`, the type among them.

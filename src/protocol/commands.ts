@@ -4,6 +4,7 @@ import type { Failure } from './errors.ts';
 import type { JsonValue } from './json.ts';
 import type { Message, ReplyTo } from './message.ts';
 import type { Priority } from './priority.ts';
+import type { Shutdown } from './supervision.ts';
 
 /**
  * What a machine may ask of its host, as data. A machine names the action and computes its params; nothing
@@ -26,6 +27,38 @@ export const durableActions = {
   /** Creates an actor; nothing happens if it exists already. */
   spawn: (_args: unknown, _params: SpawnParams): void => undefined,
 };
+
+/**
+ * What a supervisor asks of its host: the lives of its children. Orders to one actor are carried out one after the
+ * other, before anything that waits in its mailbox; one that was not carried out gives way to a later one.
+ */
+const lifeActions = {
+  startLife: (_args: unknown, _params: StartLifeParams): void => undefined,
+  endLife: (_args: unknown, _params: EndLifeParams): void => undefined,
+  /** There will be no new life of an actor that has ended: whatever waits for it is refused. */
+  releaseLife: (_args: unknown, _params: { readonly address: string }): void => undefined,
+};
+
+export interface StartLifeParams {
+  readonly address: string;
+  readonly machine: string;
+  readonly input: JsonValue;
+  /** Told with `child.started`, and kept with the checkpoint. */
+  readonly life: number;
+  /** What lives there already is given up. Else it goes on as it is, and belongs to the supervisor from then on. */
+  readonly renew: boolean;
+  readonly messages: 'keep' | 'drop';
+  /** Why, for the checkpoint. */
+  readonly cause: string | null;
+}
+
+export interface EndLifeParams {
+  readonly address: string;
+  readonly shutdown: Shutdown;
+  readonly reason: string;
+  /** A new life will follow: what waits for it may wait on. */
+  readonly again: boolean;
+}
 
 export interface SendOptions {
   /** Default: normal (2). */
@@ -82,3 +115,6 @@ export type DurableCommand = {
     readonly params: Parameters<(typeof durableActions)[K]>[1];
   };
 }[keyof typeof durableActions];
+
+/** Everything that a machine may ask of its host, as the driver tells it apart. */
+export const hostActions = { ...durableActions, ...lifeActions };

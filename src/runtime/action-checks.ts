@@ -90,6 +90,12 @@ function checkCommand(
       if (params.input !== undefined) checkJson(address, params.input, 'input');
       return;
     }
+    case 'startLife':
+    case 'endLife':
+    case 'releaseLife':
+      // Its machine need not be registered yet: the order waits for it.
+      requireSpawnable((action.params as { address?: unknown }).address);
+      return;
     case 'cancelRequest':
       return;
   }

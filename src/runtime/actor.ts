@@ -37,9 +37,12 @@ export class Actor {
   room: WaitingRoom | undefined = undefined;
   /**
    * loading: it is being read, or about to be. parked: its machine is not registered yet. quarantined: its stored
-   * state does not fit its machine. Of these three, messages wait. ended: they are refused.
+   * state does not fit its machine. down: it has ended, and its supervisor has not said yet whether it lives again. Of
+   * these, messages wait. ended: they are refused. absent: there is no such actor, and an order for it waits.
    */
-  state: 'loading' | 'live' | 'parked' | 'quarantined' | 'ended' = 'loading';
+  state: 'loading' | 'live' | 'parked' | 'quarantined' | 'down' | 'ended' | 'absent' = 'loading';
+  /** What its supervisor has ordered; carried out before anything in its mailbox. */
+  orders: MessageItem[] | undefined = undefined;
   /** The message that asks for it to be made, while nobody knows whether it exists. */
   birth: MessageItem | undefined = undefined;
   registration: Registration | undefined = undefined;

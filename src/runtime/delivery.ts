@@ -40,6 +40,11 @@ export const APP_KIND = 'app';
 export const APP: Address<typeof APP_KIND> = `${APP_KIND}/client`;
 /** The type of the message that makes an actor. Reserved: the prefix is refused from outside. */
 export const SPAWN = 'xstate.troupe.spawn';
+/** What a supervisor orders; see lives.ts. Reserved in the same way. */
+export const START_LIFE = 'xstate.troupe.startLife';
+export const END_LIFE = 'xstate.troupe.endLife';
+export const RELEASE_LIFE = 'xstate.troupe.releaseLife';
+const ORDERS: ReadonlySet<string> = new Set([START_LIFE, END_LIFE, RELEASE_LIFE]);
 /** Timers, ends of effects and births go before everything that was sent. */
 const INTERNAL: Priority = PRIORITIES.critical;
 /**
@@ -245,6 +250,11 @@ export class Delivery {
     this.#put(this.#directory.at(envelope.to), envelope, true);
   }
 
+  /** An order of a supervisor. Never refused for lack of room. */
+  order(envelope: Envelope): void {
+    this.#put(this.#directory.at(envelope.to), envelope, true);
+  }
+
   /** A timer that is due, or an effect that has ended. */
   notify(address: Address, item: Exclude<Item, MessageItem>): void {
     const actor = this.#directory.at(address);
@@ -345,14 +355,34 @@ export class Delivery {
     id: string,
   ): void {
     if (parent === null) return;
+    this.tell(child, parent, id, {
+      type: 'child.faulted',
+      address: child,
+      failure: failure as JsonValue,
+    });
+  }
+
+  /** Whether this parent decides about the lives of its children. */
+  isSupervised(parent: Address | null): boolean {
+    return parent !== null && this.#registrations.get(kindOf(parent))?.supervises === true;
+  }
+
+  /** Tells a supervisor of a child. In the order in which it happens: one sender, one priority. */
+  tell(child: Address, supervisor: Address, id: string, message: Message): void {
+    if (kindOf(supervisor) === APP_KIND) return;
     this.deliver({
       id,
       from: child,
-      to: parent,
-      message: { type: 'child.faulted', address: child, failure: failure as JsonValue },
+      to: supervisor,
+      message,
       priority: PRIORITIES.normal,
       sentAt: this.#clock.now(),
     });
+  }
+
+  tellQuarantined({ address, parent, reason }: Actor, id: string): void {
+    if (parent === null || !this.isSupervised(parent)) return;
+    this.tell(address, parent, id, { type: 'child.quarantined', address, reason });
   }
 
   /** The message leaves the stored world, in this stage. @returns false if it was handled before */
@@ -402,6 +432,15 @@ export class Delivery {
       this.drop(envelope, 'ended');
       const how = actor.status === 'error' ? ` with an error: ${actor.reason ?? 'unknown'}` : '.';
       this.answerFor(envelope, new ConflictError(`${actor.address} has ended${how}`));
+    }
+  }
+
+  /** Empties the mailbox of an actor that goes on; what is refused is answered or becomes a dead letter. */
+  refuseWaiting(actor: Actor, error: TroupeError): void {
+    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
+      if (item.kind !== 'message' || !this.consume(item)) continue;
+      if (item.envelope.message.type === SPAWN) continue;
+      if (item.envelope.reply !== true) this.refuse(item.envelope, error);
     }
   }
 
@@ -503,6 +542,19 @@ export class Delivery {
     this.#schedule();
   }
 
+  /** A life that was ordered and has not begun is not wanted any more when another, or an end, is ordered. */
+  #queueOrder(actor: Actor, item: MessageItem): void {
+    const orders = (actor.orders ?? []).filter((earlier) => {
+      if (earlier.envelope.message.type !== START_LIFE || earlier === item) return true;
+      if (item.envelope.message.type === RELEASE_LIFE) return true;
+      this.consume(earlier);
+      return false;
+    });
+    orders.push(item);
+    actor.orders = orders;
+    this.#directory.enqueue(actor);
+  }
+
   /**
    * How what is delivered arrives: once, unless a test wants it otherwise: not at all, twice, or later than what follows.
    * @throws what the fault point throws; nothing is staged then
@@ -537,6 +589,9 @@ export class Delivery {
   #accept(actor: Actor, item: Item): void {
     if (item.kind !== 'message') {
       actor.mailbox.push(item, isDeadline(item) ? ANSWER : INTERNAL, actor.address);
+    } else if (item.envelope.priority === INTERNAL && ORDERS.has(item.envelope.message.type)) {
+      this.#queueOrder(actor, item);
+      return;
     } else if (
       item.envelope.message.type === SPAWN &&
       actor.birth === undefined &&

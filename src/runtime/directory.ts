@@ -47,7 +47,12 @@ export class Directory {
 
   /** Gives it a turn, if it can take one and something waits for it. */
   enqueue(actor: Actor): void {
-    if (actor.queued || actor.state !== 'live' || actor.mailbox.length === 0) return;
+    if (actor.queued) return;
+    const canTake =
+      actor.orders === undefined
+        ? actor.state === 'live' && actor.mailbox.length > 0
+        : actor.state !== 'loading';
+    if (!canTake) return;
     actor.queued = true;
     this.ready.push(actor);
   }

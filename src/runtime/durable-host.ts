@@ -15,6 +15,7 @@ import { deepHash } from '../protocol/hash.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import { type Envelope, type Message, parseMessage } from '../protocol/message.ts';
 import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
+import type { Shutdown } from '../protocol/supervision.ts';
 import type { ActorRecord, MessageRecord, Store, StoredActor } from '../store/store.ts';
 import { checkNotAnswer, requireRegistration, requireSpawnable } from './action-checks.ts';
 import { Agenda } from './agenda.ts';
@@ -31,6 +32,7 @@ import { Housekeeping, type PruneReport, type Retention } from './housekeeping.t
 import { DEFAULT_TTL_MS, Idempotency, type KeyedOperation, type Known } from './idempotency.ts';
 import { copyJson } from './json-copy.ts';
 import { type Fence, Leases } from './leases.ts';
+import { type Ending, Lives } from './lives.ts';
 import { Loader } from './loader.ts';
 import type { MessageCounts } from './message-counts.ts';
 import { DEFAULT_MAX_SNAPSHOT_BYTES, PayloadLimit } from './payload-limit.ts';
@@ -178,6 +180,7 @@ export class DurableHost {
   readonly #turns: Turns;
   readonly #loader: Loader;
   readonly #housekeeping: Housekeeping;
+  readonly #lives: Lives;
 
   /** Part of every id made here, so that no other runtime on the same store makes the same. */
   readonly #runtimeId: string;
@@ -312,6 +315,19 @@ export class DurableHost {
       passivateAfterMs: atLeast(0, 'passivateAfterMs', options.passivateAfterMs ?? 60_000),
       schedule,
       failed,
+    });
+    this.#lives = new Lives({
+      store,
+      clock,
+      registrations,
+      directory,
+      commits,
+      delivery,
+      timers,
+      turns,
+      loader: this.#loader,
+      events,
+      newId,
     });
     this.timeTravel = new TimeTravel({
       store,
@@ -462,7 +478,8 @@ export class DurableHost {
     const born = [];
     for (const { address, machine, input } of requests) {
       const known = this.#directory.actors.get(address);
-      if (existing.has(address) || (known !== undefined && known.state !== 'loading')) continue;
+      const isThere = known !== undefined && known.state !== 'loading' && known.state !== 'absent';
+      if (existing.has(address) || isThere) continue;
       existing.add(address);
       const registration = requireRegistration(this.#registrations, machine);
       const turn = this.#turns.prepareBirth(address, registration, copyJson(input));
@@ -522,6 +539,18 @@ export class DurableHost {
     } catch (error) {
       return Promise.reject(error as Error);
     }
+  }
+
+  /**
+   * Stops one actor for good: its machine is asked, by the event `actor.stop`, if its state handles that, and ended when
+   * its time is up. What waits for it is refused.
+   * @returns how it has ended; at once, if it had before
+   * @throws {NotFoundError} there is no such actor
+   * @throws {StoppedError} the host stopped first; it goes on with it when it is opened again
+   */
+  async stopActor(address: Address, shutdown: Shutdown, reason: string): Promise<Ending> {
+    this.#assertRunning();
+    return await this.#lives.stop(parseAddress(address), shutdown, reason);
   }
 
   /** The actor's state as stored; undefined if there is no such actor. */
@@ -606,10 +635,13 @@ export class DurableHost {
         const actor = ready.shift();
         if (actor === undefined) return;
         actor.queued = false;
-        const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
-        if (item === undefined) continue;
-        if (actor.room !== undefined) this.#delivery.admit(actor);
-        const now = this.#turns.take(actor, item);
+        let now = actor.orders === undefined ? undefined : this.#lives.take(actor);
+        if (now === undefined) {
+          const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
+          if (item === undefined) continue;
+          if (actor.room !== undefined) this.#delivery.admit(actor);
+          now = this.#turns.take(actor, item);
+        }
         turns++;
         this.#directory.enqueue(actor);
         began ??= now;
@@ -847,6 +879,7 @@ export class DurableHost {
     this.#delivery.closeRooms(error);
     this.#requests.failAll(error);
     this.leases.close(error);
+    this.#lives.close(error);
     this.#agenda.stop();
     this.#checkQuiet();
     this.events.tell('failed', error);
@@ -880,6 +913,7 @@ export class DurableHost {
     if (this.#failure === undefined) this.#state = 'stopped';
     this.#requests.failAll(new StoppedError());
     this.leases.close(new StoppedError());
+    this.#lives.close(new StoppedError());
     await this.#store.close();
     this.events.removeAllListeners();
   }

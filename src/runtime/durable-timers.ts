@@ -24,7 +24,14 @@ export type TimerAction =
   /** Nobody waits for the answer to a request any more: whoever made it was rolled back to when it had just asked. */
   | { readonly do: 'rolledBack'; readonly request: string; readonly to: string }
   /** A message is sent. */
-  | { readonly do: 'send'; readonly envelope: Envelope };
+  | { readonly do: 'send'; readonly envelope: Envelope }
+  /** It was asked to stop, and has not. `again`: it was granted the time once more, for nobody was there when it was over. */
+  | {
+      readonly do: 'end';
+      readonly reason: string;
+      readonly timeoutMs: number;
+      readonly again?: true;
+    };
 
 export class DurableTimer implements Appointment {
   readonly address: Address;

@@ -59,6 +59,12 @@ export interface HostEvents {
     readonly bytes: number;
     readonly limit: number;
   }) => void;
+  /** An actor has come to its end. killed: by force, for it was not to be asked, or has not stopped in time. */
+  ended: (fact: {
+    readonly address: Address;
+    readonly how: 'done' | 'failed' | 'killed';
+    readonly reason: string | null;
+  }) => void;
   quarantined: (fact: { readonly address: Address; readonly reason: string }) => void;
   effectStarted: (fact: EffectFact) => void;
   effectEnded: (fact: EffectFact & { readonly failure: Failure | null }) => void;

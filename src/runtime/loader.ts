@@ -138,6 +138,7 @@ export class Loader {
   registered(name: string): void {
     const { directory } = this.#o;
     for (const actor of directory.actors.values()) {
+      if (actor.orders !== undefined) directory.enqueue(actor);
       if (actor.state !== 'parked' || actor.machine !== name) continue;
       actor.state = 'loading';
       directory.toLoad.push(actor);
@@ -189,8 +190,14 @@ export class Loader {
     if (actor.birth !== undefined) delivery.consume(actor.birth);
     actor.birth = undefined;
     if (stored.status === 'done' || stored.status === 'error') {
+      if (delivery.isSupervised(actor.parent)) {
+        actor.state = 'down';
+        directory.enqueue(actor);
+        return;
+      }
       actor.state = 'ended';
       delivery.refuseAll(actor);
+      directory.enqueue(actor);
       this.armSweep();
       return;
     }
@@ -201,12 +208,14 @@ export class Loader {
         { actor: actor.address, machine: stored.machine },
         'an actor waits: its machine is not registered yet',
       );
+      directory.enqueue(actor);
       return;
     }
     try {
       actor.snapshot = restoreSnapshot(registration, stored);
     } catch (error) {
-      this.#quarantine(actor, toFailure(error).message);
+      this.#quarantine(actor, toFailure(error).message, stored.status === 'quarantined');
+      directory.enqueue(actor);
       return;
     }
     actor.registration = registration;
@@ -217,13 +226,18 @@ export class Loader {
       actor.reason = null;
       actor.updatedAt = now;
       this.#o.commits.stage.touch(actor);
+      const { address, parent } = actor;
+      if (parent !== null && delivery.isSupervised(parent)) {
+        const fact = { type: 'child.recovered', address };
+        delivery.tell(address, parent, this.#o.turns.newName(address), fact);
+      }
     }
     this.#o.effects.restart(actor, now);
     directory.enqueue(actor);
     this.armSweep();
   }
 
-  #quarantine(actor: Actor, reason: string): void {
+  #quarantine(actor: Actor, reason: string, isKnown: boolean): void {
     const { address } = actor;
     actor.state = 'quarantined';
     actor.status = 'quarantined';
@@ -232,12 +246,13 @@ export class Loader {
     this.#o.logger.error({ actor: address, reason }, 'an actor is quarantined; the rest goes on');
     this.#o.commits.stage.touch(actor);
     this.#o.commits.after(() => this.#o.events.tell('quarantined', { address, reason }));
+    if (!isKnown) this.#o.delivery.tellQuarantined(actor, this.#o.turns.newName(address));
   }
 
   /** Nobody has this address: create it if somebody asked for that, else refuse what was sent to it. */
   #missing(actor: Actor): void {
-    const { commits, delivery, directory, logger, registrations, turns } = this.#o;
-    const { address, birth, mailbox } = actor;
+    const { delivery, directory, logger, registrations, turns } = this.#o;
+    const { address, birth } = actor;
     if (birth !== undefined) {
       const { message, from, id } = birth.envelope;
       const machine = String(message['machine']);
@@ -269,6 +284,19 @@ export class Loader {
         return;
       }
     }
+    if (actor.orders !== undefined) {
+      actor.state = 'absent';
+      directory.enqueue(actor);
+      return;
+    }
+    this.forget(actor);
+  }
+
+  /** Nobody lives there: refuses what was sent there. */
+  forget(actor: Actor): void {
+    const { commits, delivery, directory } = this.#o;
+    const { address, mailbox } = actor;
+    if (actor.orders !== undefined) return; // there is more to be done about it
     directory.actors.delete(address);
     delivery.admit(actor);
     for (let item = mailbox.shift(); item !== undefined; item = mailbox.shift()) {
@@ -290,6 +318,7 @@ export class Loader {
       const idle =
         this.#held === 0 &&
         actor.mailbox.length === 0 &&
+        actor.orders === undefined &&
         actor.uncommitted === 0 &&
         actor.lastUsed <= before &&
         !effects.has(actor.address);

@@ -33,6 +33,11 @@ export interface MachineOptions extends MailboxOptions {
   readonly validate?: Validate;
   /** For a single actor, instead of `mailboxLimit` and `overflow`; undefined: these. @internal */
   readonly mailboxOf?: (address: Address) => MailboxPolicy | undefined;
+  /**
+   * Actors of this kind decide about the lives of those whose parent they are: they are told of every end of one, and
+   * what waits for it waits on until they have decided. @internal
+   */
+  readonly supervises?: boolean;
 }
 
 /** A cut to be taken, before it has an id. */
@@ -61,6 +66,7 @@ export interface Registration {
   readonly validate: Validate | undefined;
   /** Its machine wants to hear that nobody waits for its answer any more. */
   readonly hearsCancelled: boolean;
+  readonly supervises: boolean;
 }
 
 /** @throws {ConfigurationError} the machine cannot be hosted durably, or an option is out of range */
@@ -101,6 +107,7 @@ export function createRegistration(
     mailboxOf: options.mailboxOf,
     validate,
     hearsCancelled: driver.machine.events.includes(REQUEST_CANCELLED),
+    supervises: options.supervises ?? false,
   };
 }
 

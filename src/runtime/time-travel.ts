@@ -280,7 +280,7 @@ export class TimeTravel {
     const found = new Map<string, ActorNow>();
     for (const address of addresses) {
       const actor = directory.actors.get(address);
-      if (actor === undefined) continue;
+      if (actor === undefined || actor.state === 'absent') continue;
       const { machine, status, seq } = actor;
       let snapshot: PersistedSnapshot | undefined;
       if (actor.state === 'live') {
@@ -526,6 +526,8 @@ function withoutRequests(pending: Pending, now: EpochMs): Pending {
   const timers = pending.timers.flatMap((timer): readonly Pending['timers'][number][] => {
     const { action } = timer;
     if (action.do === 'send' && action.envelope.correlation !== undefined) return [];
+    // Nor is it asked to stop any more.
+    if (action.do === 'end') return [];
     if (action.do !== 'deadline') return [timer];
     const { request, to } = action;
     return [{ id: timer.id, dueAt: now, action: { do: 'rolledBack', request, to } }];

@@ -1,6 +1,12 @@
 import type { Logger } from 'pino';
 import type { Address } from '../protocol/address.ts';
-import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
+import type {
+  EndLifeParams,
+  ReplyParams,
+  RequestParams,
+  SendParams,
+  SpawnParams,
+} from '../protocol/commands.ts';
 import {
   type Failure,
   fromFailure,
@@ -23,9 +29,9 @@ import { checkAction } from './action-checks.ts';
 import type { Actor, Item, MessageItem } from './actor.ts';
 import type { Clock } from './clock.ts';
 import type { Commits } from './commits.ts';
-import { type Delivery, SPAWN } from './delivery.ts';
+import { APP, type Delivery, END_LIFE, RELEASE_LIFE, SPAWN, START_LIFE } from './delivery.ts';
 import type { DurableEffects } from './durable-effects.ts';
-import type { DurableTimer, DurableTimers } from './durable-timers.ts';
+import type { DurableTimer, DurableTimers, TimerAction } from './durable-timers.ts';
 import type { HostEmitter } from './host-emitter.ts';
 import { RecentAnswers } from './message-counts.ts';
 import type { PayloadLimit } from './payload-limit.ts';
@@ -130,12 +136,17 @@ export class Turns {
 
   #take(actor: Actor, item: Item, now: EpochMs): EpochMs {
     const event = this.#toEvent(actor, item, now);
-    if (event === undefined) return now;
+    if (event !== undefined) this.handle(actor, item, event, now);
+    return now;
+  }
+
+  /** What an item means for a live actor. @returns false if the machine threw: then it is what it was */
+  handle(actor: Actor, item: Item, event: MachineEvent, now: EpochMs): boolean {
     const registration = actor.registration as Registration;
     const before = actor.snapshot as LiveSnapshot;
     const { address } = actor;
     if (registration.validate !== undefined && item.kind === 'message') {
-      if (this.#isRefused(actor, item, registration, before)) return now;
+      if (this.#isRefused(actor, item, registration, before)) return true;
     }
     const prepare = (tried: MachineEvent): PreparedTurn => {
       const transition = registration.driver.transition(address, before, tried);
@@ -152,10 +163,10 @@ export class Turns {
       }
     } catch (error) {
       this.#faulted(actor, item, event, error);
-      return now;
+      return false;
     }
     this.#carryOut(actor, turn, handled, now);
-    return now;
+    return true;
   }
 
   /** @throws what the machine's code throws, or says why it cannot be stored; nothing has changed then */
@@ -182,6 +193,105 @@ export class Turns {
     actor.seq = -1;
     this.#commits.stage.turns++;
     this.#carryOut(actor, turn, null, this.#clock.now());
+  }
+
+  // ── lives that a supervisor orders ──────────────────────────────────────────────────────────────────
+
+  /** A name for something that no turn of an actor makes. */
+  newName(address: Address): string {
+    return `${address}~${this.#runtimeId}.${this.#unnumbered++}`;
+  }
+
+  /** The life before, if there was one, is over: nothing of it is left but its checkpoints. */
+  beginLife(
+    actor: Actor,
+    registration: Registration,
+    turn: PreparedTurn,
+    parent: Address,
+    details: JsonObject,
+  ): void {
+    const { address } = actor;
+    for (const timer of this.#timers.of(address)) this.#callOff(address, timer);
+    this.#timers.clearAll(address);
+    this.#effects.stopAll(address);
+    if (actor.state === 'absent') actor.seq = -1;
+    actor.registration = registration;
+    actor.machine = registration.name;
+    actor.parent = parent;
+    actor.reason = null;
+    actor.state = 'live';
+    this.#carryOut(actor, turn, null, this.#clock.now(), details);
+  }
+
+  /** Another decides about its lives from now on; null: nobody. */
+  adopt(actor: Actor, parent: Address | null): void {
+    actor.parent = parent;
+    this.#commits.stage.touch(actor);
+  }
+
+  /** Ends a live actor as it is. */
+  endNow(actor: Actor, how: 'done' | 'failed' | 'killed', reason: string): void {
+    const { address } = actor;
+    const now = this.#clock.now();
+    const registration = actor.registration as Registration;
+    const live = registration.driver.persist(actor.snapshot as LiveSnapshot);
+    const { children: _children, ...state } = live;
+    const status = how === 'failed' ? 'error' : 'done';
+    const failure: Failure = { code: 'internal', message: reason, retryable: false };
+    const error = how === 'failed' ? { error: failure as unknown as JsonValue } : undefined;
+    const persisted: PersistedSnapshot = { ...state, ...error, status };
+    actor.seq++;
+    actor.status = status;
+    actor.version = registration.version;
+    actor.updatedAt = now;
+    this.#commits.stage.touch(actor);
+    this.#end(actor, persisted, how, reason);
+    this.#commits.stage.checkpoints.push({
+      address,
+      seq: actor.seq,
+      at: now,
+      kind: how === 'failed' ? 'error' : 'auto',
+      label: null,
+      version: registration.version,
+      eventJson: null,
+      snapshotJson: JSON.stringify(persisted),
+      pendingJson: null,
+      detailsJson: JSON.stringify({ ended: how, reason }),
+    });
+    if (this.#events.listenerCount('turn') > 0) {
+      const stopped = { type: 'troupe.stopped', meta: { id: '', from: APP, at: now } };
+      this.#tellTurn(actor, persisted, stopped, now);
+    }
+  }
+
+  /** Ends an actor whose state nobody can read, or whose machine is not known. It keeps that state. */
+  endUnread(actor: Actor, reason: string): void {
+    const { address } = actor;
+    actor.status = 'done';
+    actor.reason = reason.toWellFormed();
+    actor.updatedAt = this.#clock.now();
+    this.#commits.stage.touch(actor);
+    for (const timer of this.#timers.of(address)) this.#callOff(address, timer);
+    this.#timers.clearAll(address);
+    this.#effects.stopAll(address);
+    this.#afterEnd(actor, 'killed', reason, null);
+  }
+
+  /** Tells of an end that was before. */
+  tellEnded(actor: Actor, supervisor: Address): void {
+    const { address, reason, status } = actor;
+    const failed = status === 'error';
+    const failure: Failure | null = failed
+      ? { code: 'internal', message: reason ?? 'unknown', retryable: false }
+      : null;
+    this.#delivery.tell(address, supervisor, this.newName(address), {
+      type: 'child.ended',
+      address,
+      how: failed ? 'failed' : 'done',
+      failure: failure as unknown as JsonValue,
+    });
+    const fact = { address, how: failed ? 'failed' : 'done', reason } as const;
+    this.#commits.after(() => this.#events.tell('ended', fact));
   }
 
   // ── from an item to an event ───────────────────────────────────────────────────────────────────────
@@ -219,6 +329,9 @@ export class Turns {
             };
           case 'send':
             this.#delivery.deliver(action.envelope);
+            return undefined;
+          case 'end':
+            this.#outOfTime(actor, timer, action, now);
             return undefined;
         }
         return undefined;
@@ -361,7 +474,29 @@ export class Turns {
     };
   }
 
-  #carryOut(actor: Actor, turn: PreparedTurn, event: MachineEvent | null, now: EpochMs): void {
+  /** It was asked to stop. When nobody was there at the end of its time, it has had none: it gets it once more. */
+  #outOfTime(
+    actor: Actor,
+    { generation, dueAt }: DurableTimer,
+    action: Extract<TimerAction, { do: 'end' }>,
+    now: EpochMs,
+  ): void {
+    const { reason, timeoutMs } = action;
+    if (now - dueAt > LATE_MS && action.again !== true) {
+      const again = { ...action, again: true as const };
+      this.#timers.set(actor.address, ASKED_TO_STOP, `${generation}~`, now + timeoutMs, again);
+      return;
+    }
+    this.endNow(actor, 'killed', `${reason} It had not stopped after ${timeoutMs} ms.`);
+  }
+
+  #carryOut(
+    actor: Actor,
+    turn: PreparedTurn,
+    event: MachineEvent | null,
+    now: EpochMs,
+    details?: JsonObject,
+  ): void {
     const { actions, change } = turn;
     if (change === undefined) {
       // A question answered, a message passed on. Chains of such turns must not lengthen the ids from link to link.
@@ -384,7 +519,10 @@ export class Turns {
     for (const projection of change.projections) stage.project(projection);
     if (actions.length > 0) this.#actAll(actor, actions, `#${seq}`, now);
     if (this.#events.listenerCount('turn') > 0) this.#tellTurn(actor, persisted, event, now);
-    if (persisted.status !== 'active') this.#end(actor, persisted);
+    if (persisted.status !== 'active') {
+      const failed = persisted.status === 'error';
+      this.#end(actor, persisted, failed ? 'failed' : 'done', null);
+    }
     const { milestone = null } = change;
     stage.checkpoints.push({
       address: actor.address,
@@ -396,7 +534,7 @@ export class Turns {
       eventJson: change.eventJson,
       snapshotJson: change.snapshotJson,
       pendingJson: pendingJsonOf(actor.address, this.#timers, this.#effects),
-      detailsJson: null,
+      detailsJson: details === undefined ? null : JSON.stringify(details),
     });
     if (registration.cut !== undefined && (seq === 0 || milestone !== null)) {
       const projected = projectedOf(actor, turn.snapshot, now);
@@ -456,17 +594,43 @@ export class Turns {
     this.#delivery.tellParent(address, actor.parent, failure, id);
   }
 
-  #end(actor: Actor, persisted: PersistedSnapshot): void {
+  /** @param given why, if it is ended; else its own error says so */
+  #end(
+    actor: Actor,
+    persisted: PersistedSnapshot,
+    how: 'done' | 'failed' | 'killed',
+    given: string | null,
+  ): void {
     const { address } = actor;
-    actor.state = 'ended';
     for (const timer of this.#timers.of(address)) this.#callOff(address, timer);
     this.#timers.clearAll(address);
     this.#effects.stopAll(address);
-    if (persisted.status === 'error') {
-      actor.reason = describeError(persisted.error).toWellFormed();
+    const reason = how === 'failed' ? describeError(persisted.error) : given;
+    actor.reason = reason?.toWellFormed() ?? null;
+    if (how === 'failed') {
       this.#logger.error({ actor: address, reason: actor.reason }, 'an actor ended with an error');
-      this.#delivery.tellParent(address, actor.parent, persisted.error ?? null, `${address}#end`);
     }
+    this.#afterEnd(actor, how, actor.reason, persisted.error ?? null);
+  }
+
+  /** Who is supervised is down: what waits for it waits on, until its supervisor has decided. */
+  #afterEnd(
+    actor: Actor,
+    how: 'done' | 'failed' | 'killed',
+    reason: string | null,
+    error: JsonValue,
+  ): void {
+    const { address, parent } = actor;
+    this.#commits.after(() => this.#events.tell('ended', { address, how, reason }));
+    if (parent !== null && this.#delivery.isSupervised(parent)) {
+      actor.state = 'down';
+      const failure = how === 'failed' ? failureOf(error, reason) : null;
+      const fact = { type: 'child.ended', address, how, failure: failure as unknown as JsonValue };
+      this.#delivery.tell(address, parent, this.newName(address), fact);
+      return;
+    }
+    actor.state = 'ended';
+    if (how === 'failed') this.#delivery.tellParent(address, parent, error, `${address}#end`);
     this.#delivery.refuseAll(actor);
   }
 
@@ -596,6 +760,14 @@ export class Turns {
         );
         return;
       }
+      case 'startLife':
+      case 'endLife':
+      case 'releaseLife': {
+        const { address: child, ...params } = action.params as EndLifeParams;
+        const message = { type: ORDER_TYPES[action.command], ...params } as unknown as Message;
+        this.#delivery.order(envelope(address, child, message, id, now, PRIORITIES.critical));
+        return;
+      }
       case 'spawn': {
         const { address: child, machine, input = null } = action.params as SpawnParams;
         this.#delivery.deliver(
@@ -628,6 +800,16 @@ const RAISE = 'raise:';
 /** What follows the id of a request in the name of its deadline's use. */
 const DEADLINE = '~timeout';
 export const SEND = 'send:';
+/** The one of an actor that was asked to stop. */
+export const ASKED_TO_STOP = 'stop:';
+/** Something that is so late that the process was not there when it was due. */
+const LATE_MS = 1_000;
+
+const ORDER_TYPES = {
+  startLife: START_LIFE,
+  endLife: END_LIFE,
+  releaseLife: RELEASE_LIFE,
+} as const;
 
 const NONE: readonly Projection[] = [];
 
@@ -688,6 +870,16 @@ function asFailedEffect(item: Item, event: MachineEvent, error: unknown): Machin
   const { id } = item.effect.record;
   const { meta } = event;
   return { type: `xstate.error.actor.${id}`, error: error.toFailure(), actorId: id, meta };
+}
+
+/** What an actor has failed with, which is whatever its machine made of it. */
+function failureOf(error: JsonValue, reason: string | null): Failure {
+  const known = error as Partial<Failure> | null;
+  if (typeof known === 'object' && known !== null && typeof known.message === 'string') {
+    const { code = 'unhandled', message, retryable = false } = known;
+    return { code, message, retryable };
+  }
+  return { code: 'unhandled', message: reason ?? 'unknown', retryable: false };
 }
 
 function describeError(error: JsonValue | undefined): string {

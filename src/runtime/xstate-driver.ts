@@ -1,5 +1,5 @@
 import type { AnyStateMachine } from 'xstate';
-import { durableActions } from '../protocol/commands.ts';
+import { hostActions } from '../protocol/commands.ts';
 import { ConfigurationError, toFailure } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
 import type { RestartPolicy } from './effect.ts';
@@ -48,7 +48,7 @@ export interface MachineEvent {
 export type MachineAction =
   | {
       readonly kind: 'command';
-      readonly command: keyof typeof durableActions;
+      readonly command: keyof typeof hostActions;
       readonly params: unknown;
     }
   | {
@@ -101,11 +101,8 @@ interface RawRef {
   readonly id: string;
 }
 
-const commandNames = new Map<unknown, keyof typeof durableActions>(
-  (Object.keys(durableActions) as (keyof typeof durableActions)[]).map((key) => [
-    durableActions[key],
-    key,
-  ]),
+const commandNames = new Map<unknown, keyof typeof hostActions>(
+  (Object.keys(hostActions) as (keyof typeof hostActions)[]).map((key) => [hostActions[key], key]),
 );
 
 export class MachineDriver {
@@ -166,6 +163,16 @@ export class MachineDriver {
     const actions = this.#actions(next, snapshot);
     if (next !== snapshot) this.#check(next, snapshot);
     return { snapshot: next, actions };
+  }
+
+  /** Whether a turn with this event may change anything: the state handles it, and its guards let it pass. */
+  accepts(address: string, snapshot: LiveSnapshot, event: MachineEvent): boolean {
+    this.#begin(address);
+    try {
+      return (snapshot as unknown as { can(event: MachineEvent): boolean }).can(event);
+    } catch {
+      return true; // a guard threw: the turn will throw it again, and is told of
+    }
   }
 
   /** The label of a milestone that `after` is in and `before` was not. */

@@ -229,6 +229,7 @@ const EVENTS = [
   'dropped',
   'mailboxFull',
   'looped',
+  'ended',
   'quarantined',
   'grewLarge',
   'effectStarted',
