@@ -42,6 +42,8 @@ export type { VerifyCommand } from './workspace/verification.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
+export type { SkipPlan, SkippableTask } from './machines/policies/skip.ts';
+export { planSkip } from './machines/policies/skip.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export type { RunState } from './machines/projections.ts';
 
