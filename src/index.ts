@@ -31,6 +31,7 @@ export type { CheckpointInfo, CutDiff, CutInfo, Note, TaskDiff } from './actors/
 export { History } from './actors/history.ts';
 export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
+export { countPrunableFiles } from './actors/git-project.ts';
 export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overseer.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export { parseRetention } from './actors/retention.ts';

@@ -28,7 +28,7 @@ import {
 import { type OverseerPolicy, overseerActor } from './actors/overseer.ts';
 import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
-import { parseRetention, type RetentionOptions } from './actors/retention.ts';
+import { parseRetention, type RetentionOptions, type WholeRetention } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
 import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
 import { RunTravel } from './actors/run-travel.ts';
@@ -82,7 +82,7 @@ import {
   type SendOptions,
 } from './runtime/durable-host.ts';
 import type { HostEvents, Turn } from './runtime/host-events.ts';
-import type { PruneReport, Retention } from './runtime/housekeeping.ts';
+import type { PruneReport } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
 import { checkStatement } from './runtime/step.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
@@ -277,7 +277,7 @@ export class Troupe {
   readonly #runTravel: RunTravel;
   readonly #host: DurableHost;
   readonly #store: PackedStore;
-  readonly #retention: Retention | undefined;
+  readonly #retention: WholeRetention | undefined;
   readonly #project: GitProject | undefined;
   readonly #clock: Clock;
   readonly #newId: () => string;
@@ -292,6 +292,7 @@ export class Troupe {
   readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
   #keepAlive: NodeJS.Timeout | undefined;
+  #pruning = false;
 
   /** @internal Use `createTroupe`. */
   constructor(
@@ -300,7 +301,7 @@ export class Troupe {
     project: GitProject | undefined,
     logger: Logger,
     faultPoint: FaultPoint,
-    retention: Retention | undefined,
+    retention: WholeRetention | undefined,
   ) {
     this.#store = store;
     this.#retention = retention;
@@ -392,6 +393,12 @@ export class Troupe {
       );
     }
     await this.#host.open();
+    if (this.#project !== undefined) {
+      this.#pruneProjectMeanwhile();
+      this.on('turn', ({ machine, status }) => {
+        if (machine === 'run' && status === 'done') this.#pruneProjectMeanwhile();
+      });
+    }
     this.#spawnSoon([
       { address: overseerAddress(OVERSEER), machine: 'overseer', input: { name: OVERSEER } },
       ...(this.#project === undefined ? [] : [gatekeeperSpawn(GIT_GATEKEEPER, 1)]),
@@ -698,7 +705,30 @@ export class Troupe {
         'Expected to be told what may be removed: this runtime keeps all history (retention: false). Name it: troupe.prune({ checkpointsPerActor: 100 }).',
       );
     }
-    return await this.#host.prune(policy);
+    const { removed, bytes } = await this.#host.prune(policy);
+    const files = await this.#pruneProject(policy);
+    return { removed: { ...removed, ...files }, bytes };
+  }
+
+  /** After the store: what it has forgotten is known then. */
+  async #pruneProject(policy: WholeRetention): Promise<Readonly<Record<string, number>>> {
+    if (this.#project === undefined) return {};
+    const runs = () => this.#store.listRuns();
+    return await this.#project.prune(runs, policy, this.#clock.now());
+  }
+
+  /** By itself: when the store is opened, and when a run has ended. Nothing waits for it. */
+  #pruneProjectMeanwhile(): void {
+    if (this.#retention === undefined || this.#pruning) return;
+    this.#pruning = true;
+    this.#pruneProject(this.#retention)
+      .catch((error: unknown) => {
+        // Nothing depends on it, and a runtime that stops ends its git: the next one tries again.
+        this.#logger.debug({ err: error }, 'old files of runs could not be removed');
+      })
+      .finally(() => {
+        this.#pruning = false;
+      });
   }
 
   /**
