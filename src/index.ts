@@ -46,6 +46,7 @@ export type {
   SupervisorStatus,
 } from './actors/supervisor.ts';
 export { Supervisor } from './actors/supervisor.ts';
+export { countPrunableFiles } from './actors/git-project.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export { parseRetention } from './actors/retention.ts';
 
@@ -57,6 +58,8 @@ export type { BreakerSettings } from './machines/breaker-machine.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
+export type { SkipPlan, SkippableTask } from './machines/policies/skip.ts';
+export { planSkip } from './machines/policies/skip.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export type { RunState } from './machines/projections.ts';
 

@@ -35,7 +35,7 @@ import {
 import { type OverseerPolicy, overseerActor, type SupervisorPolicy } from './actors/overseer.ts';
 import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
-import { parseRetention, type RetentionOptions } from './actors/retention.ts';
+import { parseRetention, type RetentionOptions, type WholeRetention } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
 import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
 import { RunTravel } from './actors/run-travel.ts';
@@ -49,6 +49,7 @@ import {
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
+import { TurnWatch } from './actors/turn-watch.ts';
 import { type BreakerSettings, breakerMachine } from './machines/breaker-machine.ts';
 import {
   type BlockersSummary,
@@ -56,6 +57,7 @@ import {
   summariseBlockers,
 } from './machines/policies/blockers.ts';
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
+import { planSkip, type SkipPlan } from './machines/policies/skip.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
@@ -96,7 +98,7 @@ import {
   type SendOptions,
 } from './runtime/durable-host.ts';
 import type { HostEvents, Turn } from './runtime/host-events.ts';
-import type { PruneReport, Retention } from './runtime/housekeeping.ts';
+import type { PruneReport } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
 import type { Ending } from './runtime/lives.ts';
 import { type MailboxPolicy, type Overflow, parseMailboxPolicy } from './runtime/mailbox-policy.ts';
@@ -185,6 +187,10 @@ export interface TaskStatus {
   /** Whose fault it was that it stopped. */
   readonly cause: 'work' | 'infrastructure' | null;
   readonly dependsOn: readonly string[];
+  /** Those of them that it goes on without: they were skipped or cancelled. */
+  readonly without: readonly string[];
+  /** The task that goes on without this one, which was skipped. */
+  readonly skippedFor: string | null;
   /** What an agent asked, while the task awaits the answer. */
   readonly question: JsonValue;
   /** The file that proves the last verdict. */
@@ -241,6 +247,11 @@ const RUN_MAILBOX_LIMIT = 10_000_000;
 const ROLES: ReadonlySet<string> = new Set([
   ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'supervisor', 'app'] as const),
 ]);
+
+/** Of runs and of tasks. */
+const ENDING: ReadonlySet<string> = new Set(['cancelling', 'cancelled', 'done']);
+/** So many tasks are named in a sentence. */
+const MAX_NAMED = 10;
 
 const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 'delayed']);
 
@@ -305,7 +316,7 @@ export class Troupe {
   readonly #runTravel: RunTravel;
   readonly #host: DurableHost;
   readonly #store: PackedStore;
-  readonly #retention: Retention | undefined;
+  readonly #retention: WholeRetention | undefined;
   readonly #project: GitProject | undefined;
   readonly #clock: Clock;
   readonly #newId: () => string;
@@ -324,6 +335,7 @@ export class Troupe {
   readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
   #keepAlive: NodeJS.Timeout | undefined;
+  #pruning = false;
 
   /** @internal Use `createTroupe`. */
   constructor(
@@ -332,7 +344,7 @@ export class Troupe {
     project: GitProject | undefined,
     logger: Logger,
     faultPoint: FaultPoint,
-    retention: Retention | undefined,
+    retention: WholeRetention | undefined,
   ) {
     this.#store = store;
     this.#retention = retention;
@@ -433,6 +445,12 @@ export class Troupe {
       );
     }
     await this.#host.open();
+    if (this.#project !== undefined) {
+      this.#pruneProjectMeanwhile();
+      this.on('turn', ({ machine, status }) => {
+        if (machine === 'run' && status === 'done') this.#pruneProjectMeanwhile();
+      });
+    }
     this.#spawnSoon([
       { address: overseerAddress(OVERSEER), machine: 'overseer', input: { name: OVERSEER } },
     ]);
@@ -912,7 +930,30 @@ export class Troupe {
         'Expected to be told what may be removed: this runtime keeps all history (retention: false). Name it: troupe.prune({ checkpointsPerActor: 100 }).',
       );
     }
-    return await this.#host.prune(policy);
+    const { removed, bytes } = await this.#host.prune(policy);
+    const files = await this.#pruneProject(policy);
+    return { removed: { ...removed, ...files }, bytes };
+  }
+
+  /** After the store: what it has forgotten is known then. */
+  async #pruneProject(policy: WholeRetention): Promise<Readonly<Record<string, number>>> {
+    if (this.#project === undefined) return {};
+    const runs = () => this.#store.listRuns();
+    return await this.#project.prune(runs, policy, this.#clock.now());
+  }
+
+  /** By itself: when the store is opened, and when a run has ended. Nothing waits for it. */
+  #pruneProjectMeanwhile(): void {
+    if (this.#retention === undefined || this.#pruning) return;
+    this.#pruning = true;
+    this.#pruneProject(this.#retention)
+      .catch((error: unknown) => {
+        // Nothing depends on it, and a runtime that stops ends its git: the next one tries again.
+        this.#logger.debug({ err: error }, 'old files of runs could not be removed');
+      })
+      .finally(() => {
+        this.#pruning = false;
+      });
   }
 
   /**
@@ -1000,6 +1041,18 @@ export class Troupe {
    */
   requireAgent(where: string, name: string): void {
     requireKnown(where, 'agent', name, this.#agents.names());
+  }
+
+  /** @internal Those of the tasks that can take a turn: they have neither ended nor been quarantined. */
+  async activeTasks(run: string, tasks: readonly string[]): Promise<readonly string[]> {
+    const active: string[] = [];
+    for (let at = 0; at < tasks.length; at += MAX_CHECKED) {
+      const addresses = tasks.slice(at, at + MAX_CHECKED).map((task) => taskAddress(run, task));
+      for (const { address, status } of await this.#store.loadActors(addresses)) {
+        if (status === 'active') active.push(address.slice(taskAddress(run, '').length));
+      }
+    }
+    return active;
   }
 
   /** @internal */
@@ -1193,6 +1246,58 @@ export class Run {
     return this.#troupe.task(this.id, id);
   }
 
+  /**
+   * Goes on with a task without waiting for the tasks it depends on. Those that have not ended, and what has to be done
+   * for them, are skipped: cancelled, with a reason that begins with "Skipped", so the result says what was left out.
+   * The task goes on when they have ended. A staged one is enabled, a paused one stays paused, and one that waits for
+   * nothing stays as it is.
+   *
+   * Crash: it is one turn of the task, from which everything else follows, whatever restarts in between. Doing it again
+   * does no harm.
+   * @param options.strand also when other tasks depend on what is skipped: they will be blocked until somebody retries
+   * (without it) or cancels them. Default false: refused
+   * @param options.dryRun changes nothing, and says what would be skipped and stranded
+   * @throws {NotFoundError} no such run or task; says what was probably meant
+   * @throws {ConflictError} the run or the task has ended, or others would be stranded; nothing has changed
+   */
+  async skipTo(
+    task: string,
+    options: { readonly by?: string; readonly strand?: boolean; readonly dryRun?: boolean } = {},
+  ): Promise<SkipPlan<TaskState>> {
+    const { by = 'app', strand = false, dryRun = false } = options;
+    const { state } = await this.status();
+    refuseSkip(`Run "${this.id}"`, state, 'none of its tasks can be skipped to');
+    const watch = new TurnWatch(this.events$);
+    const off = this.#troupe.on('quarantined', () => watch.close());
+    try {
+      const plan = planSkip(this.id, await this.tasks(), task);
+      refuseSkip(`Task "${task}"`, plan.state, 'it cannot be skipped to');
+      if (dryRun) return plan;
+      if (!strand) refuseToStrand(plan);
+      const address = taskAddress(this.id, task);
+      const reply = await this.#troupe
+        .request(address, { type: 'task.skipTo', by })
+        .catch((error) => {
+          throw refusalOf(error);
+        });
+      // Whoever looks next, or waits for the end, is not to find the run still standing where it stood.
+      const readable = await this.#troupe.activeTasks(
+        this.id,
+        plan.skips.map((skip) => skip.task),
+      );
+      await Promise.all(
+        readable.map((id) => watch.until(taskAddress(this.id, id), (is) => ENDING.has(is))),
+      );
+      if (state === 'blocked' && readable.length > 0) {
+        await watch.until(runAddress(this.id), (is) => is !== 'blocked');
+      }
+      return { ...plan, state: (reply as unknown as { state: TaskState }).state };
+    } finally {
+      off();
+      watch.close();
+    }
+  }
+
   /** The moments to which the run can be rolled back, oldest first. */
   cuts(): Promise<readonly CutInfo[]> {
     return this.#troupe.history.cuts(this.id);
@@ -1342,6 +1447,25 @@ function refusalOf(error: unknown): unknown {
   return code === 'validation' ? new ValidationError(message, { context, cause: error }) : error;
 }
 
+/** @throws {ConflictError} it has ended, or is about to */
+function refuseSkip(what: string, state: string, why: string): void {
+  if (!ENDING.has(state)) return;
+  throw new ConflictError(`${what} is ${state}: ${why}.`, { context: { state } });
+}
+
+/** @throws {ConflictError} */
+function refuseToStrand({ task, strands }: SkipPlan): void {
+  if (strands.length === 0) return;
+  const named = strands
+    .slice(0, MAX_NAMED)
+    .map(({ task: id, without }) => `"${id}" (depends on ${without.join(', ')})`);
+  const more = strands.length > MAX_NAMED ? ` and ${strands.length - MAX_NAMED} more` : '';
+  throw new ConflictError(
+    `Skipping to "${task}" would leave other tasks blocked: ${named.join(', ')}${more}. Each would have to be retried, without what was skipped, or cancelled. To do it all the same, say so: strand.`,
+    { context: { task, stranded: strands.map((one) => one.task) } },
+  );
+}
+
 const isSettled = (state: JsonValue): boolean =>
   state === 'done' || state === 'cancelled' || state === 'blocked';
 
@@ -1390,6 +1514,8 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
 function taskStatus(row: TaskRow): TaskStatus {
   const details = JSON.parse(row.detailsJson) as {
     dependsOn: readonly string[];
+    without?: readonly string[];
+    skippedFor?: string | null;
     cause: 'work' | 'infrastructure' | null;
     question: JsonValue;
     artifact: string | null;
@@ -1405,6 +1531,8 @@ function taskStatus(row: TaskRow): TaskStatus {
     reason: row.reason,
     cause: details.cause,
     dependsOn: details.dependsOn,
+    without: details.without ?? [],
+    skippedFor: details.skippedFor ?? null,
     question: details.question,
     artifact: details.artifact,
     commit: details.commit,

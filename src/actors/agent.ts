@@ -77,6 +77,7 @@ async function doTask(
     given !== null && context.attempt > 1 && agent.freshOnRestart && project !== undefined
       ? await project.prepare(work, context.signal)
       : given;
+  const failedAttempts = await countFailed(store, work);
   const limit = new AbortController();
   const cancelLimit = clock.setTimer(Math.min(agent.timeoutMs, MAX_TIMER_MS), () =>
     limit.abort(
@@ -94,6 +95,7 @@ async function doTask(
       id: work.id,
       title: work.title,
       attempt: work.attempt,
+      failedAttempts,
       input: work.input,
       feedback: work.feedback,
       guidance: work.guidance,
@@ -132,6 +134,17 @@ async function doTask(
   } finally {
     cancelLimit();
   }
+}
+
+/** The outcomes of attempts that are the work's fault. */
+const FAILED: ReadonlySet<string> = new Set(['failed', 'rejected']);
+
+/** From the rows of the attempts: what a task keeps of its failures begins anew when it is unblocked. */
+async function countFailed(store: Store, { run, id, attempt }: WorkInput): Promise<number> {
+  // The first one has none before it, and most tasks have no second: they need not ask.
+  if (attempt === 1) return 0;
+  const before = (await store.listAttempts(run, id)).filter((row) => row.attempt < attempt);
+  return before.filter(({ outcome }) => FAILED.has(outcome)).length;
 }
 
 /**

@@ -11,6 +11,11 @@ export interface AssignedTask {
   readonly title: string;
   /** 1 for the first attempt. */
   readonly attempt: number;
+  /**
+   * Attempts before this one that the work itself has failed: by its agent, or rejected. Those that infrastructure has
+   * cost are not among them, though they have a number.
+   */
+  readonly failedAttempts: number;
   readonly input: JsonValue;
   /** What earlier attempts were told to mend, newest last, and what people and policies advised. */
   readonly feedback: readonly string[];

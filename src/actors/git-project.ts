@@ -10,17 +10,26 @@ import { RefusedWorkError } from '../protocol/refused-work.ts';
 import { slugOf } from '../workspace/branch-name.ts';
 import type { RuleSettings } from '../workspace/change-rules.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
+import { Git } from '../workspace/git.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { MergeQueue } from '../workspace/merge-queue.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { type Redact, redactorFor } from '../workspace/redact.ts';
 import { Repository } from '../workspace/repository.ts';
+import {
+  findLeftoverFiles,
+  findLeftoverRefs,
+  LIST_REFS,
+  removeLeftoverFiles,
+  runsWithFiles,
+} from '../workspace/run-leftovers.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
 import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { type Reaped, Workspaces } from '../workspace/workspaces.ts';
 import type { Submission, Verifier } from './gatekeeper.ts';
+import type { WholeRetention } from './retention.ts';
 
 /** A git repository whose target branch only a gatekeeper moves. */
 export interface GitProjectOptions {
@@ -164,6 +173,36 @@ export class GitProject {
     return this.#workspaces.reap(live);
   }
 
+  /**
+   * Removes what runs that have ended have left beside the store: artifacts and logs that are too many or too old, and
+   * refs of runs that the store has forgotten. What cannot be removed now is queued.
+   * @param runs asked for after looking, so that no run that has just been begun is missed
+   * @returns how many of each
+   */
+  prune(
+    runs: () => Promise<readonly { readonly run: string; readonly endedAt: number | null }[]>,
+    retention: WholeRetention,
+    now: number,
+  ): Promise<Readonly<Record<'artifacts' | 'logs' | 'refs', number>>> {
+    return this.#workspaces.pruneInTurn(async (cleanup) => {
+      const live = slugsOf((await runs()).filter(({ endedAt }) => endedAt === null));
+      const files = await findLeftoverFiles(this.#stateDirectory, live, retention.files, now);
+      const removed = await removeLeftoverFiles(this.#stateDirectory, files, cleanup);
+      const refs = await this.repository.exclusive(async () => {
+        const listed = await this.repository.text(LIST_REFS);
+        const withFiles = await runsWithFiles(this.#stateDirectory);
+        const known = new Set([...slugsOf(await runs()), ...withFiles]);
+        const found = findLeftoverRefs(listed, known, now - retention.finishedRunsMs);
+        if (found.length > 0) {
+          const orders = found.map(({ ref, object }) => `delete ${ref}\0${object}\0`);
+          await this.repository.run(['update-ref', '-z', '--stdin'], { stdin: orders.join('') });
+        }
+        return found.length;
+      });
+      return { ...removed, refs };
+    });
+  }
+
   /** Where a task's files for people lie: its log, its task file, its evidence. */
   taskDirectory(run: string, task: string): string {
     return path.join(this.#stateDirectory, 'tasks', slugOf(run), slugOf(task));
@@ -297,4 +336,36 @@ function refused(reason: string, stage: 'apply' | 'policy'): RefusedWorkError {
     exitCode: null,
     excerpt: reason,
   });
+}
+
+const slugsOf = (runs: readonly { readonly run: string }[]): ReadonlySet<string> =>
+  new Set(runs.map(({ run }) => slugOf(run)));
+
+/**
+ * What `prune` would remove from a project; reads only, also while a troupe works there.
+ * @param retention of files and, for refs, of runs that have ended
+ */
+export async function countPrunableFiles(
+  directory: string,
+  runs: readonly { readonly run: string; readonly endedAt: number | null }[],
+  retention: WholeRetention,
+  now: number,
+): Promise<Readonly<Record<'artifacts' | 'logs' | 'refs', number>>> {
+  const stateDirectory = path.join(path.resolve(directory), '.troupe');
+  const live = slugsOf(runs.filter(({ endedAt }) => endedAt === null));
+  const files = await findLeftoverFiles(stateDirectory, live, retention.files, now);
+  const processes = new ProcessRegistry(path.join(stateDirectory, 'processes'));
+  try {
+    const listed = await new Git({ processes }).text(LIST_REFS, { cwd: directory });
+    // A run whose files would all go is known by them still: its refs go with the next round.
+    const known = new Set([...slugsOf(runs), ...(await runsWithFiles(stateDirectory))]);
+    const count = (kind: string): number => files.filter((file) => file.kind === kind).length;
+    return {
+      artifacts: count('artifacts'),
+      logs: count('logs'),
+      refs: findLeftoverRefs(listed, known, now - retention.finishedRunsMs).length,
+    };
+  } finally {
+    processes.close();
+  }
 }

@@ -7,12 +7,13 @@ import type { GitProject } from './git-project.ts';
 
 /**
  * An agent that applies patches: the task's input names the files, `{ patches: ['first.patch', 'second.patch'] }`,
- * one for each attempt; the last one serves all later attempts.
+ * the next one each time the work has failed; the last one serves all later attempts. An attempt that infrastructure has
+ * cost is made again with the patch it had.
  */
 export function patchEngine(project: GitProject): Engine {
   return async ({ task, workspace, signal }) => {
     const files = patchFiles(task.input);
-    const file = files[Math.min(task.attempt, files.length) - 1];
+    const file = files[Math.min(task.failedAttempts, files.length - 1)];
     if (workspace === null || file === undefined) {
       throw new ConfigurationError(
         `Task "${task.id}" needs a workspace and an input such as { patches: ["change.patch"] }.`,

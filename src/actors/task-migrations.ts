@@ -18,6 +18,11 @@ export const taskMigrations = migrations<JsonObject & { readonly spec: Spec }>()
       rewound: 'no',
       decided: [],
     },
+  }))
+  // 3: a task can be skipped, and remembers what it goes on without.
+  .to<JsonObject>(({ context, ...state }) => ({
+    ...state,
+    context: { ...context, without: [], skippedFor: null },
   }));
 
 type Spec = JsonObject & { readonly limits: JsonObject };

@@ -51,6 +51,9 @@ export function projectRun({ value, context, at }: Actor<RunContext>) {
 /** What a task's row carries besides its columns. */
 export interface TaskDetails {
   readonly dependsOn: readonly string[];
+  /** Those of them that it goes on without. Not in rows of an earlier Troupe, nor is the next. */
+  readonly without?: readonly string[];
+  readonly skippedFor?: string | null;
   readonly gatekeeper: string;
   readonly cause: 'work' | 'infrastructure' | null;
   readonly question: TaskContext['question'];
@@ -63,6 +66,8 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
   const { spec, last } = context;
   const details: TaskDetails = {
     dependsOn: spec.dependsOn,
+    without: context.without,
+    skippedFor: context.skippedFor,
     gatekeeper: spec.gatekeeper,
     cause: context.cause,
     question: context.question,

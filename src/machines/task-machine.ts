@@ -16,7 +16,7 @@ import type {
   TaskState,
   WorkOutcome,
 } from '../protocol/catalogue.ts';
-import { durableActions } from '../protocol/commands.ts';
+import { durableActions, type SendParams } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import { unitHash } from '../protocol/hash.ts';
 import type { JsonValue } from '../protocol/json.ts';
@@ -88,6 +88,10 @@ export interface TaskContext {
   readonly remaining: readonly string[];
   /** Dependencies that were cancelled and can never be done. */
   readonly lost: readonly string[];
+  /** Dependencies that it goes on without: they were skipped or lost, and somebody has said so. */
+  readonly without: readonly string[];
+  /** The task that goes on without it, when it was skipped. What it depended on itself has been told then. */
+  readonly skippedFor: string | null;
   /** Number of the current attempt; counts on through unblocking, unlike the budget. */
   readonly attempt: number;
   /** Requests sent, so that each has a number of its own. */
@@ -632,8 +636,7 @@ const base = durable.extend({
           decision?.guidance === undefined
             ? context.guidance
             : [...context.guidance, decision.guidance].slice(-MAX_NOTES),
-        remaining: context.remaining.filter((id) => !context.lost.includes(id)),
-        lost: [],
+        ...withoutLost(context),
         reason: null,
         cause: null,
         // Whoever has advice for the agent, or another agent, wants the work done anew.
@@ -665,6 +668,8 @@ const base = durable.extend({
           }
         : {},
     ),
+    /** For a task that has ended, to which it makes no difference. */
+    dependencyHeard: assign(({ context }) => ({ heard: context.heard + 1 })),
     dependencyLost: assign(({ context, event }) =>
       event.type === 'task.dependencyEnded'
         ? {
@@ -692,6 +697,35 @@ const base = durable.extend({
         }
       },
     ),
+    /** What is not done of what it depends on is not waited for any more, but for its end: it is told to end. */
+    skipDependencies: command(({ context, event, enqueue }) => {
+      const by = event.type === 'task.skipTo' ? event.by : '';
+      const { without, ...rest } = withoutLost(context);
+      const skipped = union(without, rest.remaining);
+      enqueueSkips(enqueue, context, skipped, {
+        by,
+        reason: `Skipped by ${by}: "${context.spec.id}" goes on without it.`,
+        skippedFor: context.spec.id,
+      });
+      const wasLost = context.lost.length > 0;
+      enqueue.assign({
+        ...rest,
+        without: skipped,
+        staged: false,
+        reason: wasLost ? null : context.reason,
+        cause: wasLost ? null : context.cause,
+      });
+    }),
+    /** Skipped, it takes along what only has to be done for it. */
+    skipOn: command(({ context, event, enqueue }) => {
+      if (event.type !== 'task.cancel' || event.skippedFor === undefined) return;
+      // Told by each of those that depend on it, it tells its own once.
+      if (context.skippedFor !== null) return;
+      const { by, reason, skippedFor } = event;
+      const open = union(context.remaining, context.lost, context.without);
+      enqueueSkips(enqueue, context, open, { by, reason, skippedFor });
+      enqueue.assign({ skippedFor });
+    }),
     /** For a state that hearing of a dependency does not change. */
     sayHeard: durable.enqueueActions(({ context, enqueue }) => {
       enqueue({
@@ -749,11 +783,11 @@ const base = durable.extend({
       event.question === context.question?.id &&
       isChoice(context.question, event.answer),
     isLastDependency: ({ context, event }) =>
-      event.type === 'task.dependencyEnded' &&
-      event.outcome === 'done' &&
+      isOutOfTheWay(context, event) &&
+      'task' in event &&
       context.remaining.every((id) => id === event.task),
-    dependencyIsDone: ({ event }) =>
-      event.type === 'task.dependencyEnded' && event.outcome === 'done',
+    dependencyIsOutOfTheWay: ({ context, event }) => isOutOfTheWay(context, event),
+    waitsForOthers: ({ context }) => context.remaining.length + context.lost.length > 0,
     decidesRetry: ({ event }) => {
       const decision = decisionOf(event);
       return (
@@ -841,9 +875,22 @@ const policyThenPerson = (state: 'escalated' | 'awaitingApproval') =>
 const cancellable = {
   'task.cancel': {
     target: 'cancelling',
-    actions: ['recordCancelled', { type: 'answer', params: { state: 'cancelling' } }],
+    actions: ['recordCancelled', 'skipOn', { type: 'answer', params: { state: 'cancelling' } }],
   },
 } as const;
+
+/** Where dependencies are waited for, or may be: it goes on without those that are not done. */
+const skippable = {
+  'task.skipTo': { target: '#task.admitting', actions: ['skipDependencies', 'answerAdmitted'] },
+} as const;
+
+/** It does not wait for dependencies, or not only: it stays as it is. */
+const skippableAsIs = (state: TaskState) =>
+  ({
+    'task.skipTo': {
+      actions: ['skipDependencies', { type: 'answer', params: { state } }],
+    },
+  }) as const;
 
 const pausable = {
   'task.pause': {
@@ -878,9 +925,15 @@ const unblockable = {
 const claimed = (state: TaskState) =>
   ({ 'task.claim': { actions: { type: 'answer', params: { state } } } }) as const;
 
+/** Cancelled, it only counts the ends of its dependencies; why it was cancelled stays what it says. */
+const deaf = {
+  'task.dependencyEnded': { actions: ['dependencyHeard', 'sayHeard'] },
+} as const;
+
 const refuseIn = (state: TaskState) => {
   const refuse = { actions: { type: 'refuse', params: { state } } } as const;
   return {
+    'task.skipTo': refuse,
     'task.claim': refuse,
     'task.decide': refuse,
     'task.answer': refuse,
@@ -922,6 +975,8 @@ export const taskMachine = base.createMachine({
     staged: input.staged,
     remaining: input.dependsOn,
     lost: [],
+    without: [],
+    skippedFor: null,
     attempt: 0,
     asked: 0,
     progress: emptyProgress(),
@@ -949,7 +1004,7 @@ export const taskMachine = base.createMachine({
   initial: 'admitting',
   on: {
     'task.dependencyEnded': [
-      { guard: 'dependencyIsDone', actions: ['dependencyDone', 'sayHeard'] },
+      { guard: 'dependencyIsOutOfTheWay', actions: ['dependencyDone', 'sayHeard'] },
       { actions: ['dependencyLost', 'sayHeard'] },
     ],
     // Rolled back to before an attempt that had been begun: when it is made again, it may be found merged.
@@ -974,6 +1029,7 @@ export const taskMachine = base.createMachine({
       on: {
         ...refuseIn('staged'),
         ...cancellable,
+        ...skippable,
         ...pausable,
         'task.enable': { target: 'admitting', actions: 'enable' },
       },
@@ -983,10 +1039,11 @@ export const taskMachine = base.createMachine({
       on: {
         ...refuseIn('waiting'),
         ...cancellable,
+        ...skippable,
         ...pausable,
         'task.dependencyEnded': [
           { guard: 'isLastDependency', target: 'ready', actions: 'dependencyDone' },
-          { guard: 'dependencyIsDone', actions: ['dependencyDone', 'sayHeard'] },
+          { guard: 'dependencyIsOutOfTheWay', actions: ['dependencyDone', 'sayHeard'] },
           { target: 'blocked', actions: 'dependencyLost' },
         ],
       },
@@ -995,6 +1052,7 @@ export const taskMachine = base.createMachine({
       entry: { type: 'tellRun', params: { phase: 'ready', withAgent: true } },
       on: {
         ...refuseIn('ready'),
+        ...skippableAsIs('ready'),
         ...cancellable,
         ...pausable,
         'task.claim': {
@@ -1017,6 +1075,7 @@ export const taskMachine = base.createMachine({
       },
       on: {
         ...refuseIn('preparing'),
+        ...skippableAsIs('preparing'),
         ...claimed('preparing'),
         ...cancellable,
         ...pausableLater('preparing'),
@@ -1030,6 +1089,7 @@ export const taskMachine = base.createMachine({
       ],
       on: {
         ...refuseIn('working'),
+        ...skippableAsIs('working'),
         ...claimed('working'),
         ...pausableLater('working'),
         'task.rewound': { target: 'preparing', actions: 'beginAgain' },
@@ -1050,6 +1110,7 @@ export const taskMachine = base.createMachine({
           actions: [
             'recallAgent',
             'recordCancelled',
+            'skipOn',
             { type: 'answer', params: { state: 'cancelling' } },
           ],
         },
@@ -1065,6 +1126,7 @@ export const taskMachine = base.createMachine({
       },
       on: {
         ...refuseIn('awaitingInput'),
+        ...skippableAsIs('awaitingInput'),
         ...cancellable,
         ...pausableLater('awaitingInput'),
         'task.rewound': { actions: 'losePreparation' },
@@ -1094,6 +1156,7 @@ export const taskMachine = base.createMachine({
       ],
       on: {
         ...refuseIn('verifying'),
+        ...skippableAsIs('verifying'),
         ...claimed('verifying'),
         ...pausableLater('verifying'),
         // What was handed in is part of the state.
@@ -1117,6 +1180,7 @@ export const taskMachine = base.createMachine({
           actions: [
             'recallGatekeeper',
             'recordCancelled',
+            'skipOn',
             { type: 'answer', params: { state: 'cancelling' } },
           ],
         },
@@ -1144,6 +1208,7 @@ export const taskMachine = base.createMachine({
       },
       on: {
         ...refuseIn('retrying'),
+        ...skippableAsIs('retrying'),
         ...cancellable,
         ...pausable,
         ...unblockable,
@@ -1154,6 +1219,10 @@ export const taskMachine = base.createMachine({
       entry: { type: 'tellRun', params: { phase: 'stuck' } },
       on: {
         ...refuseIn('blocked'),
+        'task.skipTo': [
+          { guard: 'waitsForOthers', ...skippable['task.skipTo'] },
+          skippableAsIs('blocked')['task.skipTo'],
+        ],
         ...cancellable,
         ...unblockable,
         'task.decide': [
@@ -1166,6 +1235,7 @@ export const taskMachine = base.createMachine({
       ...policyThenPerson('escalated'),
       on: {
         ...refuseIn('escalated'),
+        ...skippableAsIs('escalated'),
         ...cancellable,
         ...unblockable,
         'task.decide': [
@@ -1178,6 +1248,7 @@ export const taskMachine = base.createMachine({
       ...policyThenPerson('awaitingApproval'),
       on: {
         ...refuseIn('awaitingApproval'),
+        ...skippableAsIs('awaitingApproval'),
         ...cancellable,
         'task.decide': [
           ...decide.people,
@@ -1189,6 +1260,7 @@ export const taskMachine = base.createMachine({
       entry: { type: 'tellRun', params: { phase: 'person' } },
       on: {
         ...refuseIn('paused'),
+        ...skippableAsIs('paused'),
         ...cancellable,
         'task.resume': {
           target: 'admitting',
@@ -1208,7 +1280,10 @@ export const taskMachine = base.createMachine({
       },
       on: {
         ...refuseIn('cancelling'),
-        'task.cancel': { actions: { type: 'answer', params: { state: 'cancelling' } } },
+        ...deaf,
+        'task.cancel': {
+          actions: ['skipOn', { type: 'answer', params: { state: 'cancelling' } }],
+        },
       },
     },
     /** The end. Not `final` for the host: it still says that it has heard how its dependencies ended. */
@@ -1220,7 +1295,8 @@ export const taskMachine = base.createMachine({
       ],
       on: {
         ...refuseIn('cancelled'),
-        'task.cancel': { actions: { type: 'answer', params: { state: 'cancelled' } } },
+        ...deaf,
+        'task.cancel': { actions: ['skipOn', { type: 'answer', params: { state: 'cancelled' } }] },
       },
     },
     done: {
@@ -1294,6 +1370,42 @@ const hasEvidence = (evidence: Evidence): boolean =>
 
 const isChoice = ({ choices }: Question, answer: JsonValue): boolean =>
   choices === undefined || choices.length === 0 || choices.includes(answer as string);
+
+const union = (...lists: readonly (readonly string[])[]): readonly string[] => [
+  ...new Set(lists.flat()),
+];
+
+/** Going on without what is lost. */
+const withoutLost = ({
+  remaining,
+  lost,
+  without,
+}: TaskContext): Pick<TaskContext, 'remaining' | 'lost' | 'without'> => ({
+  remaining: remaining.filter((id) => !lost.includes(id)),
+  lost: [],
+  without: union(without, lost),
+});
+
+/** It is done, or was cancelled and is not waited for. */
+const isOutOfTheWay = ({ without }: TaskContext, event: TaskEvent): boolean =>
+  event.type === 'task.dependencyEnded' &&
+  (event.outcome === 'done' || without.includes(event.task));
+
+type Skip = Omit<Extract<TaskEvent, { readonly type: 'task.cancel' }>, 'type' | 'meta'>;
+
+function enqueueSkips(
+  enqueue: (action: { readonly type: 'send'; readonly params: SendParams }) => void,
+  { spec }: TaskContext,
+  tasks: readonly string[],
+  skip: Skip,
+): void {
+  for (const task of tasks) {
+    enqueue({
+      type: 'send',
+      params: { to: taskAddress(spec.run, task), message: { type: 'task.cancel', ...skip } },
+    });
+  }
+}
 
 /** Where `admitting` leads. */
 function admittedState(context: TaskContext): TaskState {

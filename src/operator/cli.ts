@@ -152,6 +152,8 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .argument('[run]', 'only this run')
     .option('--dry-run', 'say what would go on, and change nothing', false)
     .option('--from <cut>', 'roll the run back first: to a label, the beginning of an id, or start')
+    .option('--skip-to <task>', 'go on with a task without those it depends on: they are cancelled')
+    .option('--strand', 'with --skip-to: also when that leaves other tasks blocked', false)
     .option(...grace)
     .option(...takeOver)
     .option(...json)
@@ -162,12 +164,21 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
           dryRun,
           grace: graceMs,
           ...options
-        }: SessionFlags & { dryRun: boolean; from: string | undefined },
+        }: SessionFlags & {
+          dryRun: boolean;
+          from: string | undefined;
+          skipTo: string | undefined;
+          strand: boolean;
+        },
         self: Command,
       ) => {
-        if (options.from !== undefined && (id === undefined || dryRun)) {
+        if (options.strand && options.skipTo === undefined) {
+          self.error('error: --strand is for --skip-to');
+        }
+        const isNamed = id !== undefined || options.skipTo !== undefined;
+        if (options.from !== undefined && (!isNamed || dryRun)) {
           self.error(
-            id === undefined
+            !isNamed
               ? 'error: name the run that --from is for'
               : 'error: --from changes the run; to see what it would do: rollback --dry-run',
           );

@@ -215,6 +215,12 @@ const retentionSettings = section(
     finishedRunsDays: days.optional(),
     deadLetterDays: days.optional(),
     deadLetters: wholeNumber(1, 1_000_000).optional(),
+    artifactDays: days.optional(),
+    artifacts: wholeNumber(1, 1_000_000).optional(),
+    artifactMegabytes: wholeNumber(1, 1_000_000).optional(),
+    logDays: days.optional(),
+    logs: wholeNumber(1, 1_000_000).optional(),
+    logMegabytes: wholeNumber(1, 1_000_000).optional(),
   },
 );
 

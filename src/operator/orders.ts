@@ -5,6 +5,7 @@ import {
   type CutInfo,
   type Run,
   type RunState,
+  type SkipPlan,
   type TaskMove,
   type TaskState,
   type TaskStatus,
@@ -39,6 +40,8 @@ export const orderSchema = z.discriminatedUnion('order', [
   z.strictObject({ order: z.literal('cancelRun'), run: id, reason: text }),
   z.strictObject({ order: z.literal('pauseRun'), run: id }),
   z.strictObject({ order: z.literal('resumeRun'), run: id }),
+  /** Goes on with a task without those it depends on. */
+  z.strictObject({ order: z.literal('skipTo'), run: id, to: id, strand: z.boolean() }),
   ...travelOrders,
   z.strictObject({ order: z.literal('prune') }),
   z.strictObject({ order: z.literal('resetBreaker'), key: z.string().min(1).max(240) }),
@@ -58,6 +61,8 @@ export const orderResultSchema = z.strictObject({
   breaker: z.custom<BreakerStatus>().optional(),
   /** Of a rollback or a fork: what has become of each task. */
   moves: z.array(z.custom<TaskMove>()).optional(),
+  /** Of `skipTo`: what was left out. */
+  skip: z.custom<SkipPlan<TaskState>>().optional(),
   /** The cut that was taken. */
   cut: z.custom<CutInfo>().optional(),
 });
@@ -97,6 +102,12 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     return await performTravel(order, troupe, await requireRun(troupe, order.run));
   }
   if (order.order === 'resumeRun') return await resumeRun(order.run, troupe, by);
+  if (order.order === 'skipTo') {
+    const run = await requireRun(troupe, order.run);
+    const skip = await run.skipTo(order.to, { by, strand: order.strand });
+    const { state } = await run.status();
+    return { tasks: (await run.tasks()).map(resultOf), run: { id: run.id, state }, skip };
+  }
 
   const run = await requireRun(troupe, order.run);
   const tasks = await run.tasks();

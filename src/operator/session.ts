@@ -23,6 +23,9 @@ import { formatDuration, safeJson } from './terminal/text.ts';
 const ENDED_AT_ONCE =
   'Ended at once. Nothing that was stored is lost; an agent that still runs is ended by the next troupe here.';
 
+/** What is being cancelled needs its agent no more. */
+const OVER: ReadonlySet<string> = new Set(['done', 'cancelling', 'cancelled']);
+
 export interface SessionOptions {
   readonly json: boolean;
   /** How long running agents may go on after the first Ctrl-C. */
@@ -141,7 +144,7 @@ export class Session {
     for (const run of runs) {
       const orphans = this.#observer.view
         .tasks(run)
-        .filter((task) => !['done', 'cancelled'].includes(task.state) && !known.has(task.agent));
+        .filter((task) => !OVER.has(task.state) && !known.has(task.agent));
       const [first] = orphans;
       if (first === undefined) continue;
       const { command } = this.#names;

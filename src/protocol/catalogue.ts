@@ -166,7 +166,18 @@ const catalogue = {
   },
   'task.cancel': {
     to: 'task',
-    fields: z.strictObject({ by: name, reason: text }),
+    fields: z.strictObject({
+      by: name,
+      reason: text,
+      /** The task that goes on without it: what it depends on itself, and is not done, is skipped as well. */
+      skippedFor: name.optional(),
+    }),
+    reply: z.strictObject({ state: taskState }),
+  },
+  /** To go on without the dependencies that are not done. They are cancelled, and it goes on when they have ended. */
+  'task.skipTo': {
+    to: 'task',
+    fields: z.strictObject({ by: name }),
     reply: z.strictObject({ state: taskState }),
   },
 

@@ -64,6 +64,7 @@ export class Workspaces {
   readonly cleanup: CleanupQueue;
   readonly #faultPoint: FaultPoint;
   readonly #removals = new Set<Promise<unknown>>();
+  #pruning: Promise<unknown> = Promise.resolve();
 
   constructor(options: WorkspacesOptions) {
     this.repository = options.repository;
@@ -162,6 +163,14 @@ export class Workspaces {
         this.#removals.delete(settled);
       });
     this.#removals.add(settled);
+  }
+
+  /** One at a time, waited for by `settled`. */
+  pruneInTurn<T>(prune: (cleanup: CleanupQueue) => Promise<T>): Promise<T> {
+    const result = this.#pruning.then(() => prune(this.cleanup));
+    this.#pruning = result.catch(() => undefined);
+    this.removeMeanwhile(result);
+    return result;
   }
 
   /** Waits until the removals that are under way have ended. */

@@ -42,6 +42,8 @@ import {
   rejected,
   released,
   resume,
+  skipped,
+  skipTo,
   spec,
   submissionIsGone,
   submitted,
@@ -79,6 +81,8 @@ const ORDERS: readonly Fact[] = [
   pause,
   resume,
   cancel,
+  skipTo,
+  skipped,
   enable,
 ];
 
@@ -146,11 +150,15 @@ function possible({ pending, ended }: Node): readonly Fact[] {
 function keyOf(step: Step, ended: readonly string[]): string {
   const context = contextOf(step);
   const { progress, question } = context;
+  const isOver = ['cancelling', 'cancelled'].includes(shownState(step));
   return JSON.stringify([
     step.snapshot.value,
     ended,
-    context.remaining,
-    context.lost,
+    ...(isOver
+      ? // Only what it still has to tell, if it is skipped, makes a difference.
+        [context.skippedFor !== null || union(context.remaining, context.lost, context.without)]
+      : // What it goes on without is told in any state; when it has ended, nothing comes of that.
+        [context.remaining, context.lost, context.without.filter((id) => !ended.includes(id))]),
     context.staged,
     context.pauseAsked,
     context.policyRounds,
@@ -171,6 +179,9 @@ function keyOf(step: Step, ended: readonly string[]): string {
     context.reason === null,
   ]);
 }
+
+const union = (...lists: readonly (readonly string[])[]): readonly string[] =>
+  [...new Set(lists.flat())].sort();
 
 /** The way to it. */
 const where = ({ from, by }: Node): string => (from === undefined ? '' : `${where(from)} · ${by}`);
@@ -236,6 +247,22 @@ function check(before: Node, fact: Fact, node: Node): void {
   same(said !== undefined, asked, 'whether it was answered');
   if (said?.startsWith('✗')) same(state, stateOf(before), 'the state after a refusal');
   else if (said !== undefined) same(said, shown, 'the answer');
+
+  // Skipping tells what is not done of its dependencies, and, skipped itself, does so once.
+  const skips = messagesIn(node.actions).filter((m) => m.message.type === 'task.cancel');
+  const wasOpen = new Set([
+    ...contextOf(before).remaining,
+    ...contextOf(before).lost,
+    ...contextOf(before).without,
+  ]);
+  const passesOn =
+    (fact === skipTo && !said?.startsWith('✗')) ||
+    (fact === skipped && contextOf(before).skippedFor === null);
+  same(skips.length, passesOn ? wasOpen.size : 0, 'dependencies told that they are skipped');
+  if (fact === skipTo && passesOn) {
+    same([...context.without].sort(), [...wasOpen].sort(), 'what it goes on without');
+    must(context.lost.length === 0 && !context.staged, 'something is still in its way');
+  }
 
   // Everything asked for is of a known kind.
   for (const action of node.actions) {

@@ -187,6 +187,9 @@ export const unblock = (delayMs?: number): Fact => ({
 export const pause: Fact = { type: 'task.pause', by: 'ada' };
 export const resume: Fact = { type: 'task.resume', by: 'ada' };
 export const cancel: Fact = { type: 'task.cancel', by: 'ada', reason: 'Not needed.' };
+export const skipTo: Fact = { type: 'task.skipTo', by: 'ada' };
+/** Another task goes on without it. */
+export const skipped: Fact = { ...cancel, reason: 'Skipped by ada.', skippedFor: 'z' };
 export const enable: Fact = { type: 'task.enable' };
 export const dependency = (id: string, outcome: 'done' | 'cancelled' = 'done'): Fact => ({
   type: 'task.dependencyEnded',

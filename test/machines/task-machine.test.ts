@@ -49,6 +49,8 @@ import {
   released,
   resume,
   rewound,
+  skipped,
+  skipTo,
   spec,
   submissionIsGone,
   submitted,
@@ -273,6 +275,7 @@ const ORDERS: Readonly<Record<string, Fact>> = {
   pause,
   resume,
   cancel,
+  skipTo,
   enable,
 };
 
@@ -298,24 +301,24 @@ const WAYS: Readonly<Record<string, { over?: Parameters<typeof live>[0]; way: re
   };
 
 const GRID = `
-                         | claim     | retry | approve   | reassign | nobody | block   | end        | answer  | unblock | later    | pause  | resume | cancel     | enable
-staged                   | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | paused | ✗      | cancelling | ready
-waiting                  | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | paused | ✗      | cancelling | .
-ready                    | preparing | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | paused | ✗      | cancelling | .
-preparing                | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | .
-working                  | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | .
-verifying                | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | .
-awaitingInput            | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | working | ✗       | ✗        | =      | =      | cancelling | .
-retrying.workAgain       | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ready   | retrying | paused | ✗      | cancelling | .
-retrying.verifyAgain     | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | verifying | retrying | paused | ✗    | cancelling | .
-blocked                  | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | .
-escalated.asking         | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | .
-escalated.waiting        | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | .
-awaitingApproval.asking  | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ✗       | ✗        | ✗      | ✗      | cancelling | .
-awaitingApproval.waiting | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ✗       | ✗        | ✗      | ✗      | cancelling | .
-paused                   | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | ✗      | ready  | cancelling | .
-cancelling               | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | ✗      | ✗      | =          | .
-cancelled                | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | ✗      | ✗      | =          | .
+                         | claim     | retry | approve   | reassign | nobody | block   | end        | answer  | unblock | later    | pause  | resume | cancel     | skipTo  | enable
+staged                   | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | paused | ✗      | cancelling | ready   | ready
+waiting                  | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | paused | ✗      | cancelling | waiting | .
+ready                    | preparing | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | paused | ✗      | cancelling | =       | .
+preparing                | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | =       | .
+working                  | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | =       | .
+verifying                | =         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | =      | =      | cancelling | =       | .
+awaitingInput            | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | working | ✗       | ✗        | =      | =      | cancelling | =       | .
+retrying.workAgain       | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ready   | retrying | paused | ✗      | cancelling | =       | .
+retrying.verifyAgain     | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | verifying | retrying | paused | ✗    | cancelling | =       | .
+blocked                  | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | blocked | .
+escalated.asking         | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | =       | .
+escalated.waiting        | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ready   | retrying | ✗      | ✗      | cancelling | =       | .
+awaitingApproval.asking  | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ✗       | ✗        | ✗      | ✗      | cancelling | =       | .
+awaitingApproval.waiting | ✗         | ready | verifying | ready    | ✗v     | blocked | cancelling | ✗       | ✗       | ✗        | ✗      | ✗      | cancelling | =       | .
+paused                   | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | ✗      | ready  | cancelling | =       | .
+cancelling               | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | ✗      | ✗      | =          | ✗       | .
+cancelled                | ✗         | ✗     | ✗         | ✗        | ✗      | ✗       | ✗          | ✗       | ✗       | ✗        | ✗      | ✗      | =          | ✗       | .
 `;
 
 const [heading = '', ...rows] = GRID.trim().split('\n');
@@ -1344,6 +1347,108 @@ describe('dependencies', () => {
     expect(stateOf(step)).toBe(state);
     expect(inWords(step.actions)).toEqual(wishes);
     if (state === 'blocked') expect(contextOf(step).reason).toContain('which was cancelled');
+  });
+
+  test.each<{ title: string; facts: readonly Fact[]; state: string; wishes: string[] }>([
+    {
+      title: 'it is skipped to, and waits for the ends of what is skipped',
+      facts: [skipTo],
+      state: 'waiting',
+      wishes: ['tells task/r/a: task.cancel', 'tells task/r/b: task.cancel', 'answers'],
+    },
+    {
+      title: 'one of them has been skipped',
+      facts: [skipTo, dependency('b', 'cancelled')],
+      state: 'waiting',
+      wishes: ['tells the run, waiting → waiting, heard 1'],
+    },
+    {
+      title: 'one was done all the same, and the other has been skipped',
+      facts: [skipTo, dependency('a'), dependency('b', 'cancelled')],
+      state: 'ready',
+      wishes: ['tells the run, waiting → ready, heard 1'],
+    },
+    {
+      title: 'it was blocked for want of one: only the other is waited for',
+      facts: [dependency('a', 'cancelled'), skipTo],
+      state: 'waiting',
+      wishes: [
+        'tells task/r/a: task.cancel',
+        'tells task/r/b: task.cancel',
+        'answers',
+        'tells the run, stuck → waiting',
+      ],
+    },
+    {
+      title: 'it was blocked for want of both',
+      facts: [dependency('a', 'cancelled'), dependency('b', 'cancelled'), skipTo],
+      state: 'ready',
+      wishes: [
+        'tells task/r/a: task.cancel',
+        'tells task/r/b: task.cancel',
+        'answers',
+        'tells the run, stuck → ready',
+      ],
+    },
+    {
+      title: 'it is paused meanwhile: the pause holds',
+      facts: [pause, skipTo, dependency('a', 'cancelled'), dependency('b', 'cancelled')],
+      state: 'paused',
+      wishes: ['tells the run, person → person, heard 1'],
+    },
+    {
+      title: 'it is skipped itself, and takes along what it waits for',
+      facts: [dependency('a'), skipped],
+      state: 'cancelling',
+      wishes: [
+        'tells task/r/b: task.cancel',
+        'answers',
+        'starts release',
+        'tells the run, waiting → active',
+      ],
+    },
+    {
+      title: 'it is skipped a second time',
+      facts: [skipped, skipped],
+      state: 'cancelling',
+      wishes: ['answers'],
+    },
+    {
+      title: 'it had been cancelled before it is skipped',
+      facts: [cancel, released, skipped],
+      state: 'cancelled',
+      wishes: ['tells task/r/a: task.cancel', 'tells task/r/b: task.cancel', 'answers'],
+    },
+  ])('$title: $state', ({ facts, state, wishes }) => {
+    const step = live(over, facts);
+    expect(stateOf(step)).toBe(state);
+    expect([...inWords(step.actions)].sort()).toEqual(wishes.sort());
+  });
+
+  test('what is skipped says why, also when it hears of others later', () => {
+    const step = live(over, [skipped, released, dependency('a', 'cancelled'), dependency('b')]);
+    expect(contextOf(step)).toMatchObject({ reason: 'Skipped by ada.', skippedFor: 'z', heard: 0 });
+  });
+
+  test('who skips is named to those that are skipped', () => {
+    const told = messagesIn(live(over, [skipTo]).actions).filter(({ to }) => to === 'task/r/a');
+    expect(told.map(({ message }) => message)).toEqual([
+      {
+        type: 'task.cancel',
+        by: 'ada',
+        reason: 'Skipped by ada: "t" goes on without it.',
+        skippedFor: 't',
+      },
+    ]);
+  });
+
+  test('skipped to, a task does not wait to be enabled, and is not held up when it is tried again', () => {
+    const staged = live({ ...over, staged: true }, [skipTo]);
+    expect(stateOf(staged)).toBe('waiting');
+    const facts = [skipTo, dependency('a', 'cancelled'), dependency('b', 'cancelled')];
+    const again = live(over, [...facts, ...verifying, rejected(), backoffIsOver]);
+    expect(stateOf(again)).toBe('ready');
+    expect(contextOf(again)).toMatchObject({ without: ['a', 'b'], lost: [], remaining: [] });
   });
 
   test('a staged task waits for its dependencies once it is enabled', () => {

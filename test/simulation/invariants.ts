@@ -41,8 +41,8 @@ const NOT_PREPARED: Causes = ['xstate.error.actor.prepare'];
 
 const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Causes>>>>> = {
   staged: {
-    waiting: ['task.enable'],
-    ready: ['task.enable'],
+    waiting: ['task.enable', 'task.skipTo'],
+    ready: ['task.enable', 'task.skipTo'],
     blocked: ['task.enable'],
     paused: ['task.pause'],
     cancelling: CANCEL,
@@ -96,8 +96,8 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
     cancelling: CANCEL,
   },
   blocked: {
-    waiting: ['task.unblock', 'task.decide'],
-    ready: ['task.unblock', 'task.decide'],
+    waiting: ['task.unblock', 'task.decide', 'task.skipTo'],
+    ready: ['task.unblock', 'task.decide', 'task.skipTo'],
     paused: ['task.unblock', 'task.decide'],
     retrying: ['task.unblock'],
     verifying: ['task.unblock', 'task.decide'],

@@ -53,6 +53,21 @@ const SCENARIO: Scenario = {
   rules: [{ task: 11, state: 'escalated', do: 'cancel' }],
 };
 
+/** One gives up; what waits for it is skipped to, which leaves another one blocked that a person lets go on. */
+const SKIPPING: Scenario = {
+  ...SCENARIO,
+  tasks: [
+    task({ staged: true }),
+    task({ dependsOn: [0] }),
+    task({ agent: 1, dependsOn: [1] }),
+    task({ dependsOn: [0] }),
+  ],
+  rules: [
+    { task: 0, state: 'staged', do: 'resume' },
+    { task: 2, state: 'waiting', do: 'skipTo' },
+  ],
+};
+
 /** The faults may strike to the very end. */
 const HARSH = { harsh: true, replay: false };
 const withFaults = (...faults: Fault[]): Scenario => ({ ...SCENARIO, faults });
@@ -89,6 +104,26 @@ describe('crash at the 1st, 2nd, 3rd … place until a run ends untouched', {
       await yieldToEventLoop();
     }
     expect(n, 'the loop went through all of the run').toBeGreaterThanOrEqual(untouched.steps);
+  });
+
+  test('while a person skips to a task, at every fault point and between steps', async () => {
+    const untouched = await simulate(SKIPPING, HARSH);
+    const { tasks } = JSON.parse(untouched.outcome) as { tasks: { state: string }[] };
+    expect(tasks.map(({ state }) => state)).toEqual([
+      ...['cancelled', 'cancelled', 'done', 'done'],
+    ]);
+    const faults = [
+      { stride: 3, fault: (n: number): Fault => ({ do: 'crash', step: n }) },
+      { stride: 1, fault: (n: number): Fault => ({ do: 'crashAtPoint', life: 0, hit: n + 1 }) },
+    ];
+    for (const { stride, fault } of faults) {
+      for (let n = 0; ; n += stride) {
+        const report = await simulate({ ...SKIPPING, faults: [fault(n)] }, HARSH);
+        expect(report.outcome, JSON.stringify(fault(n))).toBe(untouched.outcome);
+        if (report.fired.length === 0) break;
+        await yieldToEventLoop();
+      }
+    }
   });
 
   test('when it crashes again during the recovery, too', async () => {

@@ -81,6 +81,7 @@ export const TASK_ACTIONS = [
   'reassign',
   'block',
   'decideCancel',
+  'skipTo',
 ] as const;
 export const RUN_ACTIONS = ['run.pause', 'run.resume', 'run.cancel'] as const;
 /** Going back: see `travelling`. */

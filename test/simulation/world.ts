@@ -954,6 +954,8 @@ export class World {
         });
       case 'decideCancel':
         return await task.decide('cancel', { by: 'ada' });
+      case 'skipTo':
+        return (await run.skipTo(id, { by: 'ada', strand: true })).state;
       case 'run.pause':
         await run.pause('ada');
         return undefined;

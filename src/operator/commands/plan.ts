@@ -3,6 +3,8 @@ import type { CliContext } from '../cli-context.ts';
 import { type RunView, type TaskView, taskOfRow } from '../run-view.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { safeJson } from '../terminal/text.ts';
+import { refuseEnded } from './run.ts';
+import { plannedSkip, skipLines, skippedTo } from './skip.ts';
 
 /** What would become of a task: it goes on at once, waits for something, or has ended. */
 type Then = 'goesOn' | 'waits' | 'ended';
@@ -41,9 +43,20 @@ const THEN: Readonly<Record<TaskPhase, Then>> = {
 export async function plan(
   cli: CliContext,
   named: string | undefined,
-  { json }: { readonly json: boolean },
+  { json, skipTo }: { readonly json: boolean; readonly skipTo?: string | undefined },
 ): Promise<number> {
   const place = await cli.project();
+  if (skipTo !== undefined) {
+    const task = await skippedTo(place, named, skipTo);
+    await refuseEnded(cli, place, task.run);
+    const skip = await plannedSkip(place, task);
+    if (json) cli.stdout.raw(`${safeJson({ dryRun: true, run: task.run, skip })}\n`);
+    else {
+      for (const line of skipLines(cli, place, task, skip, 'would')) cli.stdout.line(line);
+      cli.stdout.line('Nothing was changed.');
+    }
+    return 0;
+  }
   const plans = await readProject(place, async (store) => {
     const runs =
       named === undefined

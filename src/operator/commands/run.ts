@@ -3,12 +3,15 @@ import type { CliContext } from '../cli-context.ts';
 import { runSpecOf } from '../compose.ts';
 import { loadConfig } from '../config.ts';
 import { connectControl } from '../control/client.ts';
-import { performOrder } from '../orders.ts';
+import { deliver } from '../deliver.ts';
+import { type Order, type OrderResult, performOrder } from '../orders.ts';
 import { defaultRunId, type ProjectPlace } from '../project.ts';
 import { Session, type SessionOptions } from '../session.ts';
 import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
+import { safeJson } from '../terminal/text.ts';
 import { chooseRun, resumeRun } from './order.ts';
+import { inTermsOfTheCommand, skipLines, skippedTo } from './skip.ts';
 
 /** `troupe run`: works off the backlog in troupe.yaml, or goes on with it. */
 export async function run(
@@ -54,40 +57,65 @@ export async function resume(
   options: SessionOptions & {
     /** The cut to roll the run back to first: its label, the beginning of its id, `start` or `last`. */
     readonly from?: string | undefined;
+    /** The task to go on with, whatever becomes of those it depends on: `TASK`, or `RUN/TASK`. */
+    readonly skipTo?: string | undefined;
+    readonly strand?: boolean;
   },
 ): Promise<number> {
   const place = await cli.project();
   const config = await loadConfig(place.file);
-  const { from } = options;
-  if (named !== undefined) {
-    await chooseRun(cli, named, 'resume-task');
-    if (from === undefined) await refuseEnded(cli, place, named);
-  }
-  const paused = from === undefined ? await pausedWhileActive(place, named) : undefined;
-  // To the troupe that works on it, which need not be stopped for that.
-  if (paused !== undefined) return await resumeRun(cli, paused, options);
-  return await Session.run(cli, place, config, options, async (session) => {
-    if (named !== undefined && from !== undefined) {
-      const { troupe } = session;
-      await performOrder({ order: 'rollback', run: named, to: from }, { troupe, agents: [] });
+  const { from, skipTo, strand = false } = options;
+  if (named !== undefined) await chooseRun(cli, named, 'resume-task');
+  const target = skipTo === undefined ? undefined : await skippedTo(place, named, skipTo);
+  const only = named ?? target?.run;
+  if (only !== undefined && from === undefined) await refuseEnded(cli, place, only);
+  const skipFirst = async (perform: (order: Order) => Promise<OrderResult>): Promise<void> => {
+    if (target === undefined) return;
+    const order: Order = { order: 'skipTo', run: target.run, to: target.task, strand };
+    const { skip } = await perform(order).catch((error: unknown) => {
+      const command = `${cli.commandFor(place)} resume ${target.run} --skip-to ${target.task}`;
+      throw inTermsOfTheCommand(error, command);
+    });
+    if (skip === undefined || options.json) return;
+    for (const line of skipLines(cli, place, target, skip, 'did')) cli.stdout.line(line);
+  };
+  if (from === undefined && (await isActive(place))) {
+    await skipFirst(async (order) => (await deliver(cli, place, order)).result);
+    const paused = await pausedRun(place, only);
+    // To the troupe that works on it, which need not be stopped for that.
+    if (paused !== undefined) return await resumeRun(cli, paused, options);
+    if (target !== undefined) {
+      if (options.json) cli.stdout.raw(`${safeJson({ skippedTo: target, active: true })}\n`);
+      return 0;
     }
+  }
+  return await Session.run(cli, place, config, options, async (session) => {
+    const perform = (order: Order): Promise<OrderResult> =>
+      performOrder(order, { troupe: session.troupe, agents: [] });
+    if (only !== undefined && from !== undefined) {
+      await perform({ order: 'rollback', run: only, to: from });
+    }
+    await skipFirst(perform);
     const unfinished = session.unfinished();
-    const runs = named === undefined ? unfinished : [named];
+    const runs = only === undefined ? unfinished : [only];
     if (runs.length === 0 && !options.json) {
       cli.stdout.line('Every run has ended: there is nothing to go on with.');
     }
     session.requireAgents(runs, config);
     const [meant, ...others] = runs;
     if (meant !== undefined && others.length === 0 && session.isPaused(meant)) {
-      const { troupe } = session;
-      await performOrder({ order: 'resumeRun', run: meant }, { troupe, agents: [] });
+      await perform({ order: 'resumeRun', run: meant });
     }
     return runs;
   });
 }
 
 /** @throws {ConflictError} the run has ended */
-async function refuseEnded(cli: CliContext, place: ProjectPlace, named: string): Promise<void> {
+export async function refuseEnded(
+  cli: CliContext,
+  place: ProjectPlace,
+  named: string,
+): Promise<void> {
   const { state, endedAt } = await readProject(place, (store) => requireRun(store, named));
   if (endedAt === null) return;
   const command = cli.commandFor(place);
@@ -100,17 +128,21 @@ async function refuseEnded(cli: CliContext, place: ProjectPlace, named: string):
   );
 }
 
+/** Whether a troupe works on the project just now. */
+async function isActive(place: ProjectPlace): Promise<boolean> {
+  const connection = await connectControl(stateDirectoryOf(place.directory));
+  connection?.close();
+  return connection !== undefined;
+}
+
 /**
- * The paused run that is meant, if a troupe works on the project just now.
+ * The paused run that is meant.
  * @throws {ValidationError} several are paused, and none was named
  */
-async function pausedWhileActive(
+async function pausedRun(
   place: ProjectPlace,
   named: string | undefined,
 ): Promise<string | undefined> {
-  const connection = await connectControl(stateDirectoryOf(place.directory));
-  if (connection === undefined) return undefined;
-  connection.close();
   const paused = (await readProject(place, listRuns))
     .filter((entry) => entry.state === 'paused' && (named ?? entry.id) === entry.id)
     .map((entry) => entry.id);

@@ -1,6 +1,6 @@
 import { statSync } from 'node:fs';
 import path from 'node:path';
-import { ConfigurationError, parseRetention } from '../../index.ts';
+import { ConfigurationError, countPrunableFiles, parseRetention } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { loadConfig } from '../config.ts';
 import { deliver } from '../deliver.ts';
@@ -29,15 +29,16 @@ export async function prune(
   }
   if (dryRun) {
     const now = Date.now();
-    const counts = await readProject(place, (store) =>
-      store.countPrunable({
+    const counts = await readProject(place, async (store) => ({
+      ...(await store.countPrunable({
         checkpointsPerActor: retention.checkpointsPerActor,
         endedBefore: now - retention.finishedRunsMs,
         deadLettersBefore: now - retention.deadLetterMs,
         deadLetters: retention.deadLetters,
         now,
-      }),
-    );
+      })),
+      ...(await countPrunableFiles(place.directory, await store.listRuns(), retention, now)),
+    }));
     if (json) stdout.raw(`${safeJson({ dryRun: true, wouldRemove: counts })}\n`);
     else stdout.line(`Would remove ${inWords({ ...counts })}. Nothing was changed.`);
     return 0;
