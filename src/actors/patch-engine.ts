@@ -20,7 +20,9 @@ export function patchEngine(project: GitProject): Engine {
     const patch = await readFile(file, 'utf8');
     const result = await applyPatch({ repository: project.repository, workspace, patch, signal });
     if (result.kind === 'refused') {
-      throw new TroupeError('validation', `The patch does not apply: ${result.reason}`);
+      throw new TroupeError('validation', `The patch does not apply: ${result.reason}`, {
+        context: { stage: 'apply' },
+      });
     }
     return { patch: file };
   };

@@ -51,6 +51,8 @@ export interface TaskSpec {
   /** Tasks of the same run that wait for this one: they are told when it ends. */
   readonly dependants: readonly string[];
   readonly input: JsonValue;
+  /** What its work has to pass besides, for the gatekeeper to read. Absent when that is nothing. */
+  readonly accept?: JsonValue;
   readonly limits: TaskLimits;
   readonly staged: boolean;
   readonly position: number;
@@ -339,6 +341,7 @@ const base = durable.extend({
             title: spec.title,
             attempt: context.attempt,
             input: spec.input,
+            ...(spec.accept === undefined ? {} : { accept: spec.accept }),
             result: context.result,
             workspace: context.workspace,
             approved: context.approved,
@@ -480,8 +483,8 @@ const base = durable.extend({
       return assessed(context, event.meta.at, {
         kind,
         reason: failure.message,
-        stage: null,
-        evidence: null,
+        stage: kind === 'work' ? textIn(failure, 'stage') : null,
+        evidence: keptEvidence(failure),
         feedback: kind === 'work' ? [failure.message] : [],
         errorFingerprint: errorFingerprint(failure.message),
         changeFingerprint: undefined,
@@ -1235,6 +1238,17 @@ function verdictOf(event: TaskEvent): Verdict | undefined {
 
 /** Every failure that an agent answers with names it; the others come from where it should be. */
 const isFromAgent = (failure: Failure): boolean => failure.context?.['agent'] !== undefined;
+
+function textIn({ context }: Failure, key: string): string | null {
+  const text = context?.[key];
+  return typeof text === 'string' ? text : null;
+}
+
+/** An agent's attempt that never came to a gatekeeper may have left an artifact of its own. */
+function keptEvidence(failure: Failure): Evidence | null {
+  const artifact = isFromAgent(failure) ? textIn(failure, 'artifact') : null;
+  return artifact === null ? null : { artifact, commands: [] };
+}
 
 const areTexts = (value: unknown): boolean =>
   Array.isArray(value) && value.every((item) => typeof item === 'string');

@@ -62,12 +62,9 @@ export async function composeTroupe(
     project: {
       directory,
       target: config.target,
-      verify: config.verify.map(({ name, run, timeoutMs, allowFail }) => ({
-        name,
-        command: run,
-        timeoutMs,
-        allowFail,
-      })),
+      verify: config.verify.map(({ run, ...command }) => ({ ...command, command: run })),
+      policy: config.gate,
+      ...(config.noTests === undefined ? {} : { noTests: config.noTests }),
       environment: config.environment,
       stateDirectory,
       // Agents would work for nothing, or for a long time at least. To decide about a task it may be as it is.
@@ -107,6 +104,10 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
         title: task.title,
         agent: task.agent,
         dependsOn: task.dependsOn,
+        // As the file has it: a run that was begun before there were any is still the same run.
+        ...(task.accept === undefined
+          ? {}
+          : { accept: task.accept.map(({ run, ...command }) => ({ ...command, command: run })) }),
         priority: task.priority,
         input: inputOf(task),
         limits: task.limits,
