@@ -51,6 +51,8 @@ export type { RetentionOptions } from './actors/retention.ts';
 export { parseRetention } from './actors/retention.ts';
 
 // workspace
+export type { RuleAction, RuleName, RuleSettings } from './workspace/change-rules.ts';
+export { CHANGE_RULES, RULE_ACTIONS } from './workspace/change-rules.ts';
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines

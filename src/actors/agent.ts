@@ -130,7 +130,11 @@ async function doTask(
     return await project.collect(work, workspace, note, signal);
   } catch (error) {
     if (error instanceof QuestionAsked) return { outcome: 'question', question: error.question };
-    throw limit.signal.aborted && !context.signal.aborted ? limit.signal.reason : error;
+    // Called off from outside, it is no attempt that failed.
+    if (context.signal.aborted) throw error;
+    const failed: unknown = limit.signal.aborted ? limit.signal.reason : error;
+    if (workspace === null || project === undefined) throw failed;
+    throw await project.keepFailure(work, workspace, failed);
   } finally {
     cancelLimit();
   }

@@ -16,6 +16,8 @@ export interface Submission {
   readonly title: string;
   readonly attempt: number;
   readonly input: JsonValue;
+  /** What the task's `accept` says. */
+  readonly accept?: JsonValue;
   readonly result: JsonValue;
   readonly workspace: JsonValue;
   /** What needed approval has been approved. */

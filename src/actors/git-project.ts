@@ -1,15 +1,23 @@
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { blame } from '../machines/policies/failure-class.ts';
 import { errorFingerprint } from '../machines/policies/fingerprint.ts';
 import type { WorkspaceInput } from '../machines/task-machine.ts';
 import type { WorkOutcome } from '../protocol/catalogue.ts';
-import { ConfigurationError } from '../protocol/errors.ts';
+import {
+  ConfigurationError,
+  fromFailure,
+  type TroupeError,
+  toFailure,
+} from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
-import { RefusedWorkError } from '../protocol/refused-work.ts';
+import { RefusedWorkError, refusalIn } from '../protocol/refused-work.ts';
 import { slugOf } from '../workspace/branch-name.ts';
 import type { RuleSettings } from '../workspace/change-rules.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
+import { excerptOf } from '../workspace/excerpt.ts';
+import { artifactDirectory, newArtifactPath, writeArtifact } from '../workspace/gate-artifact.ts';
 import { Git } from '../workspace/git.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
@@ -25,7 +33,7 @@ import {
   runsWithFiles,
 } from '../workspace/run-leftovers.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
-import { checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
+import { acceptName, checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { type Reaped, Workspaces } from '../workspace/workspaces.ts';
 import type { Submission, Verifier } from './gatekeeper.ts';
@@ -83,6 +91,8 @@ export class GitProject {
   readonly #queue: MergeQueue;
   readonly #stateDirectory: string;
   readonly #faultPoint: FaultPoint;
+  /** Files that configure the verification, from the top of the repository. */
+  readonly #configuration: readonly string[];
   readonly redact: Redact;
 
   private constructor(
@@ -98,6 +108,12 @@ export class GitProject {
     this.processes = processes;
     this.#stateDirectory = stateDirectory;
     this.#faultPoint = faultPoint;
+    this.#configuration = (options.policy?.configuration ?? []).map((file) =>
+      path
+        .relative(repository.root, path.resolve(options.directory, file))
+        .split(path.sep)
+        .join('/'),
+    );
     this.redact = redactorFor(this.environment({}));
     this.#workspaces = new Workspaces({
       repository,
@@ -279,6 +295,45 @@ export class GitProject {
   }
 
   /**
+   * Keeps an artifact of an attempt that never came to a gatekeeper: a patch that does not apply, an empty change, a
+   * missing tool, an agent that took too long.
+   * @returns the same failure, with the artifact's path among its facts; without, and saying why, when it could not be written
+   */
+  async keepFailure(task: TaskOfRun, workspace: Workspace, error: unknown): Promise<TroupeError> {
+    const failure = toFailure(error);
+    const { stage } = failure.context ?? {};
+    const isStage = stage === 'apply' || stage === 'policy';
+    const name = { run: task.run, task: task.id };
+    const startedAtMs = Date.now();
+    const directory = artifactDirectory(this.#stateDirectory, name);
+    const file = `${newArtifactPath(directory, startedAtMs, task.attempt)}.json`;
+    const message = this.redact(failure.message);
+    try {
+      await ensureIgnoredDirectory(path.join(this.#stateDirectory, 'tasks'));
+      await writeArtifact(file, {
+        version: 1,
+        ...name,
+        attempt: task.attempt,
+        title: task.title,
+        verdict: isStage ? 'rejected' : blame(failure) === 'work' ? 'failed' : 'infrastructure',
+        ...(isStage ? { stage } : {}),
+        reason: excerptOf(message),
+        target: this.repository.target,
+        base: workspace.base,
+        commands: refusalIn(failure)?.evidence.commands ?? [],
+        errorFingerprint: errorFingerprint(message) ?? '',
+        startedAt: new Date(startedAtMs).toISOString(),
+        durationMs: 0,
+      });
+    } catch (unwritten) {
+      const why = unwritten instanceof Error ? unwritten.message : String(unwritten);
+      return fromFailure({ ...failure, message: `${message} No artifact: ${why}` });
+    }
+    const artifact = path.relative(path.dirname(this.#stateDirectory), file);
+    return fromFailure({ ...failure, message, context: { ...failure.context, artifact } });
+  }
+
+  /**
    * The gatekeeper of the target branch.
    * @param mayMove asked right before the target moves; rejects when another process has taken over meanwhile
    */
@@ -299,9 +354,9 @@ export class GitProject {
           commit: change.commit,
           base: change.base,
         },
-        verify: this.#verifyCommandsFor(submission),
+        verify: [...this.#verifyCommandsFor(submission), ...acceptOf(submission.accept)],
         queue: this.#queue,
-        ...(policy === undefined ? {} : { policy }),
+        policy: { ...policy, configuration: this.#configuration },
         ...(noTests === undefined ? {} : { noTests }),
         ...(submission.approved ? { approvedCommit: change.commit } : {}),
         redact: this.redact,
@@ -368,4 +423,12 @@ export async function countPrunableFiles(
   } finally {
     processes.close();
   }
+}
+
+/** It was checked when the run was made. */
+function acceptOf(accept: JsonValue | undefined): readonly VerifyCommand[] {
+  return ((accept ?? []) as unknown as readonly VerifyCommand[]).map((command) => ({
+    ...command,
+    name: acceptName(command),
+  }));
 }

@@ -11,6 +11,7 @@ import { parseId } from '../protocol/address.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import { type Priority, type PriorityName, parsePriority } from '../protocol/priority.ts';
+import { checkAcceptCommands, type VerifyCommand } from '../workspace/verification.ts';
 
 export interface TaskInput {
   readonly id: string;
@@ -24,6 +25,11 @@ export interface TaskInput {
   /** Default `normal`. */
   readonly priority?: PriorityName | Priority;
   readonly input?: JsonValue;
+  /**
+   * Commands that its work has to pass besides the project's own, run after them. For tasks on the project's files only.
+   * Default none.
+   */
+  readonly accept?: readonly Pick<VerifyCommand, 'name' | 'command' | 'timeoutMs'>[];
   readonly limits?: TaskLimitsInput;
   /** Not started until it is enabled. */
   readonly staged?: boolean;
@@ -75,6 +81,7 @@ const TASK_KEYS: Record<keyof TaskInput, true> = {
   dependsOn: true,
   priority: true,
   input: true,
+  accept: true,
   limits: true,
   staged: true,
 };
@@ -139,6 +146,7 @@ function check(spec: RunSpec, newId: () => string, known: Known): CheckedRun {
         dependsOn: task.dependsOn ?? [],
         dependants: dependants.get(task.id) ?? [],
         input: jsonOf(task.input, where),
+        ...acceptOf(task.accept, where, gatekeeper, known),
         limits: parseTaskLimits(task.limits, `limits of ${where}`, limits),
         staged: task.staged ?? false,
         position,
@@ -183,6 +191,23 @@ function titleOf(title: unknown, where: string): string {
   throw new ValidationError(
     `Expected the title of ${where} to be a text of at most ${MAX_TITLE_CHARS} characters, got ${typeof title === 'string' ? `${title.length} characters` : typeof title}.`,
   );
+}
+
+function acceptOf(
+  accept: unknown,
+  where: string,
+  gatekeeper: string,
+  { gatekeeper: git }: Known,
+): { readonly accept?: JsonValue } {
+  if (accept === undefined) return {};
+  const commands = checkAcceptCommands(accept, where);
+  if (commands.length === 0) return {};
+  if (git === undefined || gatekeeper !== git) {
+    throw new ValidationError(
+      `Expected accept only for tasks on the project's files; ${where} has the gatekeeper "${gatekeeper}", which runs no commands.`,
+    );
+  }
+  return { accept: commands as unknown as JsonValue };
 }
 
 function jsonOf(input: JsonValue | undefined, where: string): JsonValue {

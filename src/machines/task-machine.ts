@@ -52,6 +52,8 @@ export interface TaskSpec {
   /** Tasks of the same run that wait for this one: they are told when it ends. */
   readonly dependants: readonly string[];
   readonly input: JsonValue;
+  /** What its work has to pass besides, for the gatekeeper to read. Absent when that is nothing. */
+  readonly accept?: JsonValue;
   readonly limits: TaskLimits;
   readonly staged: boolean;
   readonly position: number;
@@ -370,6 +372,7 @@ const base = durable.extend({
             title: spec.title,
             attempt: context.attempt,
             input: spec.input,
+            ...(spec.accept === undefined ? {} : { accept: spec.accept }),
             result: context.result,
             workspace: context.workspace,
             approved: context.approved,
@@ -514,7 +517,7 @@ const base = durable.extend({
         reason: failure.message,
         judged: false,
         stage: refusal?.stage ?? null,
-        evidence: refusal?.evidence ?? null,
+        evidence: keptEvidence(failure),
         feedback: kind === 'work' ? [failure.message] : [],
         errorFingerprint: errorFingerprint(failure.message),
         changeFingerprint: undefined,
@@ -1360,6 +1363,15 @@ function fallbackIn({ context }: Failure): string | undefined {
   return context?.['unreachable'] !== undefined && typeof fallback === 'string'
     ? fallback
     : undefined;
+}
+
+/** What shows how an attempt went that never came to a gatekeeper, and the artifact it may have left. */
+function keptEvidence(failure: Failure): Evidence | null {
+  if (!isFromAgent(failure)) return null;
+  const artifact = failure.context?.['artifact'];
+  const refused = blame(failure) === 'work' ? refusalIn(failure)?.evidence : undefined;
+  if (typeof artifact !== 'string') return refused ?? null;
+  return { commands: [], ...refused, artifact };
 }
 
 const areTexts = (value: unknown): boolean =>

@@ -62,12 +62,9 @@ export async function composeTroupe(
     project: {
       directory,
       target: config.target,
-      verify: config.verify.map(({ name, run, timeoutMs, allowFail }) => ({
-        name,
-        command: run,
-        timeoutMs,
-        allowFail,
-      })),
+      verify: config.verify.map(({ run, ...command }) => ({ ...command, command: run })),
+      policy: config.gate,
+      ...(config.noTests === undefined ? {} : { noTests: config.noTests }),
       ...(config.verifyAtOnce === undefined ? {} : { verifyAtOnce: config.verifyAtOnce }),
       environment: config.environment,
       stateDirectory,
@@ -109,6 +106,10 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
         title: task.title,
         agent: task.agent,
         dependsOn: task.dependsOn,
+        // As the file has it: a run that was begun before there were any is still the same run.
+        ...(task.accept === undefined
+          ? {}
+          : { accept: task.accept.map(({ run, ...command }) => ({ ...command, command: run })) }),
         priority: task.priority,
         input: inputOf(task),
         limits: task.limits,

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { CHANGE_RULES, RULE_ACTIONS } from '../index.ts';
 import {
   type ConfigProblem,
   describeValue,
@@ -172,14 +173,42 @@ const agent = z.discriminatedUnion(
   },
 );
 
-const verifyCommand = section('a mapping such as { name: test, run: npm test }', {
-  name: text(
+function commandName() {
+  return text(
     'a name of 1 to 64 letters, digits, spaces and . _ : - that begins with a letter or digit',
     /^[A-Za-z0-9][A-Za-z0-9 ._:-]{0,63}$/,
-  ),
+  );
+}
+
+const verifyCommand = section('a mapping such as { name: test, run: npm test }', {
+  name: commandName(),
   run: command(),
   timeout: duration().optional(),
   allowFail: flag().optional(),
+  always: flag().optional(),
+});
+
+const acceptCommand = section('a mapping such as { name: speaks, run: ./accept.sh }', {
+  name: commandName(),
+  run: command(),
+  timeout: duration().optional(),
+});
+
+const share = () =>
+  z
+    .number({ error: 'a number from 0 to 1' })
+    .min(0, { error: 'a number from 0 to 1' })
+    .max(1, { error: 'a number from 0 to 1' });
+
+/** What is refused in a change, or needs a person, whatever the commands say. */
+const gate = section('a mapping such as { rules: { mass-deletion: refuse } }', {
+  rules: section(
+    'a mapping of rules, such as { tests-deleted: refuse }',
+    Object.fromEntries(CHANGE_RULES.map((rule) => [rule, oneOf(...RULE_ACTIONS).optional()])),
+  ).optional(),
+  maxFileBytes: wholeNumber(1, Number.MAX_SAFE_INTEGER).optional(),
+  maxDeletedFiles: wholeNumber(0, 1_000_000).optional(),
+  maxDeletedShare: share().optional(),
 });
 
 const policyRule = section('a rule such as { when: { task: … }, decide: retry }', {
@@ -249,6 +278,17 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
     .literal('none', { error: 'the word none, and only if the project has no tests' })
     .optional(),
   verifyAtOnce: wholeNumber(1, 64).optional(),
+  noTests: text(
+    'text of 1 to 1000 characters that says why',
+    /^(?=[\s\S]*\S)[\s\S]{1,1000}$/,
+  ).optional(),
+  protect: z
+    .array(text('a glob of paths from the top of the repository', /^[^\0]{1,1000}$/), {
+      error: 'a list of globs, such as ["migrations/**"]',
+    })
+    .max(1_000, { error: 'at most 1000 globs' })
+    .optional(),
+  gate: gate.optional(),
   environment: z
     .array(text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]{0,127}$/), {
       error: 'a list of names of environment variables',
@@ -276,6 +316,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
 /** Of one task. */
 export const MAX_DEPENDENCIES = 20;
 export const MAX_PATCHES = 1_000;
+export const MAX_ACCEPT_COMMANDS = 20;
 
 /** The tasks, in troupe.yaml or in the file that it names. */
 export const tasksSchema = z.array(
@@ -292,6 +333,10 @@ export const tasksSchema = z.array(
     dependsOn: z
       .array(name(), { error: 'a list of task ids' })
       .max(MAX_DEPENDENCIES, { error: `at most ${MAX_DEPENDENCIES} task ids` })
+      .optional(),
+    accept: z
+      .array(acceptCommand, { error: 'a list of commands' })
+      .max(MAX_ACCEPT_COMMANDS, { error: `at most ${MAX_ACCEPT_COMMANDS} commands` })
       .optional(),
     priority: oneOf('low', 'normal', 'high', 'urgent', 'critical').optional(),
     input: z.unknown().optional(),

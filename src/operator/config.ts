@@ -1,9 +1,10 @@
 import path from 'node:path';
 import type * as z from 'zod';
-import type { BreakerSettings, JsonValue, RetentionOptions } from '../index.ts';
+import type { BreakerSettings, JsonValue, RetentionOptions, RuleSettings } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
+  MAX_ACCEPT_COMMANDS,
   MAX_DEPENDENCIES,
   MAX_PATCHES,
   projectSchema,
@@ -26,6 +27,16 @@ interface ConfiguredVerifyCommand {
   readonly timeoutMs: number;
   /** Default false; never true for the command named `test`. */
   readonly allowFail: boolean;
+  /** Run also for a tree that has passed before. Absent when not. */
+  readonly always?: true;
+}
+
+/** One command that the work of one task has to pass besides. */
+interface ConfiguredAcceptCommand {
+  readonly name: string;
+  readonly run: ConfiguredCommand;
+  /** Default 600 000 (10 minutes). */
+  readonly timeoutMs: number;
 }
 
 /** Of any agent. What is missing is as `AgentOptions` has it. */
@@ -98,6 +109,8 @@ interface ConfiguredTask {
   /** For patch engines only: absolute paths of existing files inside the project; at least one. Else empty. */
   readonly patches: readonly string[];
   readonly dependsOn: readonly string[];
+  /** Run after the project's own commands. Absent when there are none. */
+  readonly accept?: readonly ConfiguredAcceptCommand[];
   /** Default `normal`. */
   readonly priority: 'low' | 'normal' | 'high' | 'urgent' | 'critical';
   /** Absent when the task has none. */
@@ -120,6 +133,10 @@ export interface ProjectConfig {
   readonly verify: readonly ConfiguredVerifyCommand[];
   /** `none` only if the file says so in words; otherwise `verify` has a command named `test`. */
   readonly tests: 'command' | 'none';
+  /** Why there are no tests, in words. Then `verify` needs no command named `test`, and one may find nothing to run. */
+  readonly noTests?: string;
+  /** What is refused in a change, or needs a person; with the files that were read as `configuration`. */
+  readonly gate: RuleSettings;
   /** Verifications that run at once. Default: as `GitProjectOptions`. */
   readonly verifyAtOnce?: number;
   /** Names of variables that agents and verification get besides the usual ones. Default none. */
@@ -197,12 +214,22 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     file: found.path,
     directory: files.directory,
     target: project.target ?? 'main',
-    verify: project.verify.map(({ name, run, timeout, allowFail }) => ({
+    verify: project.verify.map(({ name, run, timeout, allowFail, always }) => ({
       name,
       run,
       timeoutMs: timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
       allowFail: allowFail ?? false,
+      ...(always === true ? { always } : {}),
     })),
+    ...(project.noTests === undefined ? {} : { noTests: project.noTests }),
+    gate: {
+      ...(project.gate as RuleSettings | undefined),
+      ...(project.protect === undefined ? {} : { protectedPaths: project.protect }),
+      // The commands that verify stand in them.
+      configuration: [...new Set([found.path, given.path ?? found.path])].map((each) =>
+        path.relative(files.directory, each),
+      ),
+    },
     tests: project.tests ?? 'command',
     ...(project.verifyAtOnce === undefined ? {} : { verifyAtOnce: project.verifyAtOnce }),
     environment: project.environment ?? [],
@@ -218,6 +245,15 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       agent: task.agent,
       patches: patches[index] ?? [],
       dependsOn: task.dependsOn ?? [],
+      ...(task.accept === undefined || task.accept.length === 0
+        ? {}
+        : {
+            accept: task.accept.map(({ name, run, timeout }) => ({
+              name,
+              run,
+              timeoutMs: timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
+            })),
+          }),
       priority: task.priority ?? 'normal',
       ...(task.input === undefined ? {} : { input: task.input as JsonValue }),
       limits: mergeLimits(limits, task.limits),
@@ -321,6 +357,8 @@ function mergeBackoff(
 /** The tasks as the user wrote them, and where they stand. */
 interface GivenTasks {
   readonly source: ConfigSource;
+  /** The file of their own; absent when they stand in troupe.yaml. */
+  readonly path?: string;
   /** Path of the list in that source. */
   readonly base: readonly PropertyKey[];
   readonly value: unknown;
@@ -335,6 +373,8 @@ interface GivenTask {
   readonly id: string | undefined;
   readonly agent: string | undefined;
   readonly dependsOn: readonly unknown[];
+  /** Names of its acceptance commands. */
+  readonly accept: readonly (string | undefined)[];
   readonly patch: unknown;
   readonly patches: unknown;
 }
@@ -365,7 +405,14 @@ async function findTasks(
     return unknown;
   }
   const list = read.source.value;
-  return { source: read.source, base: [], value: list, items: givenTasks(list), known: true };
+  return {
+    source: read.source,
+    path: found.path,
+    base: [],
+    value: list,
+    items: givenTasks(list),
+    known: true,
+  };
 }
 
 function givenTasks(list: unknown): readonly GivenTask[] {
@@ -373,12 +420,16 @@ function givenTasks(list: unknown): readonly GivenTask[] {
   return list.map((item: unknown, index) => {
     const dependsOn = field(item, 'dependsOn');
     const patches = field(item, 'patches');
+    const accept = field(item, 'accept');
     return {
       index,
       id: textOrNothing(field(item, 'id')),
       agent: textOrNothing(field(item, 'agent')),
       // The schema refuses longer lists; to look up half a million names first would take minutes.
       dependsOn: Array.isArray(dependsOn) ? dependsOn.slice(0, MAX_DEPENDENCIES) : [],
+      accept: (Array.isArray(accept) ? accept : [])
+        .slice(0, MAX_ACCEPT_COMMANDS)
+        .map((command) => textOrNothing(field(command, 'name'))),
       patch: field(item, 'patch'),
       patches: Array.isArray(patches) ? patches.slice(0, MAX_PATCHES) : patches,
     };
@@ -423,6 +474,7 @@ function checkVerify(source: ConfigSource, problems: ConfigProblem[]): void {
     }
   }
   const none = field(source.value, 'tests') === 'none';
+  const why = textOrNothing(field(source.value, 'noTests'));
   if (none && names.has('test')) {
     problems.push(
       source.problem(
@@ -430,11 +482,11 @@ function checkVerify(source: ConfigSource, problems: ConfigProblem[]): void {
         'says that there are no tests, but verify has a command named test; remove one of the two',
       ),
     );
-  } else if (!none && !names.has('test')) {
+  } else if (!none && why === undefined && !names.has('test')) {
     problems.push(
       source.keyProblem(
         ['verify'],
-        'no command is named test; add the command that runs the tests, or write "tests: none" if there really are none',
+        'no command is named test; add the command that runs the tests, or say why there are none: noTests: "…"',
       ),
     );
   }
@@ -455,6 +507,15 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
 
   const byId = new Map<string, GivenTask>();
   for (const task of tasks.items) {
+    for (const [index, name] of task.accept.entries()) {
+      if (name === undefined || task.accept.indexOf(name) === index) continue;
+      problems.push(
+        tasks.source.problem(
+          at(task, 'accept', index, 'name'),
+          `${name} is already the name of a command of this task`,
+        ),
+      );
+    }
     if (task.agent !== undefined && agentsKnown && !agentNames.has(task.agent)) {
       problems.push(tasks.source.problem(at(task, 'agent'), noAgent(task.agent)));
     }

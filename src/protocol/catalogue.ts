@@ -104,6 +104,8 @@ const submission = z.strictObject({
   title: text,
   attempt: z.int().min(1),
   input: json,
+  /** Commands that this task has to pass besides; a gatekeeper that runs none is not given any. */
+  accept: json.optional(),
   /** What the agent handed in. */
   result: json,
   workspace: json.nullable(),

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { findLostTests, findWeakenedTests } from './test-losses.ts';
+import { type Finding, findLostTests, findWeakenedTests } from './test-losses.ts';
 import { mayHoldTests, readTestSource } from './test-source.ts';
 import type { VerifyScripts } from './verify-scripts.ts';
 
@@ -48,7 +48,7 @@ export interface RuleSettings {
   readonly rules?: Readonly<Partial<Record<RuleName, RuleAction>>>;
   /** Globs (`*`, `**`, from the top) of what a change may not touch. Default none. */
   readonly protectedPaths?: readonly string[];
-  /** Files that configure the verification, besides troupe.yaml. Default none. */
+  /** Files that configure the verification, from the project's directory, besides troupe.yaml. Default none. */
   readonly configuration?: readonly string[];
   /** No single file may be larger. Default 10 485 760. */
   readonly maxFileBytes?: number;
@@ -65,11 +65,6 @@ export interface PolicyFlag {
   /** Absent when it is about the whole change. */
   readonly path?: string;
   /** One sentence that names the file. */
-  readonly reason: string;
-}
-
-interface Finding {
-  readonly path?: string;
   readonly reason: string;
 }
 
@@ -313,7 +308,7 @@ const RULES = {
 
 export type RuleName = keyof typeof RULES;
 
-export const RULE_NAMES = Object.keys(RULES) as readonly RuleName[];
+export const CHANGE_RULES = Object.keys(RULES) as readonly RuleName[];
 export const RULE_ACTIONS = ['approve', 'refuse', 'off'] as const;
 
 /** Rules that say what no patch may do; the others need more than the list of files. */
@@ -343,7 +338,7 @@ const MAX_FLAGS_OF_RULE = 20;
 export function findFlags(
   facts: ChangeFacts,
   settings: RuleSettings = {},
-  only: readonly RuleName[] = RULE_NAMES,
+  only: readonly RuleName[] = CHANGE_RULES,
 ): readonly PolicyFlag[] {
   const flags = only.flatMap((rule): PolicyFlag[] => {
     const { action: usual, find }: Rule = RULES[rule];
@@ -384,7 +379,10 @@ function changedVerification(
   { configuration = [] }: RuleSettings,
 ): string | undefined {
   const name = quote(file.path);
-  if (/^(?:\.?troupe(?:[.-][^/]*)?\.ya?ml)$/.test(file.path) || configuration.includes(file.path)) {
+  if (
+    /(?:^|\/)\.?troupe(?:[.-][^/]*)?\.ya?ml$/.test(file.path) ||
+    configuration.includes(file.path)
+  ) {
     return `${name} configures what verifies changes, and was ${file.status}.`;
   }
   if (RUNNER_CONFIG.test(file.path)) {

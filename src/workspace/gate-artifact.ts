@@ -6,16 +6,17 @@ import { type TaskName, taskPath } from './branch-name.ts';
 import type { PolicyFlag } from './change-rules.ts';
 import { writeDurably } from './durable-file.ts';
 
-/** What a gatekeeper keeps of one round of one attempt. */
+/** What is kept of one attempt: of each round of its gatekeeper, or of why it never came to one. */
 export interface GateArtifact {
   readonly version: 1;
   readonly run: string;
   readonly task: string;
   readonly attempt: number;
   readonly title: string;
-  /** `superseded`: it passed, and the target moved before it could be merged. */
+  /** `failed`: nothing was handed in. `superseded`: it passed, and the target moved before it could be merged. */
   readonly verdict:
     | 'accepted'
+    | 'failed'
     | 'rejected'
     | 'approval_required'
     | 'infrastructure'
@@ -26,7 +27,8 @@ export interface GateArtifact {
   readonly target: string;
   /** Where the target stood. */
   readonly targetHead?: string;
-  readonly submission: string;
+  /** Absent when nothing was handed in. */
+  readonly submission?: string;
   readonly base: string;
   /** The tree that was verified. */
   readonly tree?: string;

@@ -12,6 +12,7 @@ import {
   type RuleSettings,
 } from './change-rules.ts';
 import { messageWithTrailers } from './collect.ts';
+import { excerptOf, MAX_EXCERPT_CHARACTERS } from './excerpt.ts';
 import {
   artifactDirectory,
   findAcceptance,
@@ -115,6 +116,19 @@ export async function verifyAndMerge(options: VerifyAndMergeOptions): Promise<Ve
 const COUNTED: readonly RuleName[] = ['test-count'];
 /** The artifact has them all; a verdict is stored and sent. */
 const MAX_FLAGS_SHOWN = 50;
+
+/** What the next attempt is told: why, and what the command printed; at most 4 000 characters. */
+function feedbackOf({
+  reason,
+  output,
+}: {
+  readonly reason: string;
+  readonly output: string;
+}): string {
+  const left = MAX_EXCERPT_CHARACTERS - reason.length - 1;
+  if (left < 100) return excerptOf(reason);
+  return `${reason}\n${excerptOf(output, left)}`.trim();
+}
 
 const shownFlag = ({ rule, action, path: file, reason }: PolicyFlag) => ({
   rule,
@@ -379,7 +393,7 @@ class GateRound {
         this.#note({
           errorFingerprint: this.#options.fingerprint(`${outcome.reason}\n${outcome.output}`),
         });
-        return await this.#reject(outcome.stage, outcome.reason, [outcome.reason]);
+        return await this.#reject(outcome.stage, outcome.reason, [feedbackOf(outcome)]);
       case 'passed':
         await verified.remember(tree, {
           commands: outcome.commands,

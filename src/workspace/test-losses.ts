@@ -1,7 +1,8 @@
 import type { FileFacts } from './change-rules.ts';
 import { isNamedAsTest, isSnapshot, readTestSource, type TestSource } from './test-source.ts';
 
-interface Finding {
+/** What a rule found: in one file, or in the change as a whole. */
+export interface Finding {
   readonly path?: string;
   readonly reason: string;
 }

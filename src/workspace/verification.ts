@@ -97,6 +97,44 @@ export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
 }
 
 /**
+ * Refuses acceptance commands of a task that prove nothing or cannot be told apart.
+ * @throws {ConfigurationError} expected and got, by command
+ */
+export function checkAcceptCommands(commands: unknown, where: string): readonly VerifyCommand[] {
+  if (
+    !Array.isArray(commands) ||
+    commands.some((each) => typeof each !== 'object' || each === null)
+  ) {
+    throw new ConfigurationError(
+      `Expected accept of ${where} to be a list of commands such as { name, command }, got ${JSON.stringify(commands)}.`,
+    );
+  }
+  for (const command of commands as readonly VerifyCommand[]) {
+    const unknown = Object.keys(command).find(
+      (key) => !['name', 'command', 'timeoutMs'].includes(key),
+    );
+    const given: unknown = command.command;
+    const isCommand =
+      typeof given === 'string' ||
+      (Array.isArray(given) && given.every((word) => typeof word === 'string'));
+    if (typeof command.name !== 'string' || !isCommand || unknown !== undefined) {
+      throw new ConfigurationError(
+        `Expected each command of accept of ${where} to be { name, command, timeoutMs? }, got ${JSON.stringify(command)}.`,
+      );
+    }
+  }
+  const accept = commands as readonly VerifyCommand[];
+  if (accept.length > 0)
+    checkVerifyCommands(accept.map((each) => ({ ...each, name: acceptName(each) })));
+  return accept;
+}
+
+/** As it is called among the project's own: what belongs to one task is told apart. */
+export function acceptName({ name }: Pick<VerifyCommand, 'name'>): string {
+  return name === '' ? '' : `accept: ${name}`;
+}
+
+/**
  * Checks a commit out into a fresh place and runs the commands there in order, up to the first failure that counts.
  * Nothing of that place is used afterwards: what may be merged is the commit's tree. It is removed meanwhile; see
  * `Workspaces.settled`.

@@ -142,6 +142,31 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
   { name: 'timeout of zero', text: verify('- { name: test, run: a, timeout: 0s }') },
   { name: 'timeout in days', text: verify('- { name: test, run: a, timeout: 3d }') },
   { name: 'timeout of a year', text: verify('- { name: test, run: a, timeout: 8760h }') },
+  // What a change is held against.
+  {
+    name: 'a rule that there is not',
+    text: `${MINIMAL}gate: { rules: { test-deleted: refuse } }\n`,
+  },
+  {
+    name: 'a rule with another action',
+    text: `${MINIMAL}gate: { rules: { tests-deleted: warn } }\n`,
+  },
+  {
+    name: 'thresholds that cannot be',
+    text: `${MINIMAL}gate: { maxDeletedFiles: -1, maxDeletedShare: 2, maxFileBytes: 10MB }\n`,
+  },
+  { name: 'protect is a text', text: `${MINIMAL}protect: db/**\n` },
+  { name: 'noTests: true', text: `${verify('- { name: lint, run: x }')}noTests: true\n` },
+  { name: 'noTests without a word', text: `${verify('- { name: lint, run: x }')}noTests: " "\n` },
+  { name: 'always: often', text: verify('- { name: test, run: a, always: often }') },
+  {
+    name: 'acceptance that may fail, twice of one name, without a command',
+    text: tasks(
+      '- { id: a, agent: scribe, accept: [{ name: x, run: y, allowFail: true }, { name: x, run: z }] }',
+      '- { id: b, agent: scribe, accept: [{ name: x }] }',
+      '- { id: c, agent: scribe, accept: ./accept.sh }',
+    ),
+  },
   // Agents, limits, policy.
   {
     name: 'fallback that is no agent',

@@ -6,6 +6,7 @@ import { fc, test as property } from '@fast-check/vitest';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { stringify } from 'yaml';
 import { ConfigurationError } from '../../src/index.ts';
+import { runSpecOf } from '../../src/operator/compose.ts';
 import { loadConfig, type ProjectConfig } from '../../src/operator/config.ts';
 import { cpuTimeMs } from '../cpu-time.ts';
 import { BAD_CONFIGS, MINIMAL } from './config-cases.ts';
@@ -150,6 +151,7 @@ describe('what is accepted', () => {
       target: 'main',
       verify: [{ name: 'test', run: 'npm test', timeoutMs: 600_000, allowFail: false }],
       tests: 'command',
+      gate: { configuration: [path.basename(file)] },
       environment: [],
       agents: [],
       limits: {
@@ -236,6 +238,7 @@ tasks:
         { name: 'lint', run: 'npm run lint', timeoutMs: 600_000, allowFail: true },
       ],
       tests: 'command',
+      gate: { configuration: [path.basename(file)] },
       environment: ['CI', 'NODE_ENV'],
       agents: [
         {
@@ -314,6 +317,41 @@ tasks:
         },
       ],
     });
+  });
+
+  test('what the gatekeeper holds a change against, and commands of one task', async () => {
+    const file = await project(
+      `version: 1
+verify:
+  - { name: test, run: make, always: true }
+noTests: It is prose.
+protect: ["db/**"]
+gate: { rules: { tests-deleted: refuse, mass-deletion: "off" }, maxDeletedFiles: 3, maxDeletedShare: 0.1, maxFileBytes: 5 }
+agents: { scribe: { engine: command, run: x } }
+tasks: work/list.yaml
+`,
+      {
+        'work/list.yaml':
+          '- { id: a, agent: scribe, accept: [{ name: speaks, run: ./speaks.sh, timeout: 5s }] }\n- { id: b, agent: scribe, accept: [] }\n',
+      },
+    );
+    const config = await loadConfig(file);
+    expect(config.verify[0]?.always).toBe(true);
+    expect(config.noTests).toBe('It is prose.');
+    expect(config.gate).toEqual({
+      rules: { 'tests-deleted': 'refuse', 'mass-deletion': 'off' },
+      protectedPaths: ['db/**'],
+      maxDeletedFiles: 3,
+      maxDeletedShare: 0.1,
+      maxFileBytes: 5,
+      configuration: [path.basename(file), 'work/list.yaml'],
+    });
+    const accept = [{ name: 'speaks', run: './speaks.sh', timeoutMs: 5_000 }];
+    expect(config.tasks.map((task) => task.accept)).toEqual([accept, undefined]);
+    expect(runSpecOf(config, 'r').tasks[0]?.accept).toEqual([
+      { name: 'speaks', command: './speaks.sh', timeoutMs: 5_000 },
+    ]);
+    expect(Object.keys(runSpecOf(config, 'r').tasks[1] ?? {})).not.toContain('accept');
   });
 
   test('tests: none, when another command verifies', async () => {

@@ -1,11 +1,11 @@
 import { fc, test as property } from '@fast-check/vitest';
 import { describe, expect, test } from 'vitest';
 import {
+  CHANGE_RULES,
   type ChangeFacts,
   describeRule,
   type FileFacts,
   findFlags,
-  RULE_NAMES,
   type RuleName,
   type RuleSettings,
   scriptsOfManifest,
@@ -857,7 +857,9 @@ describe('nothing is said about', () => {
 
 test('every rule has its case, and can be switched off', () => {
   const fromFacts: RuleName[] = ['conflict-markers', 'nul-bytes', 'test-count'];
-  expect(new Set([...FLAGGED.map(({ rule }) => rule), ...fromFacts])).toEqual(new Set(RULE_NAMES));
+  expect(new Set([...FLAGGED.map(({ rule }) => rule), ...fromFacts])).toEqual(
+    new Set(CHANGE_RULES),
+  );
   const facts: ChangeFacts = {
     ...factsOf({ what: '', before: {}, after: {} }),
     conflictMarkers: ['a.txt'],
@@ -872,7 +874,9 @@ test('every rule has its case, and can be switched off', () => {
     { rule: 'conflict-markers', action: 'refuse', path: 'a.txt' },
     { rule: 'nul-bytes', action: 'refuse', path: 'b.txt' },
   ]);
-  const off = Object.fromEntries(RULE_NAMES.map((rule) => [rule, 'off'])) as RuleSettings['rules'];
+  const off = Object.fromEntries(
+    CHANGE_RULES.map((rule) => [rule, 'off']),
+  ) as RuleSettings['rules'];
   for (const diff of FLAGGED) {
     expect(findFlags(factsOf(diff), { ...diff.settings, rules: off ?? {} })).toEqual([]);
   }
