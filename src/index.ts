@@ -33,6 +33,10 @@ export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
 export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overseer.ts';
 export type { RetentionOptions } from './actors/retention.ts';
+export type { ScheduledAction, ScheduleStatus, ScheduleTiming } from './actors/schedules.ts';
+export { listSchedules, Schedule, Schedules } from './actors/schedules.ts';
+export type { TemplateCall, TemplateParameter, WorkflowTemplate } from './actors/templates.ts';
+export type { PhaseInput, PhaseTask, WorkflowSpec } from './actors/workflow.ts';
 export { parseRetention } from './actors/retention.ts';
 
 // workspace
@@ -42,6 +46,7 @@ export type { VerifyCommand } from './workspace/verification.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
+export type { PhaseStatus } from './machines/policies/phases.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export type { RunState } from './machines/projections.ts';
 

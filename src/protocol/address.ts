@@ -60,3 +60,4 @@ export const agentAddress = (agent: string): Address<'agent'> => `agent/${agent}
 export const gatekeeperAddress = (name: string): Address<'gatekeeper'> => `gatekeeper/${name}`;
 export const overseerAddress = (name: string): Address<'overseer'> => `overseer/${name}`;
 export const breakerAddress = (name: string): Address<'breaker'> => `breaker/${name}`;
+export const scheduleAddress = (id: string): Address<'schedule'> => `schedule/${id}`;

@@ -85,7 +85,7 @@ export class Driven {
 
 /** Messages that are sent as requests. */
 const ASKS =
-  /^(?:task\.(?!dependencyEnded|enable)|agent\.work$|gatekeeper\.verify$|overseer\.escalate$)/;
+  /^(?:task\.(?!dependencyEnded|enable|timeUp)|agent\.work$|gatekeeper\.verify$|overseer\.escalate$)/;
 
 const ANSWERS: Readonly<Record<string, string>> = {
   'agent.work': 'work',
