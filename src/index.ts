@@ -46,7 +46,7 @@ export type { VerifyCommand } from './workspace/verification.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
-export type { PhaseStatus } from './machines/policies/phases.ts';
+export { type PhaseStatus, phaseStatus } from './machines/policies/phases.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export type { RunState } from './machines/projections.ts';
 

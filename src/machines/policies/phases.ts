@@ -293,7 +293,7 @@ const UNITS = [
 ] as const;
 
 /** `1 h 30 min`; at most two units. */
-export function durationInWords(ms: number): string {
+function durationInWords(ms: number): string {
   const parts: string[] = [];
   let rest = Math.max(0, Math.round(ms));
   for (const [unit, unitMs] of UNITS) {
