@@ -48,6 +48,10 @@ export type {
 export { Supervisor } from './actors/supervisor.ts';
 export { countPrunableFiles } from './actors/git-project.ts';
 export type { RetentionOptions } from './actors/retention.ts';
+export type { ScheduledAction, ScheduleStatus, ScheduleTiming } from './actors/schedules.ts';
+export { listSchedules, Schedule, Schedules } from './actors/schedules.ts';
+export type { TemplateCall, TemplateParameter, WorkflowTemplate } from './actors/templates.ts';
+export type { PhaseInput, PhaseTask, WorkflowSpec } from './actors/workflow.ts';
 export { parseRetention } from './actors/retention.ts';
 
 // workspace
@@ -62,6 +66,7 @@ export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
 export type { SkipPlan, SkippableTask } from './machines/policies/skip.ts';
 export { planSkip } from './machines/policies/skip.ts';
+export { type PhaseStatus, phaseStatus } from './machines/policies/phases.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export type { RunState } from './machines/projections.ts';
 

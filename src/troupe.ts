@@ -37,8 +37,22 @@ import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
 import { parseRetention, type RetentionOptions, type WholeRetention } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
-import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
+import { runMigrations } from './actors/run-migrations.ts';
+import {
+  type CheckedRun,
+  checkRunSpec,
+  type Known,
+  type RunSpec,
+  requireKnown,
+} from './actors/run-spec.ts';
 import { RunTravel } from './actors/run-travel.ts';
+import {
+  type Schedule,
+  type ScheduledAction,
+  Schedules,
+  type ScheduleTiming,
+  scheduleActor,
+} from './actors/schedules.ts';
 import {
   type SuperviseOptions,
   Supervisor,
@@ -48,8 +62,18 @@ import {
 } from './actors/supervisor.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
+import {
+  addBuiltIns,
+  checkTemplate,
+  instantiate,
+  parseTemplateName,
+  requireTemplate,
+  type TemplateCall,
+  type WorkflowTemplate,
+} from './actors/templates.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
 import { TurnWatch } from './actors/turn-watch.ts';
+import { checkWorkflow, compile, type WorkflowSpec } from './actors/workflow.ts';
 import { type BreakerSettings, breakerMachine } from './machines/breaker-machine.ts';
 import {
   type BlockersSummary,
@@ -57,10 +81,12 @@ import {
   summariseBlockers,
 } from './machines/policies/blockers.ts';
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
+import type { PhaseStatus, WorkflowRecord } from './machines/policies/phases.ts';
 import { planSkip, type SkipPlan } from './machines/policies/skip.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
+import type { StartInput, StartOutput } from './machines/schedule-machine.ts';
 import { type SupervisorContext, supervisorMachine } from './machines/supervisor-machine.ts';
 import { startState } from './machines/task-machine.ts';
 import {
@@ -74,6 +100,7 @@ import {
   parseAddress,
   parseId,
   runAddress,
+  scheduleAddress,
   taskAddress,
 } from './protocol/address.ts';
 import type { Decision, TaskPhase, TaskState } from './protocol/catalogue.ts';
@@ -97,6 +124,7 @@ import {
   type RequestOptions,
   type SendOptions,
 } from './runtime/durable-host.ts';
+import type { EffectContext } from './runtime/effect-runner.ts';
 import type { HostEvents, Turn } from './runtime/host-events.ts';
 import type { PruneReport } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
@@ -211,6 +239,8 @@ export interface RunStatus {
   readonly endedAt: number | null;
   /** The run and the cut it began as a copy of; null for one that was started. */
   readonly forkedFrom: { readonly run: string; readonly cut: string } | null;
+  /** How the phases of a workflow stand, in its order; none for a run that is only a set of tasks. */
+  readonly phases: readonly PhaseStatus[];
 }
 
 export interface RunResult extends RunStatus {
@@ -232,6 +262,12 @@ export interface StoreCheck {
   }[];
 }
 
+/** A run that can be made, with its phases if it has any. */
+type StartableRun = CheckedRun & {
+  readonly workflow: WorkflowRecord | null;
+  readonly startedBy?: Address<'schedule'>;
+};
+
 /** Actors read in one go. */
 const MAX_CHECKED = 1000;
 const DEFAULT_CONCURRENCY = 1;
@@ -245,7 +281,17 @@ const DEFAULT_BREAKER: Required<BreakerSettings> = { failures: 10, openMs: 5_000
 const RUN_MAILBOX_LIMIT = 10_000_000;
 /** Kinds of actors and names of machines that are Troupe's own. */
 const ROLES: ReadonlySet<string> = new Set([
-  ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'supervisor', 'app'] as const),
+  ...([
+    'run',
+    'task',
+    'agent',
+    'gatekeeper',
+    'overseer',
+    'breaker',
+    'supervisor',
+    'schedule',
+    'app',
+  ] as const),
 ]);
 
 /** Of runs and of tasks. */
@@ -312,6 +358,8 @@ export class Troupe {
   readonly turns$: Observable<Turn>;
   /** What was: checkpoints of actors, cuts of runs, and how they differ. */
   readonly history: History;
+  /** Schedules of messages and runs: list them, pause, resume, trigger and delete them. */
+  readonly schedules: Schedules;
   readonly #timedCuts: TimedCuts;
   readonly #runTravel: RunTravel;
   readonly #host: DurableHost;
@@ -327,6 +375,7 @@ export class Troupe {
   readonly #fallbacks = new Fallbacks();
   readonly #agentMailboxLimit: number;
   readonly #verifiers: Registry<Verifier>;
+  readonly #templates: Registry<WorkflowTemplate>;
   #policy: OverseerPolicy | undefined;
   #supervisorPolicy: SupervisorPolicy | undefined;
   /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run. */
@@ -356,6 +405,8 @@ export class Troupe {
       logger.warn({ name }, `work waits for the ${what} "${name}", which is not registered`);
     this.#agents = new Registry<RegisteredAgent>('agent', onMissing, this.#clock);
     this.#verifiers = new Registry<Verifier>('gatekeeper', onMissing, this.#clock);
+    this.#templates = new Registry<WorkflowTemplate>('template', onMissing, this.#clock);
+    addBuiltIns(this.#templates);
     this.#host = new DurableHost({
       store,
       clock: this.#clock,
@@ -375,6 +426,7 @@ export class Troupe {
     });
     this.#host.register('run', runActor(store), {
       project: (actor) => projectRun(actor as never),
+      migrations: runMigrations,
       cut: ({ context, value, at }, occasion) =>
         cutOf((context as unknown as RunContext).run, occasion, at, {
           label: occasion === 'milestone' && typeof value === 'string' ? value : null,
@@ -404,6 +456,16 @@ export class Troupe {
       supervises: true,
       // It is not refused what it is told of its children.
       mailboxLimit: RUN_MAILBOX_LIMIT,
+    });
+    this.#host.register(
+      'schedule',
+      scheduleActor((input, context) => this.#startScheduled(input, context)),
+    );
+    this.schedules = new Schedules({
+      host: this.#host,
+      store,
+      clock: this.#clock,
+      checkCall: (call) => void instantiate(requireTemplate(this.#templates, call.template), call),
     });
     this.#timedCuts = new TimedCuts(this.#host, this.#clock, logger);
     this.history = new History(store);
@@ -613,12 +675,78 @@ export class Troupe {
    * @throws {ConflictError} a run of this id exists with other tasks
    */
   async start(spec: RunSpec): Promise<Run> {
-    const checked = checkRunSpec(spec, this.#newId, {
+    return await this.#startOnce({
+      ...checkRunSpec(spec, this.#newId, this.#known()),
+      workflow: null,
+    });
+  }
+
+  /**
+   * Starts a run whose tasks are in phases: as they are given, or as a template has them. Each run of a template is a copy
+   * of its own.
+   * @throws {ValidationError} anything about phases or tasks that cannot work; no template of that name, or wrong parameters
+   * @throws {ConflictError} a run of this id exists with other phases or tasks
+   */
+  async startWorkflow(spec: WorkflowSpec | TemplateCall): Promise<Run> {
+    const whole =
+      typeof spec === 'object' && spec !== null && 'template' in spec
+        ? instantiate(requireTemplate(this.#templates, spec.template), spec)
+        : spec;
+    return await this.#startOnce(checkWorkflow(whole, this.#newId, this.#known()));
+  }
+
+  /**
+   * Registers a template for `startWorkflow` and schedules. `feature`, `bugFix` and `refactoring` are there already.
+   * @throws {ConfigurationError} the name is taken, or a placeholder is no parameter
+   */
+  template(name: string, template: WorkflowTemplate): void {
+    this.#templates.add(parseTemplateName(name), checkTemplate(name, template));
+  }
+
+  /**
+   * Sends a message, or starts a run of a template, whenever it is due: `troupe.schedule('nightly', { cron: '0 3 * * *',
+   * timeZone: 'Europe/Berlin' }, { start: { template: 'report', params: { day: '{{dueAt}}' } } })`. It is stored; call this
+   * at every start of the program, a schedule that is the same stays as it is. Each due time fires exactly once, wherever the
+   * process dies.
+   * @throws {ValidationError} a pattern, a zone, an address, a message or a template that cannot work
+   */
+  schedule(id: string, timing: ScheduleTiming, action: ScheduledAction): Promise<Schedule> {
+    return this.schedules.set(id, timing, action);
+  }
+
+  /** After a restart it may be due before the app has registered what it needs: then it waits for that, and says so. */
+  async #startScheduled(
+    { schedule, run, call }: StartInput,
+    context: Pick<EffectContext, 'signal' | 'progress'>,
+  ): Promise<StartOutput> {
+    const known = await this.#host.inspect(runAddress(run));
+    if (known !== undefined) return { ended: known.record.status !== 'active' };
+    const template = await this.#templates.whenReady(call.template, context);
+    const spec = { ...instantiate(template, call as TemplateCall), id: run };
+    const { tasks } = compile(spec);
+    for (const agent of new Set(tasks.map((task) => task.agent))) {
+      if (agent !== undefined) await this.#agents.whenReady(agent, context);
+    }
+    for (const gatekeeper of new Set(tasks.map((task) => task.gatekeeper))) {
+      if (gatekeeper !== undefined) await this.#verifiers.whenReady(gatekeeper, context);
+    }
+    await this.#startOnce({
+      ...checkWorkflow(spec, this.#newId, this.#known()),
+      startedBy: scheduleAddress(schedule),
+    });
+    return { ended: false };
+  }
+
+  #known(): Known {
+    return {
       agents: this.#agents.names(),
       gatekeepers: this.#verifiers.names(),
       gatekeeper: this.#project === undefined ? undefined : GIT_GATEKEEPER,
       overseer: OVERSEER,
-    });
+    };
+  }
+
+  async #startOnce(checked: StartableRun): Promise<Run> {
     this.#fallbacks.requireAll(this.#agents.names());
     await this.#ready();
     // Two starts of one run at once: the second finds what the first has made.
@@ -635,8 +763,16 @@ export class Troupe {
     return new Run(this, checked.id);
   }
 
-  async #start({ id, title, concurrency, tasks }: CheckedRun): Promise<void> {
-    const specHash = deepHash(tasks as unknown as JsonValue);
+  async #start({
+    id,
+    title,
+    concurrency,
+    tasks,
+    workflow,
+    startedBy,
+  }: StartableRun): Promise<void> {
+    const whole = workflow === null ? tasks : { tasks, workflow };
+    const specHash = deepHash(whole as unknown as JsonValue);
     const known = await this.#host.inspect(runAddress(id));
     if (known !== undefined) {
       const found = (known.snapshot.context as unknown as RunContext).specHash;
@@ -663,6 +799,8 @@ export class Troupe {
       slots: Object.fromEntries(slots),
       // While one submission of an agent is verified, the agent may do its next task.
       concurrency: concurrency ?? together * 2,
+      workflow,
+      ...(startedBy === undefined ? {} : { startedBy }),
     };
     await this.#host.spawn([
       ...tasks.map((task) => ({
@@ -1156,6 +1294,14 @@ export class Run {
     return runStatus(row);
   }
 
+  /**
+   * How the phases of a workflow stand, in its order.
+   * @throws {NotFoundError} there is no such run
+   */
+  async phases(): Promise<readonly PhaseStatus[]> {
+    return (await this.status()).phases;
+  }
+
   async tasks(): Promise<readonly TaskStatus[]> {
     return (await this.#troupe.store.listTasks(this.id)).map(taskStatus);
   }
@@ -1497,6 +1643,7 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
     counts: Record<TaskPhase, number>;
     reason: string | null;
     forkedFrom?: RunStatus['forkedFrom'];
+    phases?: readonly PhaseStatus[];
   };
   return {
     id: row.run,
@@ -1508,6 +1655,7 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
     createdAt: row.createdAt,
     endedAt: row.endedAt,
     forkedFrom: details.forkedFrom ?? null,
+    phases: details.phases ?? [],
   };
 }
 

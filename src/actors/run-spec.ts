@@ -1,4 +1,4 @@
-import { checkDependencies } from '../machines/policies/dependency-graph.ts';
+import { checkDependencies, MAX_DEPENDENCIES } from '../machines/policies/dependency-graph.ts';
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
 import {
   DEFAULT_TASK_LIMITS,
@@ -90,9 +90,14 @@ const TASK_KEYS: Record<keyof TaskInput, true> = {
  * Checks everything about a run before anything of it is made.
  * @throws {ValidationError} the first thing that cannot work: where it is, what was expected, what came
  */
-export function checkRunSpec(spec: RunSpec, newId: () => string, known: Known): CheckedRun {
+export function checkRunSpec(
+  spec: RunSpec,
+  newId: () => string,
+  known: Known,
+  maxDependencies = MAX_DEPENDENCIES,
+): CheckedRun {
   try {
-    return check(spec, newId, known);
+    return check(spec, newId, known, maxDependencies);
   } catch (error) {
     // Limits in a file are configuration; here they are part of what the caller asked for.
     if (!(error instanceof ConfigurationError)) throw error;
@@ -100,7 +105,12 @@ export function checkRunSpec(spec: RunSpec, newId: () => string, known: Known): 
   }
 }
 
-function check(spec: RunSpec, newId: () => string, known: Known): CheckedRun {
+function check(
+  spec: RunSpec,
+  newId: () => string,
+  known: Known,
+  maxDependencies: number,
+): CheckedRun {
   const run = parseId(spec?.id ?? newId(), 'the run id');
   const whole = `run "${run}"`;
   readSettings(spec ?? null, Object.keys(RUN_KEYS), whole);
@@ -120,6 +130,7 @@ function check(spec: RunSpec, newId: () => string, known: Known): CheckedRun {
   for (const [position, task] of tasks.entries()) checkShape(task, position, whole);
   const { dependants } = checkDependencies(
     tasks.map(({ id, dependsOn = [] }) => ({ id, dependsOn })),
+    maxDependencies,
   );
   return {
     id: run,

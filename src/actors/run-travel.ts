@@ -267,7 +267,7 @@ function taskRolledBack(
   others: ReadonlyMap<string, ActorNow>,
 ): Journey {
   const { address } = now;
-  const { context } = snapshotOf(checkpoint);
+  const { context, value } = snapshotOf(checkpoint);
   const { spec, attempt, told, agent, remaining } = context as unknown as TaskContext;
   const toldNow = now.snapshot === undefined ? told : contextOf(now.snapshot).told;
   const isReady = now.snapshot?.value === 'ready';
@@ -282,7 +282,13 @@ function taskRolledBack(
   const tellRun = (message: JsonObject): Sent => ({
     from: address,
     to: runAddress(spec.run),
-    message: { type: 'run.taskChanged', task: spec.id, heard: 0, ...message },
+    message: {
+      type: 'run.taskChanged',
+      task: spec.id,
+      heard: 0,
+      ...(spec.phase === undefined ? {} : { phase: spec.phase }),
+      ...message,
+    },
     priority,
   });
   return {
@@ -308,7 +314,10 @@ function taskRolledBack(
       ...callsOff(now),
       // First it gives back the place it has; then it stands where it stood.
       tellRun({ from: toldNow, to: 'delayed', telling: ended.length }),
-      tellRun({ from: 'delayed', to: told, telling: 0, agent }),
+      tellRun({
+        ...{ from: 'delayed', to: told, telling: 0, agent },
+        ...(told === 'person' && topLevel(value) === 'escalated' ? { escalated: true } : {}),
+      }),
       ...ended.map(
         (id): Sent => ({
           from: taskAddress(spec.run, id),

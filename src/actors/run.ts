@@ -38,6 +38,7 @@ export function runActor(store: Store) {
             agent,
             limit,
             token: `${input.run}#${input.claim}/${agent}`,
+            ...(input.except === undefined ? {} : { except: input.except }),
           });
           for (const task of tasks) claimed.push({ task, agent });
         }
@@ -49,9 +50,12 @@ export function runActor(store: Store) {
           afterPosition: input.afterPosition,
           limit: CANCEL_AT_ONCE,
         });
+        const { beforePosition = Number.POSITIVE_INFINITY } = input;
+        const wanted = rows.filter(({ position }) => position < beforePosition);
+        const isLast = rows.length < CANCEL_AT_ONCE || wanted.length < rows.length;
         return {
-          tasks: rows.map((row) => row.task),
-          upTo: rows.length < CANCEL_AT_ONCE ? null : (rows.at(-1)?.position ?? null),
+          tasks: wanted.map((row) => row.task),
+          upTo: isLast ? null : (rows.at(-1)?.position ?? null),
         };
       }),
     },

@@ -17,8 +17,10 @@ export function forkedRun(
   },
 ): RunContext {
   const { run, createdAt, specHash, cut } = fork;
+  // The schedule that has started the other run does not know this one.
+  const { startedBy: _startedBy, ...own } = context;
   return {
-    ...context,
+    ...own,
     run,
     createdAt,
     specHash,

@@ -1,6 +1,7 @@
 import type { TaskState } from '../protocol/catalogue.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Priority } from '../protocol/priority.ts';
+import { phaseStatus } from './policies/phases.ts';
 import type { RunContext } from './run-machine.ts';
 import type { TaskContext } from './task-machine.ts';
 
@@ -43,6 +44,7 @@ export function projectRun({ value, context, at }: Actor<RunContext>) {
       reason: context.reason,
       specHash: context.specHash,
       ...(context.forkedFrom === undefined ? {} : { forkedFrom: context.forkedFrom }),
+      ...(context.workflow === null ? {} : { phases: context.workflow.phases.map(phaseStatus) }),
     }),
   };
   return [{ table: 'runs' as const, row }];

@@ -1,10 +1,24 @@
 import { assign, fromPromise, setup } from 'xstate';
-import { taskAddress } from '../protocol/address.ts';
+import { type Address, taskAddress } from '../protocol/address.ts';
 import type { Answer, Inbound, TaskPhase } from '../protocol/catalogue.ts';
 import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Meta } from '../protocol/message.ts';
+import { commandsFor } from './commands-for.ts';
+import {
+  heldRanges,
+  heldReady,
+  opened,
+  overdue,
+  passing,
+  phasesInWords,
+  startClocks,
+  stopClocks,
+  taskChanged,
+  useUp,
+  type WorkflowRecord,
+} from './policies/phases.ts';
 
 export interface RunInput {
   readonly run: string;
@@ -20,6 +34,10 @@ export interface RunInput {
   readonly concurrency: number;
   /** The run and the cut it began as a copy of. */
   readonly forkedFrom?: { readonly run: string; readonly cut: string };
+  /** Its phases; null for a run that is only a set of tasks. */
+  readonly workflow: WorkflowRecord | null;
+  /** The schedule that is told when it ends. */
+  readonly startedBy?: Address<'schedule'>;
 }
 
 export interface RunContext extends RunInput {
@@ -51,6 +69,8 @@ export interface ClaimInput {
   readonly claim: number;
   readonly slots: Readonly<Record<string, number>>;
   readonly total: number;
+  /** Positions of tasks that are not to be claimed: first, and the one after the last. */
+  readonly except?: readonly (readonly [number, number])[];
 }
 export type ClaimOutput = readonly { readonly task: string; readonly agent: string }[];
 
@@ -58,6 +78,8 @@ export type ClaimOutput = readonly { readonly task: string; readonly agent: stri
 export interface ListInput {
   readonly run: string;
   readonly afterPosition: number;
+  /** Only those before this position. */
+  readonly beforePosition?: number;
 }
 export type ListOutput = {
   readonly tasks: readonly string[];
@@ -67,15 +89,24 @@ export type ListOutput = {
 
 type EffectDone = {
   readonly type: `xstate.done.actor.${string}`;
+  readonly actorId?: string;
   readonly output: JsonValue;
   readonly meta: Meta;
 };
 type EffectError = {
   readonly type: `xstate.error.actor.${string}`;
+  readonly actorId?: string;
   readonly error: Failure;
   readonly meta: Meta;
 };
-export type RunEvent = Inbound<'run'> | Answer<'task.claim'> | EffectDone | EffectError;
+/** What it tells itself: a time budget is used up; its tasks are to be called off (once more). */
+type OwnEvent = {
+  readonly type: 'run.timeUp' | 'run.callOff';
+  /** Null: that of the whole workflow. */
+  readonly phase: string | null;
+  readonly meta: Meta;
+};
+export type RunEvent = Inbound<'run'> | Answer<'task.claim'> | EffectDone | EffectError | OwnEvent;
 
 const NO_COUNTS: Record<TaskPhase, number> = {
   waiting: 0,
@@ -97,6 +128,14 @@ const notProvided = async (): Promise<JsonValue> => {
   throw new Error('This effect is provided by src/actors.');
 };
 
+/** The timer of a budget, by phase; null: of the workflow. */
+const budgetTimer = (phase: string | null): string =>
+  phase === null ? 'budget' : `budget:${phase}`;
+/** The effect that lists whom to call off. */
+const CALL_OFF = 'callOff:';
+const callOffId = (phase: string | null): string => CALL_OFF + (phase ?? '');
+const phaseOfCallOff = (id: string): string | null => id.slice(CALL_OFF.length) || null;
+
 const durable = setup({
   types: {
     context: {} as RunContext,
@@ -111,6 +150,30 @@ const durable = setup({
   },
   actions: durableActions,
 });
+
+const command = commandsFor<RunContext, RunEvent>();
+
+/** Changes what is kept of the phases, and sets and cancels the timers of their budgets to match. */
+const keepTime = (
+  change: (workflow: WorkflowRecord, context: RunContext, event: RunEvent) => WorkflowRecord,
+) =>
+  durable.enqueueActions(({ context, event, enqueue }) => {
+    const { workflow: before } = context;
+    if (before === null) return;
+    const workflow = change(before, context, event);
+    if (workflow === before) return;
+    const was = passing(before);
+    const is = passing(workflow);
+    for (const phase of was.keys()) if (!is.has(phase)) enqueue.cancel(budgetTimer(phase));
+    for (const [phase, { leftMs }] of is) {
+      if (was.has(phase)) continue;
+      enqueue.raise({ type: 'run.timeUp', phase } as RunEvent, {
+        id: budgetTimer(phase),
+        delay: leftMs,
+      });
+    }
+    enqueue.assign({ workflow });
+  });
 
 const base = durable.extend({
   actions: {
@@ -150,6 +213,81 @@ const base = durable.extend({
           return { claimed: without(context, task) };
       }
     }),
+    openPhases: keepTime((workflow, { createdAt }) => opened(workflow, createdAt)),
+    keepPhases: keepTime((workflow, _context, event) =>
+      event.type === 'run.taskChanged'
+        ? taskChanged(workflow, event, event.meta.at, false)
+        : workflow,
+    ),
+    keepPhasesPaused: keepTime((workflow, _context, event) =>
+      event.type === 'run.taskChanged'
+        ? taskChanged(workflow, event, event.meta.at, true)
+        : workflow,
+    ),
+    stopClocks: keepTime((workflow, _context, event) => stopClocks(workflow, event.meta.at)),
+    startClocks: keepTime((workflow, _context, event) => startClocks(workflow, event.meta.at)),
+    useUpTime: keepTime((workflow, _context, event) =>
+      event.type === 'run.timeUp' ? useUp(workflow, event.phase, event.meta.at) : workflow,
+    ),
+    noteTimeUp: assign(({ context: { workflow }, event }) =>
+      event.type === 'run.timeUp' && workflow !== null
+        ? { reason: overdue(workflow, event.phase)?.reason ?? null, cancelledUpTo: -1 }
+        : {},
+    ),
+    /** Asks which tasks of a phase are open. */
+    listOverdue: durable.enqueueActions(({ context, event, enqueue }) => {
+      if (event.type !== 'run.timeUp' && event.type !== 'run.callOff') return;
+      const { run, workflow } = context;
+      const due = workflow === null ? undefined : overdue(workflow, event.phase);
+      if (due === undefined) return;
+      enqueue.spawnChild('listOpen', {
+        id: callOffId(event.phase),
+        input: { run, afterPosition: due.from - 1, beforePosition: due.to },
+      });
+    }),
+    callOff: durable.enqueueActions(({ context, event, enqueue }) => {
+      const id = 'actorId' in event ? (event.actorId ?? '') : '';
+      if (!id.startsWith(CALL_OFF)) return;
+      const phase = phaseOfCallOff(id);
+      enqueue.stopChild(id);
+      const { run, workflow } = context;
+      const due = workflow === null ? undefined : overdue(workflow, phase);
+      if (due === undefined) return;
+      if ('error' in event) {
+        // The store could not be read. Those that have been called off already take no notice.
+        enqueue.raise({ type: 'run.callOff', phase } as RunEvent, {
+          id: `again:${id}`,
+          delay: STORE_RETRY_MS,
+        });
+        return;
+      }
+      const { tasks, upTo } = ('output' in event ? event.output : null) as unknown as ListOutput;
+      for (const task of tasks) {
+        const type = due.onBudget === 'cancel' ? 'task.cancel' : 'task.timeUp';
+        enqueue({
+          type: 'send',
+          params: { to: taskAddress(run, task), message: { type, by: 'run', reason: due.reason } },
+        });
+      }
+      if (upTo === null) return;
+      enqueue.spawnChild('listOpen', {
+        id,
+        input: { run, afterPosition: upTo, beforePosition: due.to },
+      });
+    }),
+    tellSchedule: command(
+      ({ context, enqueue }, params: { readonly state: 'done' | 'cancelled' }) => {
+        const { run, startedBy } = context;
+        if (startedBy === undefined) return;
+        enqueue({
+          type: 'send',
+          params: {
+            to: startedBy,
+            message: { type: 'schedule.runEnded', run, state: params.state },
+          },
+        });
+      },
+    ),
     claimRefused: assign(({ context, event }) => {
       if (event.type !== 'task.claim:err') return {};
       return { claimed: without(context, event.meta.request?.slice('claim:'.length) ?? '') };
@@ -203,35 +341,57 @@ const base = durable.extend({
       if (output.upTo !== null) enqueue.assign({ cancelledUpTo: output.upTo });
     }),
     noteEnd: assign(({ event }) => ({ endedAt: event.meta.at })),
-    noteWhatItWaitsFor: assign(({ context }) => ({ reason: waitsFor(context.counts) })),
+    noteWhatItWaitsFor: assign(({ context }) => ({
+      reason: [waitsFor(context.counts), ...phasesInWords(context.workflow)].join(' '),
+    })),
   },
   guards: {
     hasEnded: ({ context }) => context.counts.done + context.counts.cancelled === context.total,
     allCancelled: ({ context }) => context.counts.done + context.counts.cancelled === context.total,
     /** There is something to claim and room to do it. */
-    canClaim: ({ context }) => context.counts.ready > unansweredClaims(context) && hasRoom(context),
+    canClaim: ({ context }) => startable(context) > unansweredClaims(context) && hasRoom(context),
     looksAgain: ({ context }) => context.again,
     /** Nothing moves by itself any more. */
     standsStill: ({ context }) =>
-      context.counts.ready === 0 &&
+      startable(context) === 0 &&
+      // One of a held phase may have been claimed just before.
+      (context.counts.ready === 0 || inFlight(context) === 0) &&
       context.counts.active === 0 &&
       context.counts.verifying === 0 &&
       context.counts.delayed === 0 &&
       context.unheard === 0 &&
       context.counts.person + context.counts.stuck + context.counts.waiting > 0,
     moves: ({ context }) =>
-      context.counts.ready +
+      startable(context) +
         context.counts.active +
         context.counts.verifying +
         context.counts.delayed >
       0,
+    /** With the time of the whole workflow its run is over. */
+    cancelsRun: ({ context, event }) =>
+      event.type === 'run.timeUp' &&
+      event.phase === null &&
+      context.workflow?.budget?.onBudget === 'cancel',
     hasMore: ({ event }) =>
       'output' in event && (event.output as unknown as ListOutput).upTo !== null,
   },
   delays: { storeRetry: STORE_RETRY_MS },
 });
 
-const changed = { actions: ['count', 'keepPlaces'] } as const;
+const changed = { actions: ['count', 'keepPlaces', 'keepPhases'] } as const;
+
+/** The time of a phase or of the workflow is used up; or the store could not be read when it was. */
+const overtime = {
+  'run.timeUp': [
+    {
+      guard: 'cancelsRun',
+      target: '#run.cancelling',
+      actions: ['useUpTime', 'noteTimeUp'],
+    },
+    { actions: ['useUpTime', 'listOverdue'] },
+  ],
+  'run.callOff': { actions: 'listOverdue' },
+} as const;
 
 /**
  * A run: hands ready tasks to agents until every task has ended.
@@ -241,7 +401,8 @@ const changed = { actions: ['count', 'keepPlaces'] } as const;
  *        └ cancel → cancelling → cancelled
  *
  * It keeps counts, not lists: its state does not grow with the number of tasks, so neither does the cost of a turn.
- * Which task is next is asked of the store (`claim`), in one atomic step.
+ * Which task is next is asked of the store (`claim`), in one atomic step. A workflow's phases are counts, too; their time
+ * budgets are timers of the run, and when one is used up the store is asked which tasks are open.
  */
 export const runMachine = base.createMachine({
   id: 'run',
@@ -262,15 +423,20 @@ export const runMachine = base.createMachine({
     };
   },
   initial: 'running',
+  entry: 'openPhases',
   on: {
     'run.taskChanged': changed,
     'task.claim:err': { actions: 'claimRefused' },
+    // Of what it has not invoked in a state of its own: who is to be called off.
+    'xstate.done.actor.*': { actions: 'callOff' },
+    'xstate.error.actor.*': { actions: 'callOff' },
   },
   states: {
     running: {
       initial: 'idle',
       entry: 'clearReason',
       on: {
+        ...overtime,
         'run.pause': { target: 'paused', actions: 'notePaused' },
         'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
       },
@@ -295,7 +461,7 @@ export const runMachine = base.createMachine({
             onError: 'holding',
           },
           on: {
-            'run.taskChanged': { actions: ['count', 'keepPlaces', 'lookAgain'] },
+            'run.taskChanged': { actions: ['count', 'keepPlaces', 'keepPhases', 'lookAgain'] },
             'task.claim:err': { actions: ['claimRefused', 'lookAgain'] },
           },
         },
@@ -304,7 +470,7 @@ export const runMachine = base.createMachine({
         /** Claimed what there was; the next change decides. */
         waiting: {
           on: {
-            'run.taskChanged': { target: 'idle', actions: ['count', 'keepPlaces'] },
+            'run.taskChanged': { target: 'idle', actions: ['count', 'keepPlaces', 'keepPhases'] },
             'task.claim:err': { target: 'idle', actions: 'claimRefused' },
           },
         },
@@ -319,20 +485,28 @@ export const runMachine = base.createMachine({
         { guard: 'moves', target: 'running' },
       ],
       on: {
-        'run.taskChanged': { actions: ['count', 'keepPlaces', 'noteWhatItWaitsFor'] },
+        ...overtime,
+        'run.taskChanged': {
+          actions: ['count', 'keepPlaces', 'keepPhases', 'noteWhatItWaitsFor'],
+        },
         'run.pause': { target: 'paused', actions: 'notePaused' },
         'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
       },
     },
     /** Starts nothing new; what runs goes on to its end. */
     paused: {
+      entry: 'stopClocks',
+      exit: 'startClocks',
       always: { guard: 'hasEnded', target: 'done' },
       on: {
+        'run.callOff': { actions: 'listOverdue' },
+        'run.taskChanged': { actions: ['count', 'keepPlaces', 'keepPhasesPaused'] },
         'run.resume': 'running',
         'run.cancel': { target: 'cancelling', actions: 'noteCancel' },
       },
     },
     cancelling: {
+      entry: 'stopClocks',
       initial: 'listing',
       always: { guard: 'allCancelled', target: 'cancelled' },
       states: {
@@ -352,8 +526,16 @@ export const runMachine = base.createMachine({
         awaiting: {},
       },
     },
-    cancelled: { type: 'final', meta: { milestone: 'cancelled' }, entry: 'noteEnd' },
-    done: { type: 'final', meta: { milestone: 'done' }, entry: 'noteEnd' },
+    cancelled: {
+      type: 'final',
+      meta: { milestone: 'cancelled' },
+      entry: ['noteEnd', { type: 'tellSchedule', params: { state: 'cancelled' } }],
+    },
+    done: {
+      type: 'final',
+      meta: { milestone: 'done' },
+      entry: ['noteEnd', 'stopClocks', { type: 'tellSchedule', params: { state: 'done' } }],
+    },
   },
 });
 
@@ -362,6 +544,9 @@ function without(context: RunContext, task: string): Readonly<Record<string, str
   const { [task]: _gone, ...rest } = context.claimed;
   return rest;
 }
+
+/** Ready tasks that may start: not those of a phase that is held. */
+const startable = ({ counts, workflow }: RunContext): number => counts.ready - heldReady(workflow);
 
 const inFlight = (context: RunContext): number => Object.keys(context.claimed).length;
 
@@ -386,11 +571,13 @@ const hasRoom = (context: RunContext): boolean =>
   inFlight(context) < context.concurrency && Object.keys(freeSlots(context)).length > 0;
 
 function claimInput(context: RunContext): ClaimInput {
+  const except = heldRanges(context.workflow);
   return {
     run: context.run,
     claim: context.claims,
     slots: freeSlots(context),
     total: context.concurrency - inFlight(context),
+    ...(except.length === 0 ? {} : { except }),
   };
 }
 

@@ -57,6 +57,8 @@ export interface TaskSpec {
   readonly limits: TaskLimits;
   readonly staged: boolean;
   readonly position: number;
+  /** The phase of the workflow it belongs to. */
+  readonly phase?: string;
 }
 
 /** One try, as it is kept: the current one while it runs, the last one after it. */
@@ -136,7 +138,11 @@ export interface TaskContext {
 }
 
 type Reply = { readonly state: TaskState };
-type Told = { readonly phase: TaskPhase; readonly withAgent?: boolean };
+type Told = {
+  readonly phase: TaskPhase;
+  readonly withAgent?: boolean;
+  readonly escalated?: boolean;
+};
 type EffectDone = {
   readonly type: `xstate.done.actor.${string}`;
   readonly output: JsonValue;
@@ -203,7 +209,8 @@ const base = durable.extend({
     /** On entering a state: tells the run, if it makes a difference to it. */
     tellRun: command(({ context, enqueue }, params: Told) => {
       const { told, heard, spec } = context;
-      if (told === params.phase && heard === 0) return;
+      const { escalated = false } = params;
+      if (told === params.phase && heard === 0 && !escalated) return;
       const ended = params.phase === 'done' || params.phase === 'cancelled';
       enqueue({
         type: 'send',
@@ -217,6 +224,8 @@ const base = durable.extend({
             telling: ended && told !== params.phase ? spec.dependants.length : 0,
             heard,
             ...(params.withAgent === true ? { agent: context.agent } : {}),
+            ...(spec.phase === undefined ? {} : { phase: spec.phase }),
+            ...(escalated ? { escalated } : {}),
           },
         },
       });
@@ -610,6 +619,18 @@ const base = durable.extend({
       last: ended(context.last, event.meta.at, 'cancelled', null),
     })),
 
+    /** It was stopped, not judged: the attempt is nobody's fault. */
+    noteTimeUp: assign(({ context, event }) =>
+      event.type === 'task.timeUp'
+        ? {
+            reason: event.reason,
+            cause: 'work' as const,
+            question: null,
+            last: ended(context.last, event.meta.at, 'cancelled', event.reason),
+          }
+        : {},
+    ),
+    keepForVerification: assign({ goesOnWith: 'verification' }),
     noteCompensations: assign(({ context, event }) => {
       if ('error' in event) {
         return { reason: `${context.reason ?? 'Cancelled.'} Not put away: ${event.error.message}` };
@@ -871,7 +892,12 @@ const policyThenPerson = (state: 'escalated' | 'awaitingApproval') =>
           'overseer.escalate:err': { target: 'waiting', actions: 'notePolicyFailed' },
         },
       },
-      waiting: { entry: { type: 'tellRun', params: { phase: 'person' } } },
+      waiting: {
+        entry: {
+          type: 'tellRun',
+          params: { phase: 'person', ...(state === 'escalated' ? { escalated: true } : {}) },
+        },
+      },
     },
   }) as const;
 
@@ -894,6 +920,9 @@ const skippableAsIs = (state: TaskState) =>
       actions: ['skipDependencies', { type: 'answer', params: { state } }],
     },
   }) as const;
+
+/** The time of its phase, or of the workflow, is used up: it waits for a decision. Where it is held already it stays. */
+const timed = { 'task.timeUp': { target: 'escalated', actions: 'noteTimeUp' } } as const;
 
 const pausable = {
   'task.pause': {
@@ -1033,6 +1062,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('staged'),
         ...cancellable,
         ...skippable,
+        ...timed,
         ...pausable,
         'task.enable': { target: 'admitting', actions: 'enable' },
       },
@@ -1043,6 +1073,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('waiting'),
         ...cancellable,
         ...skippable,
+        ...timed,
         ...pausable,
         'task.dependencyEnded': [
           { guard: 'isLastDependency', target: 'ready', actions: 'dependencyDone' },
@@ -1057,6 +1088,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('ready'),
         ...skippableAsIs('ready'),
         ...cancellable,
+        ...timed,
         ...pausable,
         'task.claim': {
           target: 'preparing',
@@ -1081,6 +1113,7 @@ export const taskMachine = base.createMachine({
         ...skippableAsIs('preparing'),
         ...claimed('preparing'),
         ...cancellable,
+        ...timed,
         ...pausableLater('preparing'),
       },
     },
@@ -1096,6 +1129,7 @@ export const taskMachine = base.createMachine({
         ...claimed('working'),
         ...pausableLater('working'),
         'task.rewound': { target: 'preparing', actions: 'beginAgain' },
+        'task.timeUp': { target: 'escalated', actions: ['recallAgent', 'noteTimeUp'] },
         'agent.work:ok': [
           { guard: 'isSubmission', target: 'verifying', actions: 'keepResult' },
           { guard: 'isQuestion', target: 'awaitingInput', actions: 'keepQuestion' },
@@ -1131,6 +1165,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('awaitingInput'),
         ...skippableAsIs('awaitingInput'),
         ...cancellable,
+        ...timed,
         ...pausableLater('awaitingInput'),
         'task.rewound': { actions: 'losePreparation' },
         'task.answer': [
@@ -1164,6 +1199,11 @@ export const taskMachine = base.createMachine({
         ...pausableLater('verifying'),
         // What was handed in is part of the state.
         'task.rewound': { target: 'verifying', reenter: true },
+        // What was handed in is kept, and is verified if somebody lets it go on.
+        'task.timeUp': {
+          target: 'escalated',
+          actions: ['recallGatekeeper', 'noteTimeUp', 'keepForVerification'],
+        },
         'gatekeeper.verify:ok': [
           { guard: 'isAccepted', target: 'done', actions: 'recordAcceptance' },
           { guard: 'needsApproval', target: 'awaitingApproval', actions: 'recordApprovalNeeded' },
@@ -1213,6 +1253,7 @@ export const taskMachine = base.createMachine({
         ...refuseIn('retrying'),
         ...skippableAsIs('retrying'),
         ...cancellable,
+        ...timed,
         ...pausable,
         ...unblockable,
       },

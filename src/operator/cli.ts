@@ -10,6 +10,7 @@ import { init } from './commands/init.ts';
 import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
 import { resume, run } from './commands/run.ts';
+import { orderSchedule, schedules } from './commands/schedules.ts';
 import { show } from './commands/show.ts';
 import { status } from './commands/status.ts';
 import { backup, du, prune } from './commands/store.ts';
@@ -142,11 +143,19 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
   command('run', 'work off the backlog, or go on with it')
     .option('--run <id>', 'what the run is called (default: main, or the x of troupe.x.yaml)')
     .option(...grace)
+    .option('--template <name>', 'instead of the backlog: feature, bugFix or refactoring')
+    .option('--param <name=value>', 'of the template; may be repeated', collect, [])
     .option(...takeOver)
     .option(...json)
-    .action(async ({ grace: graceMs, ...options }: SessionFlags & { run?: string }) =>
-      done(await run(cli, { ...options, run: options.run, graceMs })),
-    );
+    .action(async ({ grace: graceMs, ...options }: SessionFlags & RunFlags, self: Command) => {
+      if (options.template !== undefined && options.run === undefined) {
+        self.error('error: name the run that --template makes: --run ID');
+      }
+      if (options.template === undefined && options.param.length > 0) {
+        self.error('error: --param is for --template');
+      }
+      done(await run(cli, { ...options, run: options.run, graceMs }));
+    });
 
   command('resume', 'go on with every run that has not ended, or with one; ends its pause')
     .argument('[run]', 'only this run')
@@ -391,6 +400,29 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
       done(await diff(cli, name, from, to, options)),
     );
 
+  command('schedules', 'list the schedules that a program has made here; hold one, or fire it')
+    .argument('[act]', 'pause, resume or trigger')
+    .argument('[id]', 'the schedule')
+    .option(...json)
+    .action(
+      async (
+        act: string | undefined,
+        id: string | undefined,
+        options: { json: boolean },
+        self: Command,
+      ) => {
+        if (act === undefined) {
+          done(await schedules(cli, options));
+          return;
+        }
+        if (act !== 'pause' && act !== 'resume' && act !== 'trigger') {
+          self.error(`error: expected pause, resume or trigger, got ${act}`);
+        }
+        if (id === undefined) self.error(`error: name the schedule to ${act}`);
+        done(await orderSchedule(cli, act, id, options));
+      },
+    );
+
   command('check', 'try an upgrade: can this version go on from everything that is stored?')
     .argument('[store]', "the store's file (default: the project's)")
     .option('--machines <module>', 'a module that exports the machines of your own')
@@ -429,6 +461,12 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
   return program;
 }
 
+interface RunFlags {
+  readonly run?: string;
+  readonly template?: string;
+  readonly param: readonly string[];
+}
+
 interface SessionFlags {
   readonly grace: number;
   readonly takeOver: boolean;
@@ -444,6 +482,8 @@ function parseDuration(text: string): number {
   }
   return Number(count) * (UNITS[unit] ?? 0);
 }
+
+const collect = (text: string, before: readonly string[]): readonly string[] => [...before, text];
 
 function parseCount(text: string): number {
   if (/^[1-9]\d{0,6}$/.test(text)) return Number(text);

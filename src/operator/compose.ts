@@ -9,6 +9,7 @@ import {
   type Store,
   type TaskInput,
   type Troupe,
+  type WorkflowSpec,
 } from '../index.ts';
 import type { ProjectConfig } from './config.ts';
 import { codecOf } from './encryption.ts';
@@ -116,6 +117,22 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
         staged: task.staged,
       }),
     ),
+  };
+}
+
+/** The backlog as a run in phases; undefined if the project has none. */
+export function workflowSpecOf(config: ProjectConfig, id: string): WorkflowSpec | undefined {
+  const { workflow } = config;
+  if (workflow === undefined) return undefined;
+  const { tasks, ...run } = runSpecOf(config, id);
+  const byId = new Map(tasks.map((task) => [task.id, task]));
+  return {
+    ...run,
+    ...workflow,
+    phases: workflow.phases.map((phase) => ({
+      ...phase,
+      tasks: phase.tasks.map((task) => byId.get(task) as TaskInput),
+    })),
   };
 }
 

@@ -262,6 +262,33 @@ const retention = z.unknown().transform((value, context) => {
   return z.NEVER;
 });
 
+const taskIds = (what: string) =>
+  z.array(name(), { error: what }).min(1).max(1_000, { error: 'at most 1000 names' });
+const budget = { budget: duration().optional(), onBudget: oneOf('escalate', 'cancel').optional() };
+
+const workflow = section('a mapping with phases', {
+  order: oneOf('sequential', 'parallel').optional(),
+  ...budget,
+  phases: z
+    .array(
+      section('a phase such as { id: build, tasks: [parser, printer] }', {
+        id: name(),
+        title: text('a text of 1 to 200 characters on one line', /^[^\p{Cc}]{1,200}$/u).optional(),
+        tasks: taskIds('a list of at least one task id'),
+        order: oneOf('sequential', 'parallel').optional(),
+        after: z
+          .array(name(), { error: 'a list of phases' })
+          .max(100, { error: 'at most 100 phases' })
+          .optional(),
+        ...budget,
+        onFailure: oneOf('goOn', 'hold').optional(),
+      }),
+      { error: 'a list of at least one phase' },
+    )
+    .min(1)
+    .max(100, { error: 'at most 100 phases' }),
+});
+
 /** The root of troupe.yaml. `tasks` is checked apart, because it may be another file. */
 export const projectSchema = section('a mapping of settings (version, verify, agents, tasks, …)', {
   version: z.literal(1, { error: '1 (the version of this format)' }),
@@ -310,6 +337,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
   retention: retention.optional(),
   concurrency: wholeNumber(1, 1_000).optional(),
   encryption: encryptionSchema.optional(),
+  workflow: workflow.optional(),
   tasks: z.unknown().optional(),
 });
 

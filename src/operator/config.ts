@@ -153,6 +153,32 @@ export interface ProjectConfig {
   readonly concurrency: number;
   /** In the order of the file. Default none. */
   readonly tasks: readonly ConfiguredTask[];
+  /** The phases that the tasks are in, each task in one. Default: the tasks are one set. */
+  readonly workflow?: ConfiguredWorkflow;
+}
+
+type Order = 'sequential' | 'parallel';
+
+interface ConfiguredBudget {
+  /** Default: no limit. */
+  readonly budgetMs?: number;
+  /** Default: a phase's is the workflow's, the workflow's is `escalate`. */
+  readonly onBudget?: 'escalate' | 'cancel';
+}
+
+interface ConfiguredPhase extends ConfiguredBudget {
+  readonly id: string;
+  readonly title?: string;
+  /** Ids of tasks. */
+  readonly tasks: readonly string[];
+  readonly order?: Order;
+  readonly after?: readonly string[];
+  readonly onFailure?: 'goOn' | 'hold';
+}
+
+interface ConfiguredWorkflow extends ConfiguredBudget {
+  readonly order?: Order;
+  readonly phases: readonly ConfiguredPhase[];
 }
 
 const DEFAULT_BACKOFF: ConfiguredBackoff = { initialMs: 10_000, factor: 2, maxMs: 600_000 };
@@ -195,6 +221,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
   // These look at the raw data, so that they also speak when something else is wrong.
   checkVerify(source, problems);
   checkReferences(source, given, problems);
+  checkPhases(source, given, problems);
   const patches = await findPatches(source, given, files, problems);
   const refused = [...source.problems, ...(given.source === source ? [] : given.source.problems)];
   if (refused.length > 0) throw configurationError(file, withConsequences(refused, problems));
@@ -259,6 +286,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       limits: mergeLimits(limits, task.limits),
       staged: task.staged ?? false,
     })),
+    ...(project.workflow === undefined ? {} : { workflow: workflowOf(project.workflow) }),
   };
 }
 
@@ -316,6 +344,16 @@ function checkFallbacks(
       source.problem(where, `the fallbacks go round in a circle: ${[...way, name].join(' → ')}`),
     );
   }
+}
+
+type GivenWorkflow = NonNullable<ReturnType<typeof projectSchema.parse>['workflow']>;
+
+function workflowOf({ phases, ...whole }: GivenWorkflow): ConfiguredWorkflow {
+  const inMs = <T extends { readonly budget?: number | undefined }>({ budget, ...rest }: T) => ({
+    ...rest,
+    ...(budget === undefined ? {} : { budgetMs: budget }),
+  });
+  return { ...inMs(whole), phases: phases.map(inMs) } as unknown as ConfiguredWorkflow;
 }
 
 /** What the reader refused, and what else is wrong: less what is said of those same places because nothing is left there. */
@@ -575,6 +613,54 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
       );
     }
   }
+}
+
+/** Phases name tasks, each of which is in one of them, and phases before them. */
+function checkPhases(source: ConfigSource, tasks: GivenTasks, problems: ConfigProblem[]): void {
+  const given = field(field(source.value, 'workflow'), 'phases');
+  if (!Array.isArray(given)) return;
+  const ids = tasks.items.flatMap(({ id }) => id ?? []);
+  const homes = new Map<string, string>();
+  const before: string[] = [];
+  const all = given.flatMap((phase) => textOrNothing(field(phase, 'id')) ?? []);
+  for (const [index, phase] of given.entries()) {
+    const where = ['workflow', 'phases', index];
+    const id = textOrNothing(field(phase, 'id')) ?? `${index + 1}`;
+    if (before.includes(id)) {
+      problems.push(source.problem([...where, 'id'], `there is another phase called ${id}`));
+    }
+    const named = field(phase, 'tasks');
+    for (const [at, task] of (Array.isArray(named) ? named : []).entries()) {
+      if (typeof task !== 'string') continue;
+      const place = [...where, 'tasks', at];
+      const home = homes.get(task);
+      if (tasks.known && !ids.includes(task)) {
+        const known = ids.length === 0 ? '' : suggestion(task, ids, 'the ids are');
+        problems.push(source.problem(place, () => `no task has the id ${task}${known}`));
+      } else if (home !== undefined) {
+        problems.push(source.problem(place, `the task ${task} is in the phase ${home} already`));
+      }
+      homes.set(task, home ?? id);
+    }
+    const after = field(phase, 'after');
+    for (const [at, other] of (Array.isArray(after) ? after : []).entries()) {
+      if (typeof other !== 'string' || before.includes(other)) continue;
+      const what = all.includes(other)
+        ? `the phase ${other} must come before ${id} in the list`
+        : `no phase is called ${other}${suggestion(other, all, 'the phases are')}`;
+      problems.push(source.problem([...where, 'after', at], what));
+    }
+    before.push(id);
+  }
+  const homeless = ids.filter((id) => !homes.has(id));
+  const [first] = homeless;
+  if (first === undefined) return;
+  const rest = homeless.length - 1;
+  const what =
+    rest === 0
+      ? `the task ${first} is in no phase; add it to one`
+      : `the task ${first} and ${rest} more are in no phase; add each to one`;
+  problems.push(source.keyProblem(['workflow', 'phases'], what));
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {

@@ -45,6 +45,11 @@ export const orderSchema = z.discriminatedUnion('order', [
   ...travelOrders,
   z.strictObject({ order: z.literal('prune') }),
   z.strictObject({ order: z.literal('resetBreaker'), key: z.string().min(1).max(240) }),
+  z.strictObject({
+    order: z.literal('schedule'),
+    act: z.enum(['pause', 'resume', 'trigger']),
+    schedule: id,
+  }),
   z.strictObject({ order: z.literal('pause'), ...task }),
   z.strictObject({ order: z.literal('resume'), ...task }),
 ]);
@@ -56,6 +61,8 @@ export type TaskOrder = Extract<Order, { readonly task: string }>;
 export const orderResultSchema = z.strictObject({
   tasks: z.array(z.strictObject({ run: id, task: id, state: z.string() as z.ZodType<TaskState> })),
   run: z.strictObject({ id, state: z.string() as z.ZodType<RunState> }).optional(),
+  /** The key of the firing, if it was triggered. */
+  schedule: z.strictObject({ state: z.string(), key: z.string().optional() }).optional(),
   pruned: z.strictObject({ removed: z.record(id, z.int()), bytes: z.int() }).optional(),
   /** The breaker that was reset. */
   breaker: z.custom<BreakerStatus>().optional(),
@@ -95,6 +102,14 @@ export async function performOrder(order: Order, context: OrderContext): Promise
   if (order.order === 'prune') return { tasks: [], pruned: await troupe.prune() };
   if (order.order === 'resetBreaker') {
     return { tasks: [], breaker: await resetBreaker(order.key, troupe, by) };
+  }
+  if (order.order === 'schedule') {
+    const schedule = troupe.schedules.get(order.schedule);
+    const key = order.act === 'trigger' ? await schedule.trigger(by) : undefined;
+    if (order.act === 'pause') await schedule.pause(by);
+    if (order.act === 'resume') await schedule.resume(by);
+    const { state } = await schedule.status();
+    return { tasks: [], schedule: { state, ...(key === undefined ? {} : { key }) } };
   }
   if (order.order === 'cancelRun') return await cancelRun(order, troupe, by);
   if (order.order === 'pauseRun') return await pauseRun(order.run, troupe, by);

@@ -1,4 +1,4 @@
-import { EXIT_CODES, phaseOf, type RunState, type TaskPhase } from '../index.ts';
+import { EXIT_CODES, type PhaseStatus, phaseOf, type RunState, type TaskPhase } from '../index.ts';
 import type { RunView, TaskView } from './run-view.ts';
 
 /** What a run waits for, and what a person can do about it. */
@@ -22,6 +22,8 @@ export interface RunReport {
   readonly endedAt: number | null;
   readonly total: number;
   readonly counts: Readonly<Partial<Record<TaskPhase, number>>>;
+  /** Of a workflow, in its order. */
+  readonly phases?: readonly PhaseStatus[];
   readonly tasks: readonly TaskView[];
   /** Empty while something moves by itself. */
   readonly needs: readonly Need[];
@@ -51,6 +53,7 @@ export function reportOf(run: RunView, tasks: readonly TaskView[], names: Comman
     endedAt: run.endedAt,
     total: run.total,
     counts,
+    ...(run.phases === undefined ? {} : { phases: run.phases }),
     tasks,
     needs: tasks.flatMap((task) => needOf(task, names) ?? []),
     resume: run.state === 'paused' ? `${names.command} resume ${run.id}` : null,

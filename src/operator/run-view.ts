@@ -1,4 +1,12 @@
-import type { JsonValue, RunState, Store, TaskState, Turn } from '../index.ts';
+import {
+  type JsonValue,
+  type PhaseStatus,
+  phaseStatus,
+  type RunState,
+  type Store,
+  type TaskState,
+  type Turn,
+} from '../index.ts';
 
 /** A run as it is shown: in the terminal, as JSON, to whoever watches from another process. */
 export interface RunView {
@@ -9,6 +17,8 @@ export interface RunView {
   readonly reason: string | null;
   readonly createdAt: number;
   readonly endedAt: number | null;
+  /** Of a workflow, in its order. */
+  readonly phases?: readonly PhaseStatus[];
 }
 
 export interface TaskView {
@@ -48,7 +58,7 @@ type RunRow = Awaited<ReturnType<RowSource['listRuns']>>[number];
 type TaskRow = Awaited<ReturnType<RowSource['listTasks']>>[number];
 
 export function runOfRow(row: RunRow): RunView {
-  const details = JSON.parse(row.detailsJson) as { readonly reason: string | null };
+  const details = JSON.parse(row.detailsJson) as Pick<RunView, 'reason' | 'phases'>;
   return {
     id: row.run,
     title: row.title,
@@ -57,6 +67,7 @@ export function runOfRow(row: RunRow): RunView {
     reason: details.reason,
     createdAt: row.createdAt,
     endedAt: row.endedAt,
+    ...(details.phases === undefined ? {} : { phases: details.phases }),
   };
 }
 
@@ -115,6 +126,7 @@ interface RunContext {
   readonly reason: string | null;
   readonly createdAt: number;
   readonly endedAt: number | null;
+  readonly workflow: { readonly phases: readonly Parameters<typeof phaseStatus>[0][] } | null;
 }
 
 const topLevel = (state: JsonValue): string =>
@@ -130,6 +142,7 @@ export function runOfTurn(turn: Turn): RunView {
     reason: context.reason,
     createdAt: context.createdAt,
     endedAt: context.endedAt,
+    ...(context.workflow === null ? {} : { phases: context.workflow.phases.map(phaseStatus) }),
   };
 }
 

@@ -61,3 +61,4 @@ export const gatekeeperAddress = (name: string): Address<'gatekeeper'> => `gatek
 export const overseerAddress = (name: string): Address<'overseer'> => `overseer/${name}`;
 export const breakerAddress = (name: string): Address<'breaker'> => `breaker/${name}`;
 export const supervisorAddress = (name: string): Address<'supervisor'> => `supervisor/${name}`;
+export const scheduleAddress = (id: string): Address<'schedule'> => `schedule/${id}`;

@@ -114,6 +114,12 @@ const submission = z.strictObject({
   interruptions,
 });
 
+const scheduleReply = z.strictObject({
+  state: z.enum(['active', 'paused', 'ended', 'deleted']),
+  /** When it is due next; null: not, as it stands. */
+  nextAt: z.number().nullable(),
+});
+
 /**
  * Every message between Troupe's own roles: who receives it, its fields, and what answers it if it is a
  * request. The schemas check what comes from outside; the types below are derived from them.
@@ -131,6 +137,10 @@ const catalogue = {
       heard: z.int().min(0),
       /** The agent it waits for or works with; another than before, when it was reassigned. */
       agent: name.optional(),
+      /** The phase of the workflow it belongs to. */
+      phase: name.optional(),
+      /** With `to: person`: it was escalated, and does not only ask. */
+      escalated: z.boolean().optional(),
     }),
   },
   'run.pause': { to: 'run', fields: z.strictObject({ by: name }) },
@@ -182,6 +192,9 @@ const catalogue = {
     fields: z.strictObject({ by: name }),
     reply: z.strictObject({ state: taskState }),
   },
+
+  /** A time budget is used up: it is escalated, wherever it has got to. Nothing happens if it waits for a person already. */
+  'task.timeUp': { to: 'task', fields: z.strictObject({ by: name, reason: text }) },
 
   'agent.work': { to: 'agent', fields: work, reply: z.custom<WorkOutcome>() },
   'agent.cancel': { to: 'agent', fields: withdrawal },
@@ -275,6 +288,26 @@ const catalogue = {
     to: 'supervisor',
     fields: z.strictObject({ decision: z.enum(SUPERVISOR_DECISIONS), by: name }),
     reply: z.strictObject({ state: name }),
+  },
+
+  'schedule.configure': {
+    to: 'schedule',
+    fields: z.strictObject({ definition: json }),
+    reply: scheduleReply,
+  },
+  'schedule.pause': { to: 'schedule', fields: z.strictObject({ by: name }), reply: scheduleReply },
+  'schedule.resume': { to: 'schedule', fields: z.strictObject({ by: name }), reply: scheduleReply },
+  'schedule.trigger': {
+    to: 'schedule',
+    fields: z.strictObject({ by: name }),
+    /** The firing's key; for a run, its id. */
+    reply: z.strictObject({ key: z.string() }),
+  },
+  'schedule.delete': { to: 'schedule', fields: z.strictObject({ by: name }), reply: scheduleReply },
+  /** A run that it has started has ended. */
+  'schedule.runEnded': {
+    to: 'schedule',
+    fields: z.strictObject({ run: name, state: z.enum(['done', 'cancelled']) }),
   },
 
   'breaker.record': {

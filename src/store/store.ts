@@ -345,6 +345,8 @@ export interface Claim {
   readonly agent: string;
   readonly limit: number;
   readonly token: string;
+  /** Positions of tasks that are not to be claimed: first, and the one after the last. Default: none. */
+  readonly except?: readonly (readonly [number, number])[];
 }
 
 export interface LeaseClaim {

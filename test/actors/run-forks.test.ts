@@ -75,6 +75,8 @@ test('a fork says everywhere that it is the new run, and nowhere else', () => {
     counts,
     slots: {},
     concurrency: 1,
+    workflow: null,
+    startedBy: 'schedule/s',
   };
   const members = new Map([
     first('run/r', runMachine, input, { asking, claimed: { t: 'writer' } }),
@@ -95,6 +97,8 @@ test('a fork says everywhere that it is the new run, and nowhere else', () => {
     claimed: { t: 'writer' },
     forkedFrom: { run: 'r', cut: 'c1' },
   });
+  // The schedule waits for the end of the other one.
+  expect(context('run/f')).not.toHaveProperty('startedBy');
   // What the user has written is his, whatever it looks like.
   expect(context('task/f/t')).toMatchObject({
     spec: moved,

@@ -85,7 +85,7 @@ export class Driven {
 
 /** Messages that are sent as requests. */
 const ASKS =
-  /^(?:task\.(?!dependencyEnded|enable)|agent\.work$|gatekeeper\.verify$|overseer\.escalate$|supervisor\.(?:\w+Child|children|count|decide)$)/;
+  /^(?:task\.(?!dependencyEnded|enable|timeUp)|agent\.work$|gatekeeper\.verify$|overseer\.escalate$|supervisor\.(?:\w+Child|children|count|decide)$)/;
 
 const ANSWERS: Readonly<Record<string, string>> = {
   'agent.work': 'work',

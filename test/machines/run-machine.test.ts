@@ -27,6 +27,7 @@ const input = (counts: RunInput['counts'], over: Partial<RunInput> = {}): RunInp
   counts,
   slots: { writer: 2 },
   concurrency: 4,
+  workflow: null,
   ...over,
 });
 

@@ -48,6 +48,7 @@ import {
   submissionIsGone,
   submitted,
   task,
+  timeUp,
   unblock,
   undecided,
   verificationDies,
@@ -84,6 +85,7 @@ const ORDERS: readonly Fact[] = [
   skipTo,
   skipped,
   enable,
+  timeUp,
 ];
 
 /** What a gatekeeper says that could not verify: the work is neither good nor bad. */
@@ -242,7 +244,7 @@ function check(before: Node, fact: Fact, node: Node): void {
   }
 
   // Every order is answered, once, and truly.
-  const asked = /^task\.(?!dependencyEnded|enable)/.test(fact.type);
+  const asked = /^task\.(?!dependencyEnded|enable|timeUp)/.test(fact.type);
   const said = answerIn(node.actions);
   same(said !== undefined, asked, 'whether it was answered');
   if (said?.startsWith('✗')) same(state, stateOf(before), 'the state after a refusal');
@@ -306,7 +308,7 @@ function check(before: Node, fact: Fact, node: Node): void {
   // What was handed in is verified again, by itself, only while it is there and nobody has judged it.
   if (context.goesOnWith === 'verification') {
     must(context.submitted, 'there is nothing to verify again');
-    must(context.last?.outcome === 'infrastructure', 'it was judged');
+    must(['infrastructure', 'cancelled'].includes(context.last?.outcome ?? ''), 'it was judged');
     must(!ATTEMPT_RUNS.has(shown) && shown !== 'ready', 'it is on its way already');
   }
   if (UNJUDGED.has(fact)) same(context.goesOnWith, 'verification', 'what is tried again');

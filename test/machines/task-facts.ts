@@ -37,6 +37,11 @@ export function spec(over: Partial<Omit<TaskSpec, 'limits'>> & { limits?: Partia
 // ── what happens to a task ──────────────────────────────────────────────────────────────────────────────
 
 export const claimed: Fact = { type: 'task.claim' };
+export const timeUp: Fact = {
+  type: 'task.timeUp',
+  by: 'run',
+  reason: 'The time budget of phase "build" (2 h) is used up.',
+};
 export const rewound: Fact = { type: 'task.rewound' };
 export const prepared: Fact = { type: 'xstate.done.actor.prepare', output: null };
 export const released: Fact = { type: 'xstate.done.actor.release', output: null };

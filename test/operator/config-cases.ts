@@ -375,4 +375,24 @@ tasks: [{ id: a, agent: a, patch: x, limits: { infrastructureBackoff: { initial:
     name: 'retention that keeps no checkpoint',
     text: `${MINIMAL}retention: { checkpointsPerActor: 0, finishedRunsDays: 30d, deadLetters: 1.5 }\n`,
   },
+  // Phases.
+  {
+    name: 'phases that name what is not there',
+    text: `${tasks('- { id: a, agent: scribe }', '- { id: b, agent: scribe }', '- { id: c, agent: scribe }')}workflow:
+  phases:
+    - { id: first, tasks: [a, bb], after: [last] }
+    - { id: first, tasks: [a] }
+    - { id: last, tasks: [], after: [frst] }
+`,
+  },
+  {
+    name: 'settings of phases',
+    text: `${tasks('- { id: a, agent: scribe }')}workflow:
+  order: sequentially
+  budget: 3
+  phases:
+    - { id: first, tasks: [a], budjet: 2h, onBudget: stop, onFailure: hold on }
+`,
+  },
+  { name: 'a workflow without phases', text: `${AGENTS}workflow: { phases: [] }\n` },
 ];

@@ -507,6 +507,26 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
         expect(await claim({ agent: 'tester', token: 'token-2' })).toEqual(['a']);
       });
 
+      test('those at excepted positions are passed over, and are there for the next', async () => {
+        await store.commit(
+          batch({
+            projections: tasks(
+              { task: 'a', position: 0 },
+              { task: 'b', position: 1, priority: 5 },
+              { task: 'c', position: 2, priority: 5 },
+              { task: 'd', position: 3 },
+            ),
+          }),
+        );
+        const except = [
+          [1, 2],
+          [3, 9],
+        ] as const;
+        expect(await claim({ except })).toEqual(['c', 'a']);
+        expect(await claim({ token: 'token-2', except })).toEqual([]);
+        expect(await claim({ token: 'token-3', except: [] })).toEqual(['b', 'd']);
+      });
+
       test('a limit of nothing claims nothing', async () => {
         await store.commit(batch({ projections: tasks({ task: 'a' }) }));
         expect(await claim({ limit: 0 })).toEqual([]);

@@ -17,7 +17,7 @@ export interface DependencyGraph {
   readonly unblocks: ReadonlyMap<string, number>;
 }
 
-const MAX_DEPENDENCIES = 20;
+export const MAX_DEPENDENCIES = 20;
 
 /** A cycle longer than this is named by its beginning only. */
 const NAMED_IN_CYCLE = 12;
@@ -25,10 +25,14 @@ const NAMED_IN_CYCLE = 12;
 /**
  * Checks the dependencies of a whole plan, in time linear in tasks and dependencies.
  * The first fault in the order of the tasks is reported, cycles last, so the same plan gets the same message.
+ * @param maxDependencies more than a person may write, where a workflow has made them
  * @throws {ValidationError} for duplicate ids, more than 20 dependencies, a dependency named twice, on itself or on
  * a task that is not there, and for a cycle, which is named: `a → b → a` (a waits for b, b waits for a)
  */
-export function checkDependencies(tasks: readonly TaskWithDependencies[]): DependencyGraph {
+export function checkDependencies(
+  tasks: readonly TaskWithDependencies[],
+  maxDependencies = MAX_DEPENDENCIES,
+): DependencyGraph {
   const dependants = new Map<string, string[]>();
   for (const { id } of tasks) {
     if (dependants.has(id)) {
@@ -39,7 +43,7 @@ export function checkDependencies(tasks: readonly TaskWithDependencies[]): Depen
     }
     dependants.set(id, []);
   }
-  for (const task of tasks) checkOne(task, dependants);
+  for (const task of tasks) checkOne(task, dependants, maxDependencies);
   const unfinished = withoutOrder(tasks, dependants);
   if (unfinished.size > 0) throw cycleError(findCycle(tasks, unfinished));
   return {
@@ -49,11 +53,15 @@ export function checkDependencies(tasks: readonly TaskWithDependencies[]): Depen
 }
 
 /** Checks one task and enters it with those it waits for. */
-function checkOne(task: TaskWithDependencies, dependants: Map<string, string[]>): void {
+function checkOne(
+  task: TaskWithDependencies,
+  dependants: Map<string, string[]>,
+  maxDependencies: number,
+): void {
   const { id, dependsOn } = task;
-  if (dependsOn.length > MAX_DEPENDENCIES) {
+  if (dependsOn.length > maxDependencies) {
     throw new ValidationError(
-      `Task ${quote(id)} has ${dependsOn.length} dependencies; at most ${MAX_DEPENDENCIES} are allowed. ` +
+      `Task ${quote(id)} has ${dependsOn.length} dependencies; at most ${maxDependencies} are allowed. ` +
         'Put a task between them that waits for a part of them.',
       { context: { task: id, dependencies: dependsOn.length } },
     );

@@ -1,6 +1,6 @@
-import { ConflictError, ValidationError } from '../../index.ts';
+import { ConflictError, type TemplateCall, ValidationError } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
-import { runSpecOf } from '../compose.ts';
+import { runSpecOf, workflowSpecOf } from '../compose.ts';
 import { loadConfig } from '../config.ts';
 import { connectControl } from '../control/client.ts';
 import { deliver } from '../deliver.ts';
@@ -16,11 +16,28 @@ import { inTermsOfTheCommand, skipLines, skippedTo } from './skip.ts';
 /** `troupe run`: works off the backlog in troupe.yaml, or goes on with it. */
 export async function run(
   cli: CliContext,
-  options: SessionOptions & { readonly run?: string | undefined },
+  options: SessionOptions & {
+    readonly run?: string | undefined;
+    /** Instead of the backlog. */
+    readonly template?: string | undefined;
+    /** Its parameters, each `name=value`. */
+    readonly param?: readonly string[];
+  },
 ): Promise<number> {
   const place = await cli.project();
   const config = await loadConfig(place.file);
   const id = options.run ?? defaultRunId(place.file);
+  if (options.template !== undefined) {
+    const call: TemplateCall = {
+      ...{ template: options.template, id, params: paramsOf(options.param ?? []) },
+      ...{ concurrency: config.concurrency, limits: config.limits },
+    };
+    return await Session.run(cli, place, config, options, async (session) => {
+      await session.troupe.startWorkflow(call);
+      session.requireAgents([id], config);
+      return [id];
+    });
+  }
   if (config.tasks.length === 0) {
     throw new ValidationError(
       `${place.file} has no tasks: there is nothing to run. Add some under tasks.`,
@@ -28,13 +45,15 @@ export async function run(
   }
   return await Session.run(cli, place, config, options, async (session) => {
     try {
-      await session.troupe.start(runSpecOf(config, id));
+      const workflow = workflowSpecOf(config, id);
+      if (workflow === undefined) await session.troupe.start(runSpecOf(config, id));
+      else await session.troupe.startWorkflow(workflow);
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
       const command = cli.commandFor(place);
       throw new ConflictError(
         [
-          `The tasks in ${place.file} are not those that run ${id} was begun with (ids, agents, inputs, limits and patches count).`,
+          `The tasks in ${place.file} are not those that run ${id} was begun with (ids, agents, inputs, limits, patches and phases count).`,
           `  To go on with run ${id} as it was begun: ${command} resume`,
           `  To run the changed backlog as a run of its own: ${command} run --run ${id}-2`,
           `  To give up run ${id} first: ${command} cancel --run ${id}`,
@@ -45,6 +64,19 @@ export async function run(
     session.requireAgents([id], config);
     return [id];
   });
+}
+
+/** @throws {ValidationError} one is not `name=value` */
+function paramsOf(given: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    given.map((text) => {
+      const at = text.indexOf('=');
+      if (at > 0) return [text.slice(0, at), text.slice(at + 1)];
+      throw new ValidationError(
+        `Expected --param to be name=value, such as title="Dark mode", got ${JSON.stringify(text)}.`,
+      );
+    }),
+  );
 }
 
 /**

@@ -1,4 +1,4 @@
-import { phaseOf } from '../../index.ts';
+import { type PhaseStatus, phaseOf } from '../../index.ts';
 import type { RunReport } from '../report.ts';
 import type { TaskView } from '../run-view.ts';
 import { countTasks } from './task-counts.ts';
@@ -29,6 +29,7 @@ export function renderSummary(report: RunReport, options: SummaryOptions): Line[
   const needs = needLines(report, options);
   return [
     headline(report, options),
+    ...phaseTable(report.phases ?? [], options),
     ...taskTable(report.tasks, options),
     ...(needs.length === 0 ? [] : [[], ...needs]),
     ...(report.resume === null
@@ -62,6 +63,37 @@ function headline(report: RunReport, { unicode, now }: SummaryOptions): Line {
       style: 'dim',
     },
   ];
+}
+
+const PHASE_STYLES: Readonly<Partial<Record<PhaseStatus['state'], Style>>> = {
+  done: 'green',
+  running: 'cyan',
+  blocked: 'red',
+};
+
+/** One line for each phase of a workflow: name, state, how many tasks are done, and its time. */
+function phaseTable(
+  phases: readonly PhaseStatus[],
+  { width, unicode, now }: SummaryOptions,
+): Line[] {
+  const nameWidth = Math.max(0, ...phases.map(({ id }) => displayWidth(cleanLine(id))));
+  return phases.map((phase): Line => {
+    const { state, counts, total, budgetMs, dueAt, usedUpAt, openedAt, endedAt, held } = phase;
+    const style = PHASE_STYLES[state] ?? 'dim';
+    const notes = [`${counts.done ?? 0} of ${total} done`];
+    if (openedAt !== null) notes.push(formatDuration((endedAt ?? now) - openedAt));
+    if (usedUpAt !== null) notes.push(`its time (${formatDuration(budgetMs ?? 0)}) is used up`);
+    else if (dueAt !== null) notes.push(`${formatDuration(Math.max(0, dueAt - now))} left`);
+    if (held) notes.push(`held because of ${phase.failed.join(', ')}`);
+    const text = cleanLine(notes.join(unicode ? ' · ' : ' - '));
+    const used = 11 + nameWidth + 2 + 9 + 2;
+    return [
+      { text: '  phase    ', style: 'dim' },
+      pad(cleanLine(phase.id), nameWidth),
+      { text: `  ${pad(state, 9)}  `, style },
+      { text: truncate(text, Math.max(0, width - used), unicode ? '…' : '~'), style: 'dim' },
+    ];
+  });
 }
 
 /** One line for each task: mark, name, state, attempts, merge commit or reason, evidence. */

@@ -71,7 +71,7 @@ export class MemoryStore implements Store {
     return DONE;
   }
 
-  claimTasks({ run, agent, limit, token }: Claim): Promise<readonly string[]> {
+  claimTasks({ run, agent, limit, token, except = [] }: Claim): Promise<readonly string[]> {
     return this.#answer(() => {
       const tasks = this.data.tasks.get(run);
       if (tasks === undefined) return [];
@@ -84,16 +84,23 @@ export class MemoryStore implements Store {
       }
       const claimed: string[] = [];
       const ready = tasks.ready.get(agent);
+      const passedOver: MemoryTask[] = [];
       while (ready !== undefined && claimed.length < limit) {
         const task = ready.take();
         if (task === undefined) break;
         // Replaced or claimed since it was put in.
         if (tasks.byId.get(task.row.task) !== task || !isReady(task)) continue;
+        const { position } = task.row;
+        if (except.some(([from, to]) => position >= from && position < to)) {
+          passedOver.push(task);
+          continue;
+        }
         if (task.token !== null) tasks.byToken.get(task.token)?.delete(task.row.task);
         task.token = token;
         task.claimed = true;
         claimed.push(task.row.task);
       }
+      for (const task of passedOver) ready?.add(task);
       if (claimed.length > 0) tasks.byToken.set(token, new Set(claimed));
       return claimed;
     });

@@ -22,6 +22,7 @@ export type ReadOnlyStore = Pick<
   Store,
   | 'name'
   | 'listActors'
+  | 'loadActors'
   | 'listCheckpoints'
   | 'listCuts'
   | 'loadCut'
@@ -160,6 +161,7 @@ function readOnlyStore(
     name,
     id,
     listActors: (...args) => read('listActors', ...args),
+    loadActors: (addresses) => texts.actors(() => read('loadActors', addresses)),
     listCheckpoints: (...args) => texts.checkpoints(() => read('listCheckpoints', ...args)),
     listCuts: (run) => texts.cuts(() => read('listCuts', run)),
     loadCut: (id) => texts.cut(() => read('loadCut', id)),

@@ -45,6 +45,14 @@ WHERE run = :run AND task IN (
   ORDER BY priority DESC, unblocks DESC, position, task LIMIT :limit)
 RETURNING task`;
 
+/** Apart, so that the usual claim does not pay for what it does not ask. */
+const CLAIM_TASKS_EXCEPT = CLAIM_TASKS.replace(
+  'AND claim_open = 0\n',
+  `AND claim_open = 0 AND NOT EXISTS (
+      SELECT 1 FROM json_each(:except)
+      WHERE tasks.position >= value ->> 0 AND tasks.position < value ->> 1)\n`,
+);
+
 /** The check that the open file is still the one at its path is at most this old, in time or in commits. */
 const CHECK_FILES_EVERY_MS = 60_000;
 const CHECK_FILES_EVERY_COMMITS = 1000;
@@ -65,7 +73,11 @@ export class SqliteConnection {
   readonly #path: string;
   readonly #writer: BatchWriter;
   readonly #tasksOfToken: Statement<[string, string], string>;
-  readonly #claimTasks: Statement<[Claim], string>;
+  readonly #claimTasks: Statement<[Omit<Claim, 'except'>], string>;
+  readonly #claimTasksExcept: Statement<
+    [Omit<Claim, 'except'> & { readonly except: string }],
+    string
+  >;
   readonly #control: Readonly<
     Record<
       | 'begin'
@@ -111,7 +123,10 @@ export class SqliteConnection {
     this.#appTables = new AppTables(db);
     this.#pruner = new Pruner(db);
     this.#tasksOfToken = db.prepare<[string, string], string>(TASKS_OF_TOKEN).pluck();
-    this.#claimTasks = db.prepare<[Claim], string>(CLAIM_TASKS).pluck();
+    this.#claimTasks = db.prepare<[Omit<Claim, 'except'>], string>(CLAIM_TASKS).pluck();
+    this.#claimTasksExcept = db
+      .prepare<[Omit<Claim, 'except'> & { readonly except: string }], string>(CLAIM_TASKS_EXCEPT)
+      .pluck();
     this.#control = {
       begin: db.prepare(BEGIN),
       count: db.prepare(COUNT_COMMIT_OF_EPOCH),
@@ -214,7 +229,11 @@ export class SqliteConnection {
   claimTasks(claim: Claim): readonly string[] {
     return this.#alone(() => {
       const before = this.#tasksOfToken.all(claim.run, claim.token);
-      if (before.length === 0 && claim.limit > 0) this.#claimTasks.all(claim);
+      if (before.length === 0 && claim.limit > 0) {
+        const { except, ...rest } = claim;
+        if (except === undefined) this.#claimTasks.all(rest);
+        else this.#claimTasksExcept.all({ ...rest, except: JSON.stringify(except) });
+      }
       // RETURNING promises no order.
       return before.length > 0 ? before : this.#tasksOfToken.all(claim.run, claim.token);
     });

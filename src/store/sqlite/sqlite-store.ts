@@ -231,8 +231,9 @@ class WriterThread implements SqliteStore {
   }
 
   claimTasks(claim: Claim): Promise<readonly string[]> {
-    const { run, agent, limit, token } = claim;
-    return this.#write('claimTasks', { run, agent, limit, token });
+    const { run, agent, limit, token, except } = claim;
+    const plain = { run, agent, limit, token };
+    return this.#write('claimTasks', except === undefined ? plain : { ...plain, except });
   }
 
   acquireLease({ name, holder, now, ttlMs }: LeaseClaim) {
