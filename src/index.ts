@@ -26,9 +26,12 @@ export type {
   VerifyContext,
   VerifyFunction,
 } from './actors/gatekeeper.ts';
+export type { AuditEntry, AuditOptions, AuditQuery, AuditStore } from './actors/audit.ts';
+export { AuditReader } from './actors/audit.ts';
 export type { CheckpointDiff, Difference } from './actors/checkpoint-diff.ts';
 export type { CheckpointInfo, CutDiff, CutInfo, Note, TaskDiff } from './actors/history.ts';
 export { History } from './actors/history.ts';
+export type { FlowMetrics, Tract } from './actors/flow.ts';
 export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
 export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overseer.ts';
@@ -109,6 +112,7 @@ export {
 export type { JsonObject, JsonValue } from './protocol/json.ts';
 export type { Message, Meta, ReplyTo } from './protocol/message.ts';
 export { replyTo } from './protocol/message.ts';
+export { redactJson, redactText } from './protocol/redact.ts';
 export type { PriorityName } from './protocol/priority.ts';
 export { PRIORITIES } from './protocol/priority.ts';
 export type { CommandEvidence, Evidence, Verdict } from './protocol/verdict.ts';

@@ -5,10 +5,18 @@ import { type Logger, pino } from 'pino';
 import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
+import {
+  type AuditEntry,
+  type AuditOptions,
+  AuditReader,
+  checkAuditQuery,
+  followAudit,
+} from './actors/audit.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
 import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
 import type { Engine } from './actors/engine.ts';
+import { checkTract, Flow, type FlowMetrics, type Tract } from './actors/flow.ts';
 import {
   gatekeeperActor,
   genericVerifier,
@@ -133,6 +141,11 @@ export interface AgentOptions {
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
   readonly timeoutMs?: number;
+  /**
+   * `internal` for an agent that reasons (plans, reviews), `external` for one that acts. Only counted: see `Troupe.flow`.
+   * Default `external`.
+   */
+  readonly tract?: Tract;
   /** By step name: takes a finished step back when its task is cancelled; newest first. */
   readonly compensate?: Compensations;
 }
@@ -263,6 +276,7 @@ export class Troupe {
   /** What was: checkpoints of actors, cuts of runs, and how they differ. */
   readonly history: History;
   readonly #timedCuts: TimedCuts;
+  readonly #flow: Flow;
   readonly #runTravel: RunTravel;
   readonly #host: DurableHost;
   readonly #store: PackedStore;
@@ -297,6 +311,8 @@ export class Troupe {
     this.#clock = options.clock ?? systemClock;
     this.#newId = options.newId ?? randomUUID;
     this.#logger = logger;
+    const flow = new Flow(this.#clock.now());
+    this.#flow = flow;
     const onMissing = (what: string, name: string): void =>
       logger.warn({ name }, `work waits for the ${what} "${name}", which is not registered`);
     this.#agents = new Registry<RegisteredAgent>('agent', onMissing, this.#clock);
@@ -324,21 +340,30 @@ export class Troupe {
           label: occasion === 'milestone' && typeof value === 'string' ? value : null,
         }),
       mailboxLimit: RUN_MAILBOX_LIMIT,
+      audited: true,
     });
     this.#host.register('task', taskActor(store, this.#agents, project), {
       project: (actor) => projectTask(actor as never),
       migrations: taskMigrations,
+      audited: true,
+      observe: ({ address, context }, { from }) =>
+        flow.taskHeard({ address, from }, (context as { agent: string }).agent),
     });
     this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store), {
       mailboxLimit: options.agentMailboxLimit ?? 1_000,
     });
-    this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
+    const observeJudge: MachineOptions['observe'] = ({ address }, { from }) =>
+      flow.judgeHeard({ address, from });
+    this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers), {
+      observe: observeJudge,
+    });
     this.#host.register(
       'overseer',
       overseerActor(
         () => this.#policy,
         () => this.#agents.names(),
       ),
+      { observe: observeJudge },
     );
     this.#host.register('breaker', breakerMachine);
     this.#timedCuts = new TimedCuts(this.#host, this.#clock, logger);
@@ -401,6 +426,7 @@ export class Troupe {
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
     requirePositive(`concurrency of agent "${name}"`, concurrency);
     requirePositive(`timeoutMs of agent "${name}"`, timeoutMs);
+    const tract = checkTract(name, options.tract ?? 'external');
     this.#agents.add(name, {
       engine,
       timeoutMs,
@@ -408,6 +434,7 @@ export class Troupe {
       compensations: options.compensate ?? {},
     });
     this.#concurrency.set(name, concurrency);
+    this.#flow.setTract(name, tract);
     this.#spawnSoon(
       [
         { address: agentAddress(name), machine: 'agent', input: { name, concurrency } },
@@ -672,6 +699,64 @@ export class Troupe {
    */
   async query(sql: string, ...values: readonly SqlValue[]): Promise<readonly JsonObject[]> {
     return await this.#store.query(checkStatement('query', sql, values));
+  }
+
+  /**
+   * How messages flow between the agents that reason and those that act, since this runtime opened the store. A restart
+   * begins anew, and `since` says when.
+   */
+  flow(): FlowMetrics {
+    return this.#flow.metrics();
+  }
+
+  /**
+   * What has happened, oldest first: every turn with the message it handled, every order from outside with its answer (who,
+   * what, when; also those that were refused), dead letters. Texts are without secrets. Turns are kept as long as their
+   * checkpoints (`retention`), orders for 14 days, at most 5 000 of them.
+   *
+   * `for await (const entry of troupe.audit({ correlation: 'task/r/draft#3' })) …` follows what a turn, a message or a
+   * request has led to, across actors and restarts.
+   * @param options.follow goes on with what happens, until the signal is aborted or the runtime stops
+   * @throws {ValidationError} a condition that cannot be (when it is called)
+   */
+  audit(options: AuditOptions = {}): AsyncIterable<AuditEntry> {
+    const { follow = false, signal, ...query } = options;
+    checkAuditQuery(options);
+    const reader = new AuditReader(this.#store, query);
+    return follow ? this.#follow(reader, signal) : this.#read(reader, signal);
+  }
+
+  async *#read(reader: AuditReader, signal: AbortSignal | undefined): AsyncGenerator<AuditEntry> {
+    await this.#host.flush();
+    for await (const entry of reader.read()) {
+      if (signal?.aborted === true) return;
+      yield entry;
+    }
+  }
+
+  async *#follow(reader: AuditReader, signal: AbortSignal | undefined): AsyncGenerator<AuditEntry> {
+    await this.#host.flush();
+    const over = new AbortController();
+    const stop = (): void => over.abort();
+    signal?.addEventListener('abort', stop, { once: true });
+    if (signal?.aborted === true) stop();
+    const ended = this.#over.subscribe(stop);
+    try {
+      yield* followAudit(reader, over.signal, (wake) => {
+        const offs = (['turn', 'audited', 'deadLettered'] as const).map((event) =>
+          this.on(event, wake),
+        );
+        return () => {
+          for (const off of offs) off();
+        };
+      });
+    } catch (error) {
+      // Stopped in the middle of a read.
+      if (!over.signal.aborted) throw error;
+    } finally {
+      ended.unsubscribe();
+      signal?.removeEventListener('abort', stop);
+    }
   }
 
   /**

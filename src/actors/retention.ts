@@ -14,11 +14,22 @@ export interface RetentionOptions {
   readonly deadLetterDays?: number;
   /** The newest dead letters, of those that are young enough. Default 5 000. */
   readonly deadLetters?: number;
+  /** Orders in the audit stream, and the answers to them. Default 14. */
+  readonly auditDays?: number;
+  /** The newest of them, of those that are young enough. Default 5 000. */
+  readonly auditEntries?: number;
 }
 
 const DAY_MS = 86_400_000;
 const MOST_DAYS = 36_500;
-const KEYS = ['checkpointsPerActor', 'finishedRunsDays', 'deadLetterDays', 'deadLetters'] as const;
+const KEYS = [
+  'checkpointsPerActor',
+  'finishedRunsDays',
+  'deadLetterDays',
+  'deadLetters',
+  'auditDays',
+  'auditEntries',
+] as const;
 
 /**
  * @returns undefined: nothing is removed
@@ -35,5 +46,7 @@ export function parseRetention(options: RetentionOptions | false = {}): Retentio
     finishedRunsMs: days('finishedRunsDays', 30),
     deadLetterMs: days('deadLetterDays', 14),
     deadLetters: positiveInteger(settings, 'deadLetters', 5_000, where),
+    auditMs: days('auditDays', 14),
+    auditEntries: positiveInteger(settings, 'auditEntries', 5_000, where),
   };
 }

@@ -85,11 +85,12 @@ export async function composeTroupe(
       throw error;
     }
     for (const agent of config.agents) {
-      const { name, concurrency } = agent;
-      if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency });
+      const { name, concurrency, tract } = agent;
+      if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency, tract });
       else {
         const { run, timeoutMs } = agent;
-        troupe.commandAgent(name, { run, projectDirectory: directory }, { concurrency, timeoutMs });
+        const limits = { concurrency, timeoutMs, tract };
+        troupe.commandAgent(name, { run, projectDirectory: directory }, limits);
       }
     }
   }

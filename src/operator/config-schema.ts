@@ -133,16 +133,20 @@ const limits = section('a mapping of limits', {
 
 const MAX_CONCURRENCY = 100;
 
+const tract = z.enum(['internal', 'external'], { error: 'one of internal, external' });
+
 const agent = z.discriminatedUnion(
   'engine',
   [
     section('an agent', {
       engine: z.literal('patch'),
+      tract: tract.optional(),
       concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
     }),
     section('an agent', {
       engine: z.literal('command'),
       run: command(),
+      tract: tract.optional(),
       concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
       timeout: duration().optional(),
     }),
@@ -198,6 +202,8 @@ const retentionSettings = section(
     finishedRunsDays: days.optional(),
     deadLetterDays: days.optional(),
     deadLetters: wholeNumber(1, 1_000_000).optional(),
+    auditDays: days.optional(),
+    auditEntries: wholeNumber(1, 1_000_000).optional(),
   },
 );
 

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { JsonValue, RetentionOptions } from '../index.ts';
+import type { JsonValue, RetentionOptions, Tract } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
@@ -31,12 +31,15 @@ type ConfiguredAgent =
   | {
       readonly name: string;
       readonly engine: 'patch';
+      /** Reasons, or acts. Default external. */
+      readonly tract: Tract;
       /** Tasks it does at once. Default 1. */
       readonly concurrency: number;
     }
   | {
       readonly name: string;
       readonly engine: 'command';
+      readonly tract: Tract;
       /** As written: what stands in braces, such as `{project}`, is for the engine to fill in. */
       readonly run: ConfiguredCommand;
       readonly concurrency: number;
@@ -180,10 +183,10 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
 
   const limits = mergeLimits(DEFAULT_LIMITS, project.limits);
   const agents = Object.entries(project.agents ?? {}).map(([name, agent]): ConfiguredAgent => {
-    const concurrency = agent.concurrency ?? 1;
-    if (agent.engine === 'patch') return { name, engine: 'patch', concurrency };
+    const { concurrency = 1, tract = 'external' } = agent;
+    if (agent.engine === 'patch') return { name, engine: 'patch', concurrency, tract };
     const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
-    return { name, engine: 'command', run: agent.run, concurrency, timeoutMs };
+    return { name, engine: 'command', run: agent.run, concurrency, timeoutMs, tract };
   });
   const total = agents.reduce((sum, agent) => sum + agent.concurrency, 0);
   return {

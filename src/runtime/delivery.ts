@@ -10,6 +10,7 @@ import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Envelope, EpochMs, Message, ReplyTo } from '../protocol/message.ts';
 import { PRIORITIES, type Priority } from '../protocol/priority.ts';
+import type { AuditRow } from '../store/store.ts';
 import type { Actor, Item, MessageItem } from './actor.ts';
 import type { Clock } from './clock.ts';
 import type { Commits } from './commits.ts';
@@ -20,6 +21,7 @@ import type { HostEmitter } from './host-emitter.ts';
 import type { HostEvents } from './host-events.ts';
 import type { Idempotency } from './idempotency.ts';
 import { copyJson } from './json-copy.ts';
+import { answerRow, orderRow } from './orders.ts';
 import type { Registration } from './registration.ts';
 import type { Requests } from './requests.ts';
 
@@ -91,6 +93,7 @@ export class Delivery {
   post(envelope: Envelope, durable: boolean): void {
     const actor = this.#room(envelope.to);
     this.#put(actor, envelope, durable);
+    if (this.#isAudited(envelope.to)) this.#audit(orderRow(envelope));
   }
 
   /** Sends what a turn has sent: it is stored with the turn. What cannot be delivered is refused aloud. */
@@ -151,6 +154,7 @@ export class Delivery {
       const settle =
         this.#keys.answered(to.correlation, answer) ??
         (() => this.#requests.settle(to.correlation, answer));
+      this.#auditAnswer(from, to, type, answer, now);
       this.#answer(to, `${type}:${outcome.ok ? 'ok' : 'err'}`, settle);
       return;
     }
@@ -191,6 +195,8 @@ export class Delivery {
     if (kindOf(from) === APP_KIND) {
       const fail =
         this.#keys.refused(correlation, error) ?? (() => this.#requests.fail(correlation, error));
+      const refusal: EffectOutcome = { ok: false, failure: error.toFailure() };
+      this.#auditAnswer(to, asker, message.type, refusal, this.#clock.now());
       this.#answer(asker, `${message.type}:err`, fail);
     } else {
       const outcome: EffectOutcome = { ok: false, failure: error.toFailure() };
@@ -298,6 +304,25 @@ export class Delivery {
       }
     });
     this.#schedule();
+  }
+
+  #isAudited(to: Address): boolean {
+    return this.#registrations.get(kindOf(to))?.audited === true;
+  }
+
+  #auditAnswer(
+    from: Address,
+    to: ReplyTo,
+    type: string,
+    outcome: EffectOutcome,
+    at: EpochMs,
+  ): void {
+    if (this.#isAudited(from)) this.#audit(answerRow(from, to.correlation, type, outcome, at));
+  }
+
+  #audit(row: AuditRow): void {
+    this.#commits.stage.audit.push(row);
+    this.#commits.after(() => this.#events.tell('audited', row));
   }
 
   /** How often what is delivered arrives: once, unless a test wants it otherwise. */

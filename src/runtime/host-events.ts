@@ -2,6 +2,7 @@ import type { Address } from '../protocol/address.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
 import type { EpochMs } from '../protocol/message.ts';
+import type { AuditRow } from '../store/store.ts';
 
 /** One turn, told after its commit. */
 export interface Turn {
@@ -33,6 +34,8 @@ export interface HostEvents {
     readonly type: string;
     readonly reason: string;
   }) => void;
+  /** An order from outside to an actor whose machine is `audited`, or the answer to one, is in the audit stream. */
+  audited: (fact: Pick<AuditRow, 'kind' | 'id' | 'address' | 'type' | 'by' | 'at'>) => void;
   /** A message or reply that came too late, twice, or for somebody who has ended; nothing changed. */
   dropped: (fact: {
     readonly address: Address;

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Address } from '../protocol/address.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
-import type { EpochMs } from '../protocol/message.ts';
+import type { EpochMs, Meta } from '../protocol/message.ts';
 import type { CutRequest, Projection, StoredActor } from '../store/store.ts';
 import type { Migrations } from './migrations.ts';
 import { type LiveSnapshot, MachineDriver, type PersistedSnapshot } from './xstate-driver.ts';
@@ -29,6 +29,16 @@ export interface MachineOptions {
   readonly cut?: CutOf;
   /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
   readonly mailboxLimit?: number;
+  /**
+   * Messages from outside to its actors, and their answers, are kept in the audit stream even if they are refused or change
+   * nothing. What changes an actor is in the stream anyway. The machine's name must be the kind of their addresses.
+   * Default false.
+   */
+  readonly audited?: boolean;
+  /**
+   * Told after each commit who had sent what an actor of this machine has handled, and its state after it. @internal
+   */
+  readonly observe?: (actor: ProjectedActor, meta: Meta) => void;
 }
 
 /** A cut to be taken, before it has an id. */
@@ -53,6 +63,8 @@ export interface Registration {
   readonly project: MachineOptions['project'];
   readonly cut: CutOf | undefined;
   readonly mailboxLimit: number;
+  readonly audited: boolean;
+  readonly observe: MachineOptions['observe'];
 }
 
 /** @throws {ConfigurationError} the machine cannot be hosted durably, or an option is out of range */
@@ -88,6 +100,8 @@ export function createRegistration(
     project: options.project,
     cut: options.cut,
     mailboxLimit,
+    audited: options.audited ?? false,
+    observe: options.observe,
   };
 }
 

@@ -293,6 +293,11 @@ export class Turns {
     for (const projection of change.projections) stage.project(projection);
     if (actions.length > 0) this.#actAll(actor, actions, `#${seq}`, now);
     if (this.#events.listenerCount('turn') > 0) this.#tellTurn(actor, persisted, event, now);
+    const { observe } = registration;
+    if (observe !== undefined && event !== null) {
+      const seen = projectedOf(actor, turn.snapshot, now);
+      this.#commits.after(() => observe(seen, event['meta'] as Meta));
+    }
     if (persisted.status !== 'active') this.#end(actor, persisted);
     const { milestone = null } = change;
     stage.checkpoints.push({

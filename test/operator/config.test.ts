@@ -238,10 +238,11 @@ tasks:
       tests: 'command',
       environment: ['CI', 'NODE_ENV'],
       agents: [
-        { name: 'patcher', engine: 'patch', concurrency: 2 },
+        { name: 'patcher', engine: 'patch', tract: 'external', concurrency: 2 },
         {
           name: 'scribe',
           engine: 'command',
+          tract: 'external',
           run: ['node', '{project}/agents/scribe.mjs'],
           concurrency: 3,
           timeoutMs: 7_200_000,
@@ -249,6 +250,7 @@ tasks:
         {
           name: 'shell',
           engine: 'command',
+          tract: 'external',
           run: './work.sh',
           concurrency: 1,
           timeoutMs: 1_200_000,

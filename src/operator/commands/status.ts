@@ -8,6 +8,7 @@ import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { renderSummary } from '../terminal/summary.ts';
 import { safeJson } from '../terminal/text.ts';
+import { flowOf } from './flow.ts';
 
 export interface StatusOptions {
   readonly json: boolean;
@@ -97,9 +98,10 @@ async function show(
     return { runs: all, reports: made };
   });
   if (json) {
+    const flow = pid === undefined ? null : await flowOf(place.directory);
     const others = runs.filter((entry) => !reports.some((report) => report.run === entry.id));
     stdout.raw(
-      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others })}\n`,
+      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, flow })}\n`,
     );
     return 0;
   }
