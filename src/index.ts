@@ -3,6 +3,7 @@ import './require-node.ts';
 // the composition root
 export type {
   AgentOptions,
+  RunCancellation,
   RunResult,
   RunSpec,
   RunStatus,
@@ -42,6 +43,7 @@ export { parseRetention } from './actors/retention.ts';
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines
+export type { CancelReport } from './machines/task-machine.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';

@@ -43,6 +43,7 @@ import { RunTravel } from './actors/run-travel.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
+import { UnderWay } from './actors/under-way.ts';
 import { breakerMachine } from './machines/breaker-machine.ts';
 import {
   type BlockersSummary,
@@ -53,7 +54,7 @@ import { errorFingerprint } from './machines/policies/fingerprint.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
-import { startState } from './machines/task-machine.ts';
+import { type CancelReport, startState } from './machines/task-machine.ts';
 import {
   type Address,
   agentAddress,
@@ -168,6 +169,8 @@ export interface TaskStatus {
   /** The file that proves the last verdict. */
   readonly artifact: string | null;
   readonly commit: string | null;
+  /** What came of cancelling it; null if it was not, or is being. */
+  readonly cancellation: CancelReport | null;
   readonly updatedAt: number;
 }
 
@@ -183,6 +186,21 @@ export interface RunStatus {
   readonly endedAt: number | null;
   /** The run and the cut it began as a copy of; null for one that was started. */
   readonly forkedFrom: { readonly run: string; readonly cut: string } | null;
+}
+
+/** What came of cancelling a run. */
+export interface RunCancellation {
+  readonly cancelled: readonly string[];
+  /** Tasks that had been done before: they stay so. */
+  readonly alreadyDone: readonly string[];
+  /** Who did not heed that it was called off, and may still be at work. */
+  readonly notStopped: readonly { readonly task: string; readonly who: string }[];
+  /** Finished steps that could not be taken back. */
+  readonly notTakenBack: readonly {
+    readonly task: string;
+    readonly step: string;
+    readonly reason: string;
+  }[];
 }
 
 export interface RunResult extends RunStatus {
@@ -311,6 +329,7 @@ export class Troupe {
     this.#clock = options.clock ?? systemClock;
     this.#newId = options.newId ?? randomUUID;
     this.#logger = logger;
+    const underWay = new UnderWay(this.#clock);
     const flow = new Flow(this.#clock.now());
     this.#flow = flow;
     const onMissing = (what: string, name: string): void =>
@@ -342,19 +361,19 @@ export class Troupe {
       mailboxLimit: RUN_MAILBOX_LIMIT,
       audited: true,
     });
-    this.#host.register('task', taskActor(store, this.#agents, project), {
+    this.#host.register('task', taskActor(store, this.#agents, project, this.#clock, underWay), {
       project: (actor) => projectTask(actor as never),
       migrations: taskMigrations,
       audited: true,
       observe: ({ address, context }, { from }) =>
         flow.taskHeard({ address, from }, (context as { agent: string }).agent),
     });
-    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store), {
+    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store, underWay), {
       mailboxLimit: options.agentMailboxLimit ?? 1_000,
     });
     const observeJudge: MachineOptions['observe'] = ({ address }, { from }) =>
       flow.judgeHeard({ address, from });
-    this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers), {
+    this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers, underWay), {
       observe: observeJudge,
     });
     this.#host.register(
@@ -1044,9 +1063,30 @@ export class Run {
     return stopped.map((task) => task.id);
   }
 
-  /** Cancels every task that has not ended. Stored when it resolves; `result` waits for the end. */
+  /**
+   * Cancels every task that has not ended: whatever works for it is called off (its signal, then its processes), and its
+   * finished steps are taken back, newest first (`AgentOptions.compensate`). Stored when it resolves; `result` waits for
+   * the end, and `cancellation` says what came of it.
+   */
   async cancel(reason: string, by = 'app'): Promise<void> {
     await this.#troupe.send(runAddress(this.id), { type: 'run.cancel', by, reason });
+  }
+
+  /** What came of cancelling: the run's tasks by how they ended, and what went wrong on the way. */
+  async cancellation(): Promise<RunCancellation> {
+    const tasks = await this.tasks();
+    const idsOf = (state: TaskState): readonly string[] =>
+      tasks.filter((task) => task.state === state).map(({ id }) => id);
+    return {
+      cancelled: idsOf('cancelled'),
+      alreadyDone: idsOf('done'),
+      notStopped: tasks.flatMap(({ id, cancellation }) =>
+        (cancellation?.notStopped ?? []).map((who) => ({ task: id, who })),
+      ),
+      notTakenBack: tasks.flatMap(({ id, cancellation }) =>
+        (cancellation?.failed ?? []).map((failed) => ({ task: id, ...failed })),
+      ),
+    };
   }
 
   task(id: string): Task {
@@ -1262,6 +1302,7 @@ function taskStatus(row: TaskRow): TaskStatus {
     question: JsonValue;
     artifact: string | null;
     commit: string | null;
+    cancellation?: CancelReport;
   };
   return {
     run: row.run,
@@ -1276,6 +1317,7 @@ function taskStatus(row: TaskRow): TaskStatus {
     question: details.question,
     artifact: details.artifact,
     commit: details.commit,
+    cancellation: details.cancellation ?? null,
     updatedAt: row.updatedAt,
   };
 }

@@ -2,7 +2,7 @@ import type { TaskState } from '../protocol/catalogue.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Priority } from '../protocol/priority.ts';
 import type { RunContext } from './run-machine.ts';
-import type { TaskContext } from './task-machine.ts';
+import type { CancelReport, TaskContext } from './task-machine.ts';
 
 /*
  * Rows to query by, computed from the actors' states and written in the same commit: they cannot disagree with
@@ -57,6 +57,7 @@ export interface TaskDetails {
   readonly artifact: string | null;
   readonly commit: string | null;
   readonly startedAt: number | null;
+  readonly cancellation?: CancelReport;
 }
 
 export function projectTask({ value, context, at }: Actor<TaskContext>) {
@@ -69,6 +70,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     artifact: last?.evidence?.artifact ?? null,
     commit: last?.evidence?.commit ?? null,
     startedAt: last?.startedAt ?? null,
+    ...(context.cancellation === undefined ? {} : { cancellation: context.cancellation }),
   };
   const row = {
     run: spec.run,

@@ -68,6 +68,18 @@ export interface AttemptSummary {
   readonly summary: string | null;
 }
 
+/** What came of cancelling a task. */
+export interface CancelReport {
+  /** What ran for it and has ended: `agent/writer`, `gatekeeper/git`. */
+  readonly stopped: readonly string[];
+  /** What did not heed that it was called off, within 6 s. */
+  readonly notStopped: readonly string[];
+  /** Finished steps that were taken back, `attempt/step`, in the order in which they were. */
+  readonly compensated: readonly string[];
+  /** Those that could not be. */
+  readonly failed: readonly { readonly step: string; readonly reason: string }[];
+}
+
 export interface TaskContext {
   readonly spec: TaskSpec;
   /** The agent that does it now: the spec's, until somebody reassigns it. */
@@ -112,6 +124,10 @@ export interface TaskContext {
   readonly policyRounds: number;
   /** What the policy has ever decided about it, and how often each. */
   readonly decided: readonly PolicyAnswer[];
+  /** What came of cancelling it; absent until then. */
+  readonly cancellation?: CancelReport;
+  /** Who did the attempts up to which, before it was reassigned. Absent if it never was. */
+  readonly agentsBefore?: readonly { readonly upTo: number; readonly agent: string }[];
   /** The last phase the run was told. */
   readonly told: TaskPhase;
   /** Ends of dependencies the run does not know it has heard of. */
@@ -147,6 +163,7 @@ export interface WorkspaceInput {
   readonly attempt: number;
   readonly cancelled: boolean;
   readonly interruptions: number;
+  readonly agentsBefore?: TaskContext['agentsBefore'];
 }
 
 /** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
@@ -570,24 +587,27 @@ const base = durable.extend({
       if ('error' in event) {
         return { reason: `${context.reason ?? 'Cancelled.'} Not put away: ${event.error.message}` };
       }
-      const report = ('output' in event ? event.output : null) as {
-        readonly compensated?: readonly string[];
-        readonly failed?: readonly { readonly step: string; readonly reason: string }[];
-      } | null;
+      const report = ('output' in event ? event.output : null) as Partial<CancelReport> | null;
       const notes = [context.reason ?? 'Cancelled.'];
+      if (report?.notStopped?.length) {
+        notes.push(`Not stopped in time: ${report.notStopped.join(', ')}.`);
+      }
       if (report?.compensated?.length) notes.push(`Taken back: ${report.compensated.join(', ')}.`);
       for (const { step, reason } of report?.failed ?? []) {
         notes.push(`Not taken back: ${step} (${reason}).`);
       }
-      return { reason: notes.join(' ') };
+      const { stopped = [], notStopped = [], compensated = [], failed = [] } = report ?? {};
+      return {
+        reason: notes.join(' '),
+        cancellation: { stopped, notStopped, compensated, failed },
+      };
     }),
     /** A person or a policy gives it another chance: budgets and streaks start again. */
     startAgain: assign(({ context, event }) => {
       const decision = decisionOf(event);
       return {
         progress: emptyProgress(),
-        agent:
-          decision?.decision === 'reassign' ? (decision.agent ?? context.agent) : context.agent,
+        ...reassigned(context, decision),
         guidance:
           decision?.guidance === undefined
             ? context.guidance
@@ -1193,6 +1213,16 @@ export function startState(spec: TaskSpec): TaskState {
   return spec.dependsOn.length > 0 ? 'waiting' : 'ready';
 }
 
+/** Who does it from now on, and who did it so far: each takes back what it has done itself. */
+function reassigned(
+  { agent, agentsBefore = [], attempt }: TaskContext,
+  decision: ReturnType<typeof decisionOf>,
+): Pick<TaskContext, 'agent' | 'agentsBefore'> {
+  const next = decision?.decision === 'reassign' ? (decision.agent ?? agent) : agent;
+  if (next === agent || attempt === 0) return { agent: next };
+  return { agent: next, agentsBefore: [...agentsBefore, { upTo: attempt, agent }] };
+}
+
 function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInput {
   const { run, id, gatekeeper, limits } = context.spec;
   return {
@@ -1203,6 +1233,7 @@ function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInpu
     attempt: context.attempt,
     cancelled,
     interruptions: limits.interruptions,
+    ...(context.agentsBefore === undefined ? {} : { agentsBefore: context.agentsBefore }),
   };
 }
 
