@@ -7,7 +7,7 @@ import type { EpochMs } from '../protocol/message.ts';
  * the world (write files, run commands, call services).
  */
 export type Tract = 'internal' | 'external';
-export const TRACTS: readonly Tract[] = ['internal', 'external'];
+const TRACTS: readonly Tract[] = ['internal', 'external'];
 
 /** How messages flow between the tracts. */
 export interface FlowMetrics {
