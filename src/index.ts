@@ -3,6 +3,7 @@ import './require-node.ts';
 // the composition root
 export type {
   AgentOptions,
+  RunCancellation,
   RunResult,
   RunSpec,
   RunStatus,
@@ -27,9 +28,12 @@ export type {
   VerifyContext,
   VerifyFunction,
 } from './actors/gatekeeper.ts';
+export type { AuditEntry, AuditOptions, AuditQuery, AuditStore } from './actors/audit.ts';
+export { AuditReader } from './actors/audit.ts';
 export type { CheckpointDiff, Difference } from './actors/checkpoint-diff.ts';
 export type { CheckpointInfo, CutDiff, CutInfo, Note, TaskDiff } from './actors/history.ts';
 export { History } from './actors/history.ts';
+export type { FlowMetrics, Tract } from './actors/flow.ts';
 export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
 export type {
@@ -61,6 +65,7 @@ export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines
 export type { BreakerSettings } from './machines/breaker-machine.ts';
+export type { CancelReport } from './machines/task-machine.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
@@ -156,6 +161,7 @@ export type {
   Shutdown,
   Strategy,
 } from './protocol/supervision.ts';
+export { redactJson, redactText } from './protocol/redact.ts';
 export type { PriorityName } from './protocol/priority.ts';
 export { PRIORITIES } from './protocol/priority.ts';
 export type { CommandEvidence, Evidence, Verdict } from './protocol/verdict.ts';

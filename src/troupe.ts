@@ -6,6 +6,13 @@ import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
 import {
+  type AuditEntry,
+  type AuditOptions,
+  AuditReader,
+  checkAuditQuery,
+  followAudit,
+} from './actors/audit.ts';
+import {
   Breaker,
   type BreakerStatus,
   listBreakers,
@@ -16,6 +23,7 @@ import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
 import type { Engine } from './actors/engine.ts';
 import { Fallbacks } from './actors/fallbacks.ts';
+import { checkTract, Flow, type FlowMetrics, type Tract } from './actors/flow.ts';
 import {
   gatekeeperActor,
   genericVerifier,
@@ -73,6 +81,7 @@ import {
 } from './actors/templates.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
 import { TurnWatch } from './actors/turn-watch.ts';
+import { UnderWay } from './actors/under-way.ts';
 import { checkWorkflow, compile, type WorkflowSpec } from './actors/workflow.ts';
 import { type BreakerSettings, breakerMachine } from './machines/breaker-machine.ts';
 import {
@@ -88,7 +97,7 @@ import { projectRun, projectTask, type RunState } from './machines/projections.t
 import type { RunContext, RunInput } from './machines/run-machine.ts';
 import type { StartInput, StartOutput } from './machines/schedule-machine.ts';
 import { type SupervisorContext, supervisorMachine } from './machines/supervisor-machine.ts';
-import { startState } from './machines/task-machine.ts';
+import { type CancelReport, startState } from './machines/task-machine.ts';
 import {
   type Address,
   agentAddress,
@@ -184,6 +193,11 @@ export interface AgentOptions {
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
   readonly timeoutMs?: number;
+  /**
+   * `internal` for an agent that reasons (plans, reviews), `external` for one that acts. Only counted: see `Troupe.flow`.
+   * Default `external`.
+   */
+  readonly tract?: Tract;
   /** By step name: takes a finished step back when its task is cancelled; newest first. */
   readonly compensate?: Compensations;
   /** Tasks that may wait for it. Default: `agentMailboxLimit`. */
@@ -224,6 +238,8 @@ export interface TaskStatus {
   /** The file that proves the last verdict. */
   readonly artifact: string | null;
   readonly commit: string | null;
+  /** What came of cancelling it; null if it was not, or is being. */
+  readonly cancellation: CancelReport | null;
   readonly updatedAt: number;
 }
 
@@ -241,6 +257,21 @@ export interface RunStatus {
   readonly forkedFrom: { readonly run: string; readonly cut: string } | null;
   /** How the phases of a workflow stand, in its order; none for a run that is only a set of tasks. */
   readonly phases: readonly PhaseStatus[];
+}
+
+/** What came of cancelling a run. */
+export interface RunCancellation {
+  readonly cancelled: readonly string[];
+  /** Tasks that had been done before: they stay so. */
+  readonly alreadyDone: readonly string[];
+  /** Who did not heed that it was called off, and may still be at work. */
+  readonly notStopped: readonly { readonly task: string; readonly who: string }[];
+  /** Finished steps that could not be taken back. */
+  readonly notTakenBack: readonly {
+    readonly task: string;
+    readonly step: string;
+    readonly reason: string;
+  }[];
 }
 
 export interface RunResult extends RunStatus {
@@ -361,6 +392,7 @@ export class Troupe {
   /** Schedules of messages and runs: list them, pause, resume, trigger and delete them. */
   readonly schedules: Schedules;
   readonly #timedCuts: TimedCuts;
+  readonly #flow: Flow;
   readonly #runTravel: RunTravel;
   readonly #host: DurableHost;
   readonly #store: PackedStore;
@@ -401,6 +433,9 @@ export class Troupe {
     this.#clock = options.clock ?? systemClock;
     this.#newId = options.newId ?? randomUUID;
     this.#logger = logger;
+    const underWay = new UnderWay(this.#clock);
+    const flow = new Flow(this.#clock.now());
+    this.#flow = flow;
     const onMissing = (what: string, name: string): void =>
       logger.warn({ name }, `work waits for the ${what} "${name}", which is not registered`);
     this.#agents = new Registry<RegisteredAgent>('agent', onMissing, this.#clock);
@@ -432,17 +467,25 @@ export class Troupe {
           label: occasion === 'milestone' && typeof value === 'string' ? value : null,
         }),
       mailboxLimit: RUN_MAILBOX_LIMIT,
+      audited: true,
     });
-    this.#host.register('task', taskActor(store, this.#agents, project), {
+    this.#host.register('task', taskActor(store, this.#agents, project, this.#clock, underWay), {
       project: (actor) => projectTask(actor as never),
       migrations: taskMigrations,
+      audited: true,
+      observe: ({ address, context }, { from }) =>
+        flow.taskHeard({ address, from }, (context as { agent: string }).agent),
     });
     this.#agentMailboxLimit = options.agentMailboxLimit ?? DEFAULT_AGENT_MAILBOX;
-    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store), {
+    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store, underWay), {
       mailboxLimit: this.#agentMailboxLimit,
       mailboxOf: (address) => this.#mailboxes.get(nameOf(address)),
     });
-    this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
+    const observeJudge: MachineOptions['observe'] = ({ address }, { from }) =>
+      flow.judgeHeard({ address, from });
+    this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers, underWay), {
+      observe: observeJudge,
+    });
     this.#host.register(
       'overseer',
       overseerActor(
@@ -450,6 +493,7 @@ export class Troupe {
         () => this.#agents.names(),
         () => this.#supervisorPolicy,
       ),
+      { observe: observeJudge },
     );
     this.#host.register('breaker', breakerMachine);
     this.#host.register('supervisor', supervisorMachine, {
@@ -544,6 +588,7 @@ export class Troupe {
     const mailbox = parseMailboxPolicy(`agent "${name}"`, options, this.#agentMailboxLimit);
     const breaker = parseBreakerSettings(`the breaker of agent "${name}"`, options.breaker ?? {});
     this.#fallbacks.check(name, fallback);
+    const tract = checkTract(name, options.tract ?? 'external');
     this.#agents.add(name, {
       engine,
       timeoutMs,
@@ -561,6 +606,7 @@ export class Troupe {
     // The agent takes every task at once and keeps them itself; those that may wait have no end then.
     const limit = mailbox.overflow === 'wait' ? Number.MAX_SAFE_INTEGER : mailbox.limit;
     const settings = { concurrency, limit, fallback };
+    this.#flow.setTract(name, tract);
     this.#spawnSoon(
       [
         { address: agentAddress(name), machine: 'agent', input: { name, ...settings } },
@@ -1056,6 +1102,64 @@ export class Troupe {
   }
 
   /**
+   * How messages flow between the agents that reason and those that act, since this runtime opened the store. A restart
+   * begins anew, and `since` says when.
+   */
+  flow(): FlowMetrics {
+    return this.#flow.metrics();
+  }
+
+  /**
+   * What has happened, oldest first: every turn with the message it handled, every order from outside with its answer (who,
+   * what, when; also those that were refused), dead letters. Texts are without secrets. Turns are kept as long as their
+   * checkpoints (`retention`), orders for 14 days, at most 5 000 of them.
+   *
+   * `for await (const entry of troupe.audit({ correlation: 'task/r/draft#3' })) …` follows what a turn, a message or a
+   * request has led to, across actors and restarts.
+   * @param options.follow goes on with what happens, until the signal is aborted or the runtime stops
+   * @throws {ValidationError} a condition that cannot be (when it is called)
+   */
+  audit(options: AuditOptions = {}): AsyncIterable<AuditEntry> {
+    const { follow = false, signal, ...query } = options;
+    checkAuditQuery(options);
+    const reader = new AuditReader(this.#store, query);
+    return follow ? this.#follow(reader, signal) : this.#read(reader, signal);
+  }
+
+  async *#read(reader: AuditReader, signal: AbortSignal | undefined): AsyncGenerator<AuditEntry> {
+    await this.#host.flush();
+    for await (const entry of reader.read()) {
+      if (signal?.aborted === true) return;
+      yield entry;
+    }
+  }
+
+  async *#follow(reader: AuditReader, signal: AbortSignal | undefined): AsyncGenerator<AuditEntry> {
+    await this.#host.flush();
+    const over = new AbortController();
+    const stop = (): void => over.abort();
+    signal?.addEventListener('abort', stop, { once: true });
+    if (signal?.aborted === true) stop();
+    const ended = this.#over.subscribe(stop);
+    try {
+      yield* followAudit(reader, over.signal, (wake) => {
+        const offs = (['turn', 'audited', 'deadLettered'] as const).map((event) =>
+          this.on(event, wake),
+        );
+        return () => {
+          for (const off of offs) off();
+        };
+      });
+    } catch (error) {
+      // Stopped in the middle of a read.
+      if (!over.signal.aborted) throw error;
+    } finally {
+      ended.unsubscribe();
+      signal?.removeEventListener('abort', stop);
+    }
+  }
+
+  /**
    * Removes history now, until none is left that is too old, and gives the space back. This happens by itself, bit by
    * bit, unless `retention` is false.
    * @param retention instead of that of `createTroupe`
@@ -1383,9 +1487,30 @@ export class Run {
     return stopped.map((task) => task.id);
   }
 
-  /** Cancels every task that has not ended. Stored when it resolves; `result` waits for the end. */
+  /**
+   * Cancels every task that has not ended: whatever works for it is called off (its signal, then its processes), and its
+   * finished steps are taken back, newest first (`AgentOptions.compensate`). Stored when it resolves; `result` waits for
+   * the end, and `cancellation` says what came of it.
+   */
   async cancel(reason: string, by = 'app'): Promise<void> {
     await this.#troupe.send(runAddress(this.id), { type: 'run.cancel', by, reason });
+  }
+
+  /** What came of cancelling: the run's tasks by how they ended, and what went wrong on the way. */
+  async cancellation(): Promise<RunCancellation> {
+    const tasks = await this.tasks();
+    const idsOf = (state: TaskState): readonly string[] =>
+      tasks.filter((task) => task.state === state).map(({ id }) => id);
+    return {
+      cancelled: idsOf('cancelled'),
+      alreadyDone: idsOf('done'),
+      notStopped: tasks.flatMap(({ id, cancellation }) =>
+        (cancellation?.notStopped ?? []).map((who) => ({ task: id, who })),
+      ),
+      notTakenBack: tasks.flatMap(({ id, cancellation }) =>
+        (cancellation?.failed ?? []).map((failed) => ({ task: id, ...failed })),
+      ),
+    };
   }
 
   task(id: string): Task {
@@ -1668,6 +1793,7 @@ function taskStatus(row: TaskRow): TaskStatus {
     question: JsonValue;
     artifact: string | null;
     commit: string | null;
+    cancellation?: CancelReport;
   };
   return {
     run: row.run,
@@ -1684,6 +1810,7 @@ function taskStatus(row: TaskRow): TaskStatus {
     question: details.question,
     artifact: details.artifact,
     commit: details.commit,
+    cancellation: details.cancellation ?? null,
     updatedAt: row.updatedAt,
   };
 }

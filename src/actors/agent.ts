@@ -17,6 +17,7 @@ import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import type { Registry } from './registry.ts';
+import type { UnderWay } from './under-way.ts';
 
 export interface RegisteredAgent {
   readonly engine: Engine;
@@ -51,6 +52,7 @@ export function agentActor(
   project: GitProject | undefined,
   clock: Clock,
   store: Store,
+  underWay: UnderWay,
 ) {
   return agentMachine.provide({
     actors: {
@@ -58,19 +60,30 @@ export function agentActor(
         const work = context.input as unknown as WorkInput;
         const name = context.address.slice('agent/'.length);
         const agent = await agents.whenReady(name, context);
-        return (await doTask(agent, work, context, project, clock, store)) as unknown as JsonValue;
+        const track: Track = (running) => underWay.track(work.task, context.address, running);
+        return (await track(
+          doTask(agent, work, context, { project, clock, store, track }),
+        )) as unknown as JsonValue;
       }, boundedByTask),
     },
   });
+}
+
+/** Notes that something runs for the task until it has ended, whoever has stopped waiting for it. */
+type Track = <T>(running: Promise<T>) => Promise<T>;
+
+interface Place {
+  readonly project: GitProject | undefined;
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly track: Track;
 }
 
 async function doTask(
   agent: RegisteredAgent,
   work: WorkInput,
   context: EffectContext,
-  project: GitProject | undefined,
-  clock: Clock,
-  store: Store,
+  { project, clock, store, track }: Place,
 ): Promise<WorkOutcome> {
   const given = work.workspace as unknown as Workspace | null;
   const workspace =
@@ -116,7 +129,8 @@ async function doTask(
       if (merged !== undefined) return merged;
     }
     const note =
-      (await orAborted(agent.engine(engineContext), context.signal, limit.signal, clock)) ?? null;
+      (await orAborted(begun(agent, engineContext, track), context.signal, limit.signal, clock)) ??
+      null;
     const problem = findNonJson(note, 'what it returned');
     if (problem) {
       throw new ValidationError(
@@ -149,6 +163,16 @@ async function countFailed(store: Store, { run, id, attempt }: WorkInput): Promi
   if (attempt === 1) return 0;
   const before = (await store.listAttempts(run, id)).filter((row) => row.attempt < attempt);
   return before.filter(({ outcome }) => FAILED.has(outcome)).length;
+}
+
+/** An engine that is left behind still runs. */
+function begun(
+  agent: RegisteredAgent,
+  context: EngineContext,
+  track: Track,
+): ReturnType<typeof agent.engine> {
+  const result = agent.engine(context);
+  return result instanceof Promise ? track(result) : result;
 }
 
 /**

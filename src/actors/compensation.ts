@@ -1,62 +1,95 @@
-import type { WorkspaceInput } from '../machines/task-machine.ts';
+import type { CancelReport, WorkspaceInput } from '../machines/task-machine.ts';
 import { taskAddress } from '../protocol/address.ts';
-import { toFailure } from '../protocol/errors.ts';
+import { TimeoutError, toFailure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
+import type { Clock } from '../runtime/clock.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
+import { settledOrLeftBehind } from '../runtime/left-behind.ts';
 import { stepNameOf } from '../runtime/step.ts';
 import type { Store } from '../store/store.ts';
 
-/** Takes back what a finished step did, when its task is cancelled. Called at least once: make it harmless to repeat. */
+/**
+ * Takes back what a finished step did, when its task is cancelled.
+ *
+ * Crash: one that was finished is not called again; one that was under way when the process died is called again, with
+ * the same `key`: hand it to services that de-duplicate, or make it harmless to repeat.
+ */
 export type Compensation = (context: {
   readonly run: string;
   readonly task: string;
   readonly attempt: number;
   /** What the step had returned. */
   readonly result: JsonValue;
+  /** The same for every call for this step, different for every other. */
+  readonly key: string;
+  /** Aborted when its time is up (2 minutes) or the runtime stops. */
   readonly signal: AbortSignal;
 }) => Promise<void> | void;
 
 export type Compensations = Readonly<Record<string, Compensation>>;
 
-/** What came of taking a task back. Stored with the task. */
-export interface CompensationReport {
-  readonly compensated: readonly string[];
-  readonly failed: readonly { readonly step: string; readonly reason: string }[];
-}
+/** For one of them. Less than an effect may be silent, or one that hangs would take the others with it. */
+const COMPENSATE_WITHIN_MS = 120_000;
 
 /** The journal scope of one attempt: its steps outlive a question and a restart. */
 export const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
 
 /**
- * Takes back the finished steps of a task, newest first, over all its attempts. Each is done once and recorded; one
- * that fails is recorded too, and does not keep the others from it.
+ * Takes back the finished steps of a task, newest first, over all its attempts: each by what the agent of that attempt has
+ * registered for it. Each is done once and recorded; one that fails, or takes too long, is recorded too, and does not keep the
+ * others from it. When the process ends in between, the next one goes on after the last that was recorded; one during which it
+ * has died as often as the task's `limits.interruptions` allow is given up.
  */
 export async function compensate(
-  store: Store,
-  compensations: Compensations,
+  store: Pick<Store, 'loadSteps'>,
+  clock: Clock,
+  compensationsOf: (agent: string) => Promise<Compensations>,
   input: WorkspaceInput,
-  context: Pick<EffectContext, 'step' | 'signal'>,
-): Promise<CompensationReport> {
+  context: Pick<EffectContext, 'step' | 'signal' | 'attempt' | 'key'>,
+): Promise<Pick<CancelReport, 'compensated' | 'failed'>> {
   const compensated: string[] = [];
   const failed: { step: string; reason: string }[] = [];
+  const task = taskAddress(input.run, input.id);
+  const done = context.attempt === 1 ? [] : await store.loadSteps(context.key);
+  const known = new Set(done.map(({ key }) => key));
+  /** Notes that a step is about to be taken back. @returns how often that was begun, this time included */
+  const begin = async (step: string): Promise<number> => {
+    // Nobody has died of it before the process has died once: the usual life pays for no such notes.
+    if (context.attempt === 1 || known.has(`compensate[${step}]`)) return 1;
+    const before = done.filter(({ key }) => key.startsWith(`begin[${step} `)).length;
+    await context.step('begin', { key: `${step} ${context.attempt}` }, () => null);
+    return before + 1;
+  };
   for (let attempt = input.attempt; attempt >= 1; attempt--) {
-    const steps = await store.loadSteps(stepScope(taskAddress(input.run, input.id), attempt));
+    const steps = await store.loadSteps(stepScope(task, attempt));
+    if (steps.length === 0) continue;
+    const compensations = await compensationsOf(agentOf(input, attempt));
     for (const { key, outcomeJson } of steps.toReversed()) {
-      const compensation = compensations[stepNameOf(key)];
+      const name = stepNameOf(key);
+      const compensation = Object.hasOwn(compensations, name) ? compensations[name] : undefined;
       if (compensation === undefined) continue;
       const step = `${attempt}/${key}`;
-      const reason = await context.step('compensate', { key: step }, async () => {
+      const times = await begin(step);
+      const reason = await context.step('compensate', { key: step }, async (run) => {
+        if (times > input.interruptions) {
+          return `The process died at least ${times - 1} times while it was taken back.`;
+        }
         try {
-          await compensation({
-            run: input.run,
-            task: input.id,
-            attempt,
-            result: JSON.parse(outcomeJson) as JsonValue,
-            signal: context.signal,
-          });
+          await within(clock, COMPENSATE_WITHIN_MS, context.signal, async (signal) =>
+            compensation({
+              run: input.run,
+              task: input.id,
+              attempt,
+              result: JSON.parse(outcomeJson) as JsonValue,
+              key: `${task}/${run.key}`,
+              signal,
+            }),
+          );
           return null;
         } catch (error) {
-          return toFailure(error).message;
+          // Stopped with the runtime, it is not done: the next runtime does it again.
+          if (context.signal.aborted) throw error;
+          return toFailure(error).message.toWellFormed();
         }
       });
       if (reason === null) compensated.push(step);
@@ -64,4 +97,27 @@ export async function compensate(
     }
   }
   return { compensated, failed };
+}
+
+/** Who did an attempt: since the task was reassigned the last time its agent, before that others. */
+function agentOf({ agent, agentsBefore = [] }: WorkspaceInput, attempt: number): string {
+  return agentsBefore.find(({ upTo }) => attempt <= upTo)?.agent ?? agent;
+}
+
+async function within(
+  clock: Clock,
+  ms: number,
+  outer: AbortSignal,
+  work: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  const limit = new AbortController();
+  const cancel = clock.setTimer(ms, () =>
+    limit.abort(new TimeoutError(`It was not done after ${ms} ms.`)),
+  );
+  const signal = AbortSignal.any([outer, limit.signal]);
+  try {
+    await settledOrLeftBehind(work(signal), signal, clock);
+  } finally {
+    cancel();
+  }
 }

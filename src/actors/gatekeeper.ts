@@ -7,6 +7,7 @@ import { effect } from '../runtime/effect.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
 import { boundedByTask } from './bounded-by-task.ts';
 import type { Registry } from './registry.ts';
+import type { UnderWay } from './under-way.ts';
 
 /** What an agent handed in. */
 export interface Submission {
@@ -55,14 +56,15 @@ export type VerifyFunction = (context: VerifyContext) => Promise<Judgement> | Ju
 /** Judges one submission for the gatekeeper machine. */
 export type Verifier = (context: VerifyContext) => Promise<Verdict>;
 
-export function gatekeeperActor(verifiers: Registry<Verifier>) {
+export function gatekeeperActor(verifiers: Registry<Verifier>, underWay: UnderWay) {
   return gatekeeperMachine.provide({
     actors: {
       verify: effect<JsonValue>(async (context) => {
         const { input, address, signal, step, progress } = context;
         const verify = await verifiers.whenReady(address.slice('gatekeeper/'.length), context);
         const submission = input as unknown as Submission;
-        return (await verify({ submission, signal, step, progress })) as unknown as JsonValue;
+        const verdict = verify({ submission, signal, step, progress });
+        return (await underWay.track(submission.task, address, verdict)) as unknown as JsonValue;
       }, boundedByTask),
     },
   });

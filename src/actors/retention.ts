@@ -27,6 +27,10 @@ export interface RetentionOptions {
   readonly logs?: number;
   /** So much of them. Default 200. */
   readonly logMegabytes?: number;
+  /** Orders in the audit stream, and the answers to them. Default 14. */
+  readonly auditDays?: number;
+  /** The newest of them, of those that are young enough. Default 5 000. */
+  readonly auditEntries?: number;
 }
 
 /** Retention of the store, and of what lies beside it in a project. */
@@ -39,6 +43,7 @@ const MOST_DAYS = 36_500;
 const MEGABYTE = 1_000_000;
 const KEYS = [
   ...(['checkpointsPerActor', 'finishedRunsDays', 'deadLetterDays', 'deadLetters'] as const),
+  ...(['auditDays', 'auditEntries'] as const),
   ...(['artifactDays', 'artifacts', 'artifactMegabytes'] as const),
   ...(['logDays', 'logs', 'logMegabytes'] as const),
 ] as const;
@@ -58,6 +63,8 @@ export function parseRetention(options: RetentionOptions | false = {}): WholeRet
     finishedRunsMs: days('finishedRunsDays', 30),
     deadLetterMs: days('deadLetterDays', 14),
     deadLetters: positiveInteger(settings, 'deadLetters', 5_000, where),
+    auditMs: days('auditDays', 14),
+    auditEntries: positiveInteger(settings, 'auditEntries', 5_000, where),
     files: {
       artifacts: {
         ms: days('artifactDays', 14),

@@ -3,7 +3,7 @@ import type { JsonValue } from '../protocol/json.ts';
 import type { Priority } from '../protocol/priority.ts';
 import { phaseStatus } from './policies/phases.ts';
 import type { RunContext } from './run-machine.ts';
-import type { TaskContext } from './task-machine.ts';
+import type { CancelReport, TaskContext } from './task-machine.ts';
 
 /*
  * Rows to query by, computed from the actors' states and written in the same commit: they cannot disagree with
@@ -62,6 +62,7 @@ export interface TaskDetails {
   readonly artifact: string | null;
   readonly commit: string | null;
   readonly startedAt: number | null;
+  readonly cancellation?: CancelReport;
 }
 
 export function projectTask({ value, context, at }: Actor<TaskContext>) {
@@ -76,6 +77,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     artifact: last?.evidence?.artifact ?? null,
     commit: last?.evidence?.commit ?? null,
     startedAt: last?.startedAt ?? null,
+    ...(context.cancellation === undefined ? {} : { cancellation: context.cancellation }),
   };
   const row = {
     run: spec.run,

@@ -81,6 +81,18 @@ export interface Unreached {
   readonly reason: string;
 }
 
+/** What came of cancelling a task. */
+export interface CancelReport {
+  /** What ran for it and has ended: `agent/writer`, `gatekeeper/git`. */
+  readonly stopped: readonly string[];
+  /** What did not heed that it was called off, within 6 s. */
+  readonly notStopped: readonly string[];
+  /** Finished steps that were taken back, `attempt/step`, in the order in which they were. */
+  readonly compensated: readonly string[];
+  /** Those that could not be. */
+  readonly failed: readonly { readonly step: string; readonly reason: string }[];
+}
+
 export interface TaskContext {
   readonly spec: TaskSpec;
   /** The agent that does it now: the spec's, until somebody reassigns it. */
@@ -131,6 +143,10 @@ export interface TaskContext {
   readonly policyRounds: number;
   /** What the policy has ever decided about it, and how often each. */
   readonly decided: readonly PolicyAnswer[];
+  /** What came of cancelling it; absent until then. */
+  readonly cancellation?: CancelReport;
+  /** Who did the attempts up to which, before it was reassigned. Absent if it never was. */
+  readonly agentsBefore?: readonly { readonly upTo: number; readonly agent: string }[];
   /** The last phase the run was told. */
   readonly told: TaskPhase;
   /** Ends of dependencies the run does not know it has heard of. */
@@ -170,6 +186,7 @@ export interface WorkspaceInput {
   readonly attempt: number;
   readonly cancelled: boolean;
   readonly interruptions: number;
+  readonly agentsBefore?: TaskContext['agentsBefore'];
 }
 
 /** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
@@ -263,7 +280,7 @@ const base = durable.extend({
     }),
 
     beginAttempt: assign(({ context, event }) => ({
-      agent: context.fellBackFrom ?? context.agent,
+      ...handedOver(context, context.fellBackFrom ?? context.agent),
       fellBackFrom: null,
       attempt: context.attempt + 1,
       approved: false,
@@ -344,7 +361,8 @@ const base = durable.extend({
       ];
       const agent = fallbackIn(failure) ?? context.agent;
       return {
-        agent,
+        // Nothing of this attempt was done yet.
+        ...handedOver({ ...context, attempt: context.attempt - 1 }, agent),
         fellBackFrom: context.fellBackFrom ?? context.agent,
         last: context.last && { ...context.last, by: { agent, insteadOf } },
       };
@@ -635,26 +653,32 @@ const base = durable.extend({
       if ('error' in event) {
         return { reason: `${context.reason ?? 'Cancelled.'} Not put away: ${event.error.message}` };
       }
-      const report = ('output' in event ? event.output : null) as {
-        readonly compensated?: readonly string[];
-        readonly failed?: readonly { readonly step: string; readonly reason: string }[];
-      } | null;
+      const report = ('output' in event ? event.output : null) as Partial<CancelReport> | null;
       const notes = [context.reason ?? 'Cancelled.'];
+      if (report?.notStopped?.length) {
+        notes.push(`Not stopped in time: ${report.notStopped.join(', ')}.`);
+      }
       if (report?.compensated?.length) notes.push(`Taken back: ${report.compensated.join(', ')}.`);
       for (const { step, reason } of report?.failed ?? []) {
         notes.push(`Not taken back: ${step} (${reason}).`);
       }
-      return { reason: notes.join(' ') };
+      const { stopped = [], notStopped = [], compensated = [], failed = [] } = report ?? {};
+      return {
+        reason: notes.join(' '),
+        cancellation: { stopped, notStopped, compensated, failed },
+      };
     }),
     /** A person or a policy gives it another chance: budgets and streaks start again. */
     startAgain: assign(({ context, event }) => {
       const decision = decisionOf(event);
       return {
         progress: emptyProgress(),
-        agent:
+        ...handedOver(
+          context,
           (decision?.decision === 'reassign' ? decision.agent : undefined) ??
-          context.fellBackFrom ??
-          context.agent,
+            context.fellBackFrom ??
+            context.agent,
+        ),
         fellBackFrom: null,
         guidance:
           decision?.guidance === undefined
@@ -1360,6 +1384,15 @@ export function startState(spec: TaskSpec): TaskState {
   return spec.dependsOn.length > 0 ? 'waiting' : 'ready';
 }
 
+/** Who does it from now on, and who did it so far: each takes back what it has done itself. */
+function handedOver(
+  { agent, agentsBefore = [], attempt }: Pick<TaskContext, 'agent' | 'agentsBefore' | 'attempt'>,
+  next: string,
+): Pick<TaskContext, 'agent' | 'agentsBefore'> {
+  if (next === agent || attempt <= 0) return { agent: next };
+  return { agent: next, agentsBefore: [...agentsBefore, { upTo: attempt, agent }] };
+}
+
 function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInput {
   const { run, id, gatekeeper, limits } = context.spec;
   return {
@@ -1370,6 +1403,7 @@ function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInpu
     attempt: context.attempt,
     cancelled,
     interruptions: limits.interruptions,
+    ...(context.agentsBefore === undefined ? {} : { agentsBefore: context.agentsBefore }),
   };
 }
 

@@ -2,10 +2,12 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_CODES, TroupeError, toFailure } from '../index.ts';
 import { CliContext } from './cli-context.ts';
+import { type AuditFlags, audit } from './commands/audit.ts';
 import { resetBreaker } from './commands/breakers.ts';
 import { check } from './commands/check.ts';
 import { doctor } from './commands/doctor.ts';
 import { exportRuns } from './commands/export.ts';
+import { flow } from './commands/flow.ts';
 import { init } from './commands/init.ts';
 import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
@@ -422,6 +424,19 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
         done(await orderSchedule(cli, act, id, options));
       },
     );
+
+  command('audit', 'list what has happened: turns, orders and answers, dead letters; oldest first')
+    .option('--from <time>', 'not before: 2026-11-30T12:00:00Z, or so long ago: 30m, 2h, 7d')
+    .option('--to <time>', 'before')
+    .option('--correlation <id>', 'only this turn, message or request, and what came of it')
+    .option('--address <address>', 'only what this actor has handled')
+    .option('--follow', 'go on with what happens until the active run ends', false)
+    .option('--json', 'print one JSON object on each line, and nothing else', false)
+    .action(async (options: AuditFlags) => done(await audit(cli, options)));
+
+  command('flow', 'show how messages flow between agents that reason and agents that act')
+    .option(...json)
+    .action(async (options: { json: boolean }) => done(await flow(cli, options)));
 
   command('check', 'try an upgrade: can this version go on from everything that is stored?')
     .argument('[store]', "the store's file (default: the project's)")

@@ -136,6 +136,7 @@ const MAX_CONCURRENCY = 100;
 
 /** What any agent may have. */
 const agentSettings = () => ({
+  tract: z.enum(['internal', 'external'], { error: 'one of internal, external' }).optional(),
   concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
   mailbox: wholeNumber(1, 1_000_000).optional(),
   overflow: z
@@ -250,6 +251,8 @@ const retentionSettings = section(
     logDays: days.optional(),
     logs: wholeNumber(1, 1_000_000).optional(),
     logMegabytes: wholeNumber(1, 1_000_000).optional(),
+    auditDays: days.optional(),
+    auditEntries: wholeNumber(1, 1_000_000).optional(),
   },
 );
 

@@ -1,6 +1,12 @@
 import path from 'node:path';
 import type * as z from 'zod';
-import type { BreakerSettings, JsonValue, RetentionOptions, RuleSettings } from '../index.ts';
+import type {
+  BreakerSettings,
+  JsonValue,
+  RetentionOptions,
+  RuleSettings,
+  Tract,
+} from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
@@ -41,6 +47,8 @@ interface ConfiguredAcceptCommand {
 
 /** Of any agent. What is missing is as `AgentOptions` has it. */
 interface AgentSettings {
+  /** Reasons, or acts. Default external. */
+  readonly tract: Tract;
   readonly name: string;
   /** Tasks it does at once. Default 1. */
   readonly concurrency: number;
@@ -294,10 +302,11 @@ function agentSettings(
   name: string,
   agent: NonNullable<z.infer<typeof projectSchema>['agents']>[string],
 ): AgentSettings {
-  const { concurrency = 1, mailbox, overflow, fallback, breaker } = agent;
+  const { tract = 'external', concurrency = 1, mailbox, overflow, fallback, breaker } = agent;
   const { failures, open, successes } = breaker ?? {};
   return {
     name,
+    tract,
     concurrency,
     ...(mailbox === undefined ? {} : { mailboxLimit: mailbox }),
     ...(overflow === undefined ? {} : { overflow }),

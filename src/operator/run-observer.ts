@@ -51,6 +51,7 @@ export class RunObserver {
         'progress',
         later((fact) => observer.#onProgress(fact.address, fact.value)),
       ),
+      troupe.on('audited', ({ at, id }) => observer.#tell({ type: 'audited', at, id })),
       troupe.on('quarantined', ({ address, reason }) =>
         observer.notice(`${address} was put aside: ${reason}`),
       ),

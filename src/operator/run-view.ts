@@ -180,7 +180,9 @@ export type RunEvent =
       readonly task: string;
       readonly what: string;
     }
-  | { readonly type: 'notice'; readonly at: number; readonly text: string };
+  | { readonly type: 'notice'; readonly at: number; readonly text: string }
+  /** There is an order, or an answer to one, to be read in the audit stream. */
+  | { readonly type: 'audited'; readonly at: number; readonly id: string };
 
 /** Runs and their tasks, kept up to date by events. */
 export class RunsView {

@@ -110,6 +110,7 @@ export class Session {
         snapshot: () => ({
           runs: view.runs(),
           tasks: view.runs().flatMap((run) => view.tasks(run.id)),
+          flow: troupe.flow(),
         }),
         subscribe: onEvent,
       });

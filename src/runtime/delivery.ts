@@ -17,6 +17,7 @@ import {
   type ReplyTo,
 } from '../protocol/message.ts';
 import { PRIORITIES, type Priority } from '../protocol/priority.ts';
+import type { AuditRow } from '../store/store.ts';
 import type { Actor, Item, MessageItem } from './actor.ts';
 import type { Agenda } from './agenda.ts';
 import type { Clock } from './clock.ts';
@@ -30,6 +31,7 @@ import type { Idempotency } from './idempotency.ts';
 import { copyJson } from './json-copy.ts';
 import type { MailboxPolicy } from './mailbox-policy.ts';
 import { type DropReason, type MessageCounts, startCounting } from './message-counts.ts';
+import { answerRow, orderRow } from './orders.ts';
 import type { Registration } from './registration.ts';
 import { REQUEST, requestOf } from './request-names.ts';
 import { cancelled, type Requests } from './requests.ts';
@@ -140,6 +142,7 @@ export class Delivery {
     const policy = this.#policyOf(actor);
     if (policy.overflow !== 'wait') this.#makeRoom(actor, policy, envelope.priority);
     this.#put(actor, envelope, durable);
+    if (this.#isAudited(envelope.to)) this.#audit(orderRow(envelope));
   }
 
   /**
@@ -279,6 +282,7 @@ export class Delivery {
       const settle =
         this.#keys.answered(to.correlation, to.attempt, answer) ??
         (() => this.#requests.settle(to.correlation, to.attempt, answer));
+      this.#auditAnswer(from, to, type, answer, now);
       this.#answer(to, `${type}:${outcome.ok ? 'ok' : 'err'}`, settle);
       return;
     }
@@ -320,6 +324,8 @@ export class Delivery {
       const fail =
         this.#keys.refused(correlation, attempt, error) ??
         (() => this.#requests.refuse(correlation, attempt, error));
+      const refusal: EffectOutcome = { ok: false, failure: error.toFailure() };
+      this.#auditAnswer(to, asker, message.type, refusal, this.#clock.now());
       this.#answer(asker, `${message.type}:err`, fail);
     } else {
       const outcome: EffectOutcome = { ok: false, failure: error.toFailure() };
@@ -553,6 +559,25 @@ export class Delivery {
     orders.push(item);
     actor.orders = orders;
     this.#directory.enqueue(actor);
+  }
+
+  #isAudited(to: Address): boolean {
+    return this.#registrations.get(kindOf(to))?.audited === true;
+  }
+
+  #auditAnswer(
+    from: Address,
+    to: ReplyTo,
+    type: string,
+    outcome: EffectOutcome,
+    at: EpochMs,
+  ): void {
+    if (this.#isAudited(from)) this.#audit(answerRow(from, to.correlation, type, outcome, at));
+  }
+
+  #audit(row: AuditRow): void {
+    this.#commits.stage.audit.push(row);
+    this.#commits.after(() => this.#events.tell('audited', row));
   }
 
   /**

@@ -2,6 +2,7 @@ import type { Address } from '../protocol/address.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
 import type { EpochMs } from '../protocol/message.ts';
+import type { AuditRow } from '../store/store.ts';
 import type { DropReason } from './message-counts.ts';
 
 /** One turn, told after its commit. */
@@ -34,6 +35,8 @@ export interface HostEvents {
     readonly type: string;
     readonly reason: string;
   }) => void;
+  /** An order from outside to an actor whose machine is `audited`, or the answer to one, is in the audit stream. */
+  audited: (fact: Pick<AuditRow, 'kind' | 'id' | 'address' | 'type' | 'by' | 'at'>) => void;
   /** A message or reply that came too late, twice, for somebody who has ended, or made room; nothing changed. */
   dropped: (fact: {
     readonly address: Address;

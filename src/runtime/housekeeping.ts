@@ -9,6 +9,8 @@ export interface Retention {
   readonly finishedRunsMs: number;
   readonly deadLetterMs: number;
   readonly deadLetters: number;
+  readonly auditMs: number;
+  readonly auditEntries: number;
 }
 
 /** What was removed. */
@@ -173,6 +175,12 @@ function plans(retention: Retention, now: EpochMs, byHand: boolean): readonly Pl
       what: 'deadLetters',
       before: now - retention.deadLetterMs,
       keep: retention.deadLetters,
+      from,
+    }),
+    (from) => ({
+      what: 'audit',
+      before: now - retention.auditMs,
+      keep: retention.auditEntries,
       from,
     }),
     (from) => ({ what: 'idempotency', expiredAt: now, from }),

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Address } from '../protocol/address.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
-import { type EpochMs, REQUEST_CANCELLED } from '../protocol/message.ts';
+import { type EpochMs, type Meta, REQUEST_CANCELLED } from '../protocol/message.ts';
 import type { CutRequest, Projection, StoredActor } from '../store/store.ts';
 import { type MailboxOptions, type MailboxPolicy, parseMailboxPolicy } from './mailbox-policy.ts';
 import type { Migrations } from './migrations.ts';
@@ -38,6 +38,16 @@ export interface MachineOptions extends MailboxOptions {
    * what waits for it waits on until they have decided. @internal
    */
   readonly supervises?: boolean;
+  /**
+   * Messages from outside to its actors, and their answers, are kept in the audit stream even if they are refused or change
+   * nothing. What changes an actor is in the stream anyway. The machine's name must be the kind of their addresses.
+   * Default false.
+   */
+  readonly audited?: boolean;
+  /**
+   * Told after each commit who had sent what an actor of this machine has handled, and its state after it. @internal
+   */
+  readonly observe?: (actor: ProjectedActor, meta: Meta) => void;
 }
 
 /** A cut to be taken, before it has an id. */
@@ -67,6 +77,8 @@ export interface Registration {
   /** Its machine wants to hear that nobody waits for its answer any more. */
   readonly hearsCancelled: boolean;
   readonly supervises: boolean;
+  readonly audited: boolean;
+  readonly observe: MachineOptions['observe'];
 }
 
 /** @throws {ConfigurationError} the machine cannot be hosted durably, or an option is out of range */
@@ -108,6 +120,8 @@ export function createRegistration(
     validate,
     hearsCancelled: driver.machine.events.includes(REQUEST_CANCELLED),
     supervises: options.supervises ?? false,
+    audited: options.audited ?? false,
+    observe: options.observe,
   };
 }
 

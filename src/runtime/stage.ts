@@ -1,5 +1,6 @@
 import type { Envelope } from '../protocol/message.ts';
 import type {
+  AuditRow,
   Batch,
   CheckpointRecord,
   ClaimRow,
@@ -32,6 +33,7 @@ export class Stage {
   readonly steps: StepRecord[] = [];
   readonly clearedSteps: string[] = [];
   readonly deadLetters: DeadLetterRecord[] = [];
+  readonly audit: AuditRow[] = [];
   readonly removedAttempts: Batch['removedAttempts'][number][] = [];
   readonly claims: ClaimRow[] = [];
   /** Taken of what is stored when this is. */
@@ -133,6 +135,7 @@ export class Stage {
       this.steps.length > 0 ||
       this.clearedSteps.length > 0 ||
       this.deadLetters.length > 0 ||
+      this.audit.length > 0 ||
       this.cuts.length > 0 ||
       this.#effects !== undefined ||
       this.#idempotency !== undefined ||
@@ -179,6 +182,7 @@ export class Stage {
       clearedIdempotency,
       idempotency,
       deadLetters: this.deadLetters,
+      ...(this.audit.length === 0 ? undefined : { audit: this.audit }),
       projections: this.#projections === undefined ? [] : [...this.#projections.values()],
       removedAttempts: this.removedAttempts,
       claims: this.claims,

@@ -519,6 +519,11 @@ export class Turns {
     for (const projection of change.projections) stage.project(projection);
     if (actions.length > 0) this.#actAll(actor, actions, `#${seq}`, now);
     if (this.#events.listenerCount('turn') > 0) this.#tellTurn(actor, persisted, event, now);
+    const { observe } = registration;
+    if (observe !== undefined && event !== null) {
+      const seen = projectedOf(actor, turn.snapshot, now);
+      this.#commits.after(() => observe(seen, event['meta'] as Meta));
+    }
     if (persisted.status !== 'active') {
       const failed = persisted.status === 'error';
       this.#end(actor, persisted, failed ? 'failed' : 'done', null);

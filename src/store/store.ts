@@ -96,6 +96,13 @@ export interface Store {
   /** Everything a cut holds; undefined if there is none of this id. */
   loadCut(id: string): Promise<StoredCut | undefined>;
   listDeadLetters(): Promise<readonly DeadLetterRecord[]>;
+  /**
+   * What actors have handled, in the order of the commits: checkpoints without their states, of one actor or of all. In
+   * slices of at most `limit` rows that are looked at, however few of them are meant.
+   */
+  listTurns(query: AuditQuery): Promise<AuditSlice<TurnRecord>>;
+  /** What was ordered from outside and what came of it, in the order of the commits. Slices as for `listTurns`. */
+  listAudit(query: AuditQuery): Promise<AuditSlice<StoredAuditRow>>;
   listRuns(): Promise<readonly RunRow[]>;
   /** In the order of their positions. */
   listTasks(run: string, filter?: TaskFilter): Promise<readonly TaskRow[]>;
@@ -250,6 +257,55 @@ export interface DeadLetterRecord {
   readonly messageJson: string;
 }
 
+/** A checkpoint without its state. */
+export interface TurnRecord
+  extends Pick<
+    CheckpointRecord,
+    'address' | 'seq' | 'at' | 'kind' | 'label' | 'eventJson' | 'detailsJson'
+  > {
+  /** Greater than that of every row committed before it, for as long as the newest rows are not removed. */
+  readonly position: number;
+}
+
+/** An order from outside, or the answer to one. */
+export interface AuditRow {
+  readonly at: EpochMs;
+  readonly kind: 'order' | 'answer';
+  /** Of the message; an answer has that of its order. */
+  readonly id: string;
+  /** Who was ordered. */
+  readonly address: string;
+  readonly type: string;
+  /** Who ordered it. */
+  readonly by: string;
+  /** Without secrets. */
+  readonly detailsJson: string;
+}
+
+export interface StoredAuditRow extends AuditRow {
+  /** As in `TurnRecord`. */
+  readonly position: number;
+}
+
+export interface AuditQuery {
+  /** Where the slice before has ended; 0 for the first one. */
+  readonly after: number;
+  readonly limit: number;
+  readonly address?: string;
+  /** Not before. */
+  readonly from?: EpochMs;
+  /** Before. */
+  readonly to?: EpochMs;
+}
+
+export interface AuditSlice<R> {
+  readonly rows: readonly R[];
+  /** Where to go on, now or when there is more. Less than `after`: the newest rows were removed; begin anew. */
+  readonly upTo: number;
+  /** There was no more. */
+  readonly isLast: boolean;
+}
+
 export interface RunRow {
   readonly run: string;
   readonly title: string;
@@ -321,6 +377,13 @@ export type PruneSlice = { readonly from: number } & (
       readonly keep: number;
     }
   | { readonly what: 'idempotency'; readonly expiredAt: EpochMs }
+  | {
+      /** Orders and their answers; turns go with their checkpoints. */
+      readonly what: 'audit';
+      readonly before: EpochMs;
+      /** At most so many stay. */
+      readonly keep: number;
+    }
   | {
       /** Nothing but empty space: it goes back to the file system, but for this share of the file or so many bytes. */
       readonly what: 'space';
@@ -513,6 +576,8 @@ export interface Batch {
   /** Inserted or replaced by key. */
   readonly idempotency: readonly IdempotencyRecord[];
   readonly deadLetters: readonly DeadLetterRecord[];
+  /** Appended. Left out: none. */
+  readonly audit?: readonly AuditRow[];
   /** Attempts of a later life: those of the task with a greater number are deleted. */
   readonly removedAttempts: readonly {
     readonly run: string;

@@ -29,6 +29,7 @@ export interface Prunable {
   readonly runs: number;
   readonly tasks: number;
   readonly deadLetters: number;
+  readonly audit: number;
   readonly idempotency: number;
 }
 
@@ -37,5 +38,7 @@ export interface PruneLimits {
   readonly endedBefore: EpochMs;
   readonly deadLettersBefore: EpochMs;
   readonly deadLetters: number;
+  readonly auditBefore: EpochMs;
+  readonly audit: number;
   readonly now: EpochMs;
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigurationError } from '../protocol/errors.ts';
+import { redactText } from '../protocol/redact.ts';
 import type { CommandEvidence } from '../protocol/verdict.ts';
 import { ceilingEnvironment, fillWorkTree, makeGitDirectory } from './borrowed-checkout.ts';
 import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
@@ -174,7 +175,7 @@ async function runCommands(
   env: Readonly<Record<string, string>>,
 ): Promise<VerificationOutcome> {
   const { signal } = options;
-  const redact = options.redact ?? ((text) => text);
+  const redact = options.redact ?? redactText;
   const commands: CommandEvidence[] = [];
   for (const [index, step] of options.commands.entries()) {
     signal?.throwIfAborted();

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { Flow } from '../../src/actors/flow.ts';
 import { ConflictError, TroupeError } from '../../src/index.ts';
 import { connectControl } from '../../src/operator/control/client.ts';
 import {
@@ -52,7 +53,11 @@ async function listen(
         orders.push(order);
         return { tasks: [{ run: 'main', task: 'one', state: 'ready' }] };
       },
-      snapshot: () => ({ runs: [aRun()], tasks: [aTask('one', { state: 'working' })] }),
+      snapshot: () => ({
+        runs: [aRun()],
+        tasks: [aTask('one', { state: 'working' })],
+        flow: new Flow(NOON).metrics(),
+      }),
       subscribe: (listener) => {
         listeners.add(listener);
         return () => listeners.delete(listener);

@@ -233,7 +233,7 @@ describe('the programs that commands begin with', () => {
     ...{ name, run, timeoutMs: 1, allowFail },
   });
   const agent = (name: string, run: string | readonly string[]) =>
-    ({ name, engine: 'command', run, concurrency: 1, timeoutMs: 1 }) as const;
+    ({ name, engine: 'command', tract: 'external', run, concurrency: 1, timeoutMs: 1 }) as const;
   const check = (
     verifications: readonly ReturnType<typeof verify>[],
     agents: readonly ReturnType<typeof agent>[] = [],

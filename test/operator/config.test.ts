@@ -244,6 +244,7 @@ tasks:
         {
           name: 'patcher',
           engine: 'patch',
+          tract: 'external',
           concurrency: 2,
           mailboxLimit: 50,
           overflow: 'wait',
@@ -253,6 +254,7 @@ tasks:
         {
           name: 'scribe',
           engine: 'command',
+          tract: 'external',
           run: ['node', '{project}/agents/scribe.mjs'],
           concurrency: 3,
           timeoutMs: 7_200_000,
@@ -260,6 +262,7 @@ tasks:
         {
           name: 'shell',
           engine: 'command',
+          tract: 'external',
           run: './work.sh',
           concurrency: 1,
           timeoutMs: 1_200_000,

@@ -371,6 +371,12 @@ export class TestStore implements Store {
   listDeadLetters() {
     return this.inner.listDeadLetters();
   }
+  listTurns(query: Parameters<Store['listTurns']>[0]) {
+    return this.inner.listTurns(query);
+  }
+  listAudit(query: Parameters<Store['listAudit']>[0]) {
+    return this.inner.listAudit(query);
+  }
   listRuns() {
     return this.inner.listRuns();
   }

@@ -152,6 +152,12 @@ export class SimulatedStore implements Store {
   listDeadLetters() {
     return this.#submit('listDeadLetters', undefined, () => this.#inner.listDeadLetters());
   }
+  listTurns(query: Parameters<Store['listTurns']>[0]) {
+    return this.#submit('listTurns', undefined, () => this.#inner.listTurns(query));
+  }
+  listAudit(query: Parameters<Store['listAudit']>[0]) {
+    return this.#submit('listAudit', undefined, () => this.#inner.listAudit(query));
+  }
   listRuns() {
     return this.#submit('listRuns', undefined, () => this.#inner.listRuns());
   }

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { MemoryStore } from '../../src/store/memory/memory-store.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite-store.ts';
-import type { Batch, Claim, CutRequest, Store } from '../../src/store/store.ts';
+import type { AuditSlice, Batch, Claim, CutRequest, Store } from '../../src/store/store.ts';
 import {
   actor,
   attemptRow,
@@ -86,6 +86,9 @@ const anyBatch: fc.Arbitrary<Batch> = fc
     steps: few(fc.record({ scope: id, key: id, outcomeJson: json })).map((r) => r.map(step)),
     clearedSteps: few(id),
     deadLetters: few(fc.record({ id, at, reason: json })).map((r) => r.map(deadLetter)),
+    audit: few(fc.record({ at, id: json, address, detailsJson: json })).map((rows) =>
+      rows.map((row) => ({ kind: 'order' as const, type: 't', by: 'ada', ...row })),
+    ),
     projections,
     removedAttempts: few(
       fc.record({
@@ -154,6 +157,10 @@ async function outcome(store: Store, call: Call, nth: number): Promise<unknown> 
 const byPlace = (a: { address: string; id: string }, b: { address: string; id: string }): number =>
   a.address < b.address || (a.address === b.address && a.id < b.id) ? -1 : 1;
 
+/** Each store numbers as it likes; the order is the same. */
+const withoutPositions = ({ rows }: AuditSlice<{ readonly position: number }>): unknown =>
+  rows.map(({ position: _position, ...row }) => row);
+
 /** Everything a store can tell. What may come in any order is sorted. */
 async function everything(store: Store): Promise<unknown> {
   const { messages, timers, effects } = await store.loadPending();
@@ -172,6 +179,8 @@ async function everything(store: Store): Promise<unknown> {
     ),
     steps: await Promise.all(['1', '2', '3', 'ü', ''].map((scope) => store.loadSteps(scope))),
     deadLetters: await store.listDeadLetters(),
+    turns: withoutPositions(await store.listTurns({ after: 0, limit: 1_000 })),
+    audit: withoutPositions(await store.listAudit({ after: 0, limit: 1_000 })),
     runs: await store.listRuns(),
     tasks: await Promise.all(['r1', 'r2'].map((run) => store.listTasks(run))),
     someTasks: await store.listTasks('r1', { states: ['ready'], afterPosition: 0, limit: 2 }),

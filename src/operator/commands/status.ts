@@ -10,6 +10,7 @@ import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { renderSummary } from '../terminal/summary.ts';
 import { safeJson } from '../terminal/text.ts';
 import { breakerLines } from './breakers.ts';
+import { flowOf } from './flow.ts';
 
 export interface StatusOptions {
   readonly json: boolean;
@@ -99,9 +100,10 @@ async function show(
     return { runs: all, reports: made, breakers: await listBreakers(store) };
   });
   if (json) {
+    const flow = pid === undefined ? null : await flowOf(place.directory);
     const others = runs.filter((entry) => !reports.some((report) => report.run === entry.id));
     stdout.raw(
-      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, breakers })}\n`,
+      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, breakers, flow })}\n`,
     );
     return 0;
   }

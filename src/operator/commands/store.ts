@@ -11,6 +11,7 @@ import { safeJson } from '../terminal/text.ts';
 
 const WORDS: Readonly<Record<string, string>> = {
   deadLetters: 'dead letters',
+  audit: 'orders in the audit stream',
   idempotency: 'expired idempotency keys',
 };
 
@@ -35,6 +36,8 @@ export async function prune(
         endedBefore: now - retention.finishedRunsMs,
         deadLettersBefore: now - retention.deadLetterMs,
         deadLetters: retention.deadLetters,
+        auditBefore: now - retention.auditMs,
+        audit: retention.auditEntries,
         now,
       })),
       ...(await countPrunableFiles(place.directory, await store.listRuns(), retention, now)),

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { ErrorCode, Failure } from '../../index.ts';
+import type { ErrorCode, Failure, FlowMetrics } from '../../index.ts';
 import { type OrderResult, orderSchema } from '../orders.ts';
 import type { RunEvent, RunView, TaskView } from '../run-view.ts';
 
@@ -35,6 +35,7 @@ export type Request = z.infer<typeof requestSchema>;
 export interface Snapshot {
   readonly runs: readonly RunView[];
   readonly tasks: readonly TaskView[];
+  readonly flow: FlowMetrics;
 }
 
 export type Answer =

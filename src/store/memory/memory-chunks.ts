@@ -96,6 +96,7 @@ function* textsOfBatch(batch: Batch): Generator<string | null> {
   for (const r of batch.effects) yield r.inputJson;
   for (const r of batch.steps) yield r.outcomeJson;
   for (const r of batch.deadLetters) yield r.messageJson;
+  for (const r of batch.audit ?? []) yield r.detailsJson;
   for (const r of batch.idempotency) if (r.outcomeJson !== null) yield r.outcomeJson;
   for (const { row } of batch.projections) yield row.detailsJson;
 }
@@ -114,6 +115,7 @@ function* textsOfData(data: MemoryData): Generator<string | null> {
   for (const rows of data.effects.values()) for (const r of rows.values()) yield r.inputJson;
   for (const rows of data.steps.values()) for (const r of rows.values()) yield r.outcomeJson;
   for (const r of data.deadLetters) yield r.messageJson;
+  for (const r of data.audit) yield r.detailsJson;
   for (const r of data.idempotency.values()) if (r.outcomeJson !== null) yield r.outcomeJson;
   for (const r of data.runs.values()) yield r.detailsJson;
   for (const run of data.tasks.values()) {

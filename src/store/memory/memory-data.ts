@@ -9,6 +9,7 @@ import type {
   MessageRecord,
   RunRow,
   StepRecord,
+  StoredAuditRow,
   StoredCut,
   TaskRow,
   TimerRecord,
@@ -44,6 +45,15 @@ export class MemoryData {
   readonly actors = new Map<string, ActorRecord>();
   /** By address, in the order of their numbers. */
   readonly checkpoints = new Map<string, CheckpointRecord[]>();
+  /**
+   * The same, of all actors, in the order of the commits, and the position of each. One that is in no list any more was
+   * removed; the next `sweepJournal` takes it out.
+   */
+  journal: CheckpointRecord[] = [];
+  journalPositions: number[] = [];
+  /** The last position given, in the journal and in the audit. */
+  position = 0;
+  audit: StoredAuditRow[] = [];
   readonly messages = new Map<string, MessageRecord>();
   readonly timers = new Map<string, Map<string, TimerRecord>>();
   readonly effects = new Map<string, Map<string, EffectRecord>>();
@@ -72,6 +82,10 @@ export class MemoryData {
     const copy = new MemoryData();
     copyInto(this.actors, copy.actors);
     for (const [address, list] of this.checkpoints) copy.checkpoints.set(address, [...list]);
+    copy.journal = [...this.journal];
+    copy.journalPositions = [...this.journalPositions];
+    copy.position = this.position;
+    copy.audit = [...this.audit];
     copyInto(this.messages, copy.messages);
     copyNested(this.timers, copy.timers);
     copyNested(this.effects, copy.effects);

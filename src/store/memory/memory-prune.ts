@@ -1,6 +1,7 @@
 import { runAddress, taskAddress } from '../../protocol/address.ts';
 import type { CheckpointRecord, Pruned, PruneSlice } from '../store.ts';
 import type { MemoryData } from './memory-data.ts';
+import { sweepJournal } from './memory-journal.ts';
 
 /** Actors, tasks or rows that a slice looks at: a millisecond or two. */
 const SLICE = 1_000;
@@ -34,7 +35,15 @@ export function prune(data: MemoryData, slice: PruneSlice): Pruned {
       count('idempotency', expired.length);
       return done;
     }
+    case 'audit': {
+      const surplus = data.audit.length - slice.keep;
+      const staying = data.audit.filter(({ at }, index) => index >= surplus && at >= slice.before);
+      count('audit', data.audit.length - staying.length);
+      data.audit = staying;
+      return done;
+    }
     case 'space':
+      sweepJournal(data);
       return done;
   }
 }

@@ -9,6 +9,8 @@ import type { EpochMs } from '../../protocol/message.ts';
 import type {
   ActorStatus,
   AttemptRow,
+  AuditQuery,
+  AuditSlice,
   Batch,
   CheckpointRange,
   CheckpointRecord,
@@ -25,14 +27,17 @@ import type {
   StepRecord,
   Store,
   StoredActor,
+  StoredAuditRow,
   StoredChunks,
   StoredCut,
   TaskFilter,
   TaskRow,
+  TurnRecord,
 } from '../store.ts';
 import { addChunks, loadChunks, refuseMissingChunks, sweepChunks } from './memory-chunks.ts';
 import { putClaim, takeCut } from './memory-cuts.ts';
 import { addReady, isReady, MemoryData, type MemoryLease, type MemoryTask } from './memory-data.ts';
+import { addToAudit, addToJournal, listAudit, listTurns } from './memory-journal.ts';
 import { prune } from './memory-prune.ts';
 import { compareForClaim } from './ready-tasks.ts';
 
@@ -248,6 +253,14 @@ export class MemoryStore implements Store {
     return this.#answer(() => [...this.data.deadLetters]);
   }
 
+  listTurns(query: AuditQuery): Promise<AuditSlice<TurnRecord>> {
+    return this.#answer(() => listTurns(this.data, query));
+  }
+
+  listAudit(query: AuditQuery): Promise<AuditSlice<StoredAuditRow>> {
+    return this.#answer(() => listAudit(this.data, query));
+  }
+
   listRuns(): Promise<readonly RunRow[]> {
     return this.#answer(() =>
       [...this.data.runs.values()].sort(
@@ -395,6 +408,7 @@ function removeCheckpoint(data: MemoryData, checkpoint: CheckpointRecord): void 
 function apply(data: MemoryData, batch: Batch): void {
   if (batch.packed !== undefined) addChunks(data, batch.packed);
   for (const actor of batch.actors) data.actors.set(actor.address, actor);
+  for (const checkpoint of batch.checkpoints) addToJournal(data, checkpoint);
   for (const id of batch.consumed) data.messages.delete(id);
   for (const message of batch.messages) {
     if (!data.messages.has(message.id)) data.messages.set(message.id, message);
@@ -411,6 +425,7 @@ function apply(data: MemoryData, batch: Batch): void {
   for (const key of batch.clearedIdempotency) data.idempotency.delete(key);
   for (const record of batch.idempotency) data.idempotency.set(record.key, record);
   for (const letter of batch.deadLetters) data.deadLetters.push(letter);
+  if (batch.audit !== undefined) addToAudit(data, batch.audit);
   for (const { run, task, above } of batch.removedAttempts) {
     const attempts = data.attempts.get(run)?.get(task);
     for (const attempt of attempts?.keys() ?? []) if (attempt > above) attempts?.delete(attempt);

@@ -122,6 +122,14 @@ export class PackedStore implements Store {
     return this.#read(() => this.#texts.deadLetters(() => this.#inner.listDeadLetters()));
   }
 
+  listTurns(query: Parameters<Store['listTurns']>[0]) {
+    return this.#read(() => this.#texts.turns(() => this.#inner.listTurns(query)));
+  }
+
+  listAudit(query: Parameters<Store['listAudit']>[0]) {
+    return this.#read(() => this.#texts.audit(() => this.#inner.listAudit(query)));
+  }
+
   listRuns() {
     return this.#read(() => this.#texts.runs(() => this.#inner.listRuns()));
   }

@@ -35,6 +35,7 @@ export const KINDS = {
   step: 'steps.outcome',
   answer: 'idempotency.outcome',
   deadLetter: 'dead_letters.message',
+  audit: 'audit.details',
   runs: 'runs.details',
   tasks: 'tasks.details',
   attempts: 'attempts.details',
@@ -109,6 +110,14 @@ export class Packer {
         const messageJson = text(row.messageJson, KINDS.deadLetter);
         return messageJson === row.messageJson ? row : { ...row, messageJson };
       }),
+      ...(batch.audit === undefined
+        ? {}
+        : {
+            audit: mapChanged(batch.audit, (row) => {
+              const detailsJson = text(row.detailsJson, KINDS.audit);
+              return detailsJson === row.detailsJson ? row : { ...row, detailsJson };
+            }),
+          }),
       projections: mapChanged(batch.projections, (projection) => {
         const { row, table } = projection;
         const detailsJson = text(row.detailsJson, KINDS[table]);

@@ -1,6 +1,7 @@
 import type { UnreadablePayloadError } from '../../protocol/errors.ts';
 import type {
   AttemptRow,
+  AuditSlice,
   CheckpointRecord,
   CutRecord,
   CutRow,
@@ -13,9 +14,11 @@ import type {
   StepRecord,
   Store,
   StoredActor,
+  StoredAuditRow,
   StoredCut,
   TaskRow,
   TimerRecord,
+  TurnRecord,
 } from '../store.ts';
 import type { PayloadCodec } from './codec.ts';
 import { isManifest, isMarked, readManifest } from './packed-text.ts';
@@ -78,6 +81,19 @@ const EFFECT: Form<EffectRecord> = {
 const DEAD_LETTER: Form<DeadLetterRecord> = {
   texts: [['messageJson', KINDS.deadLetter]],
   nameOf: ({ id, address }) => `dead letter ${id} to ${address}`,
+};
+
+const TURN: Form<TurnRecord> = {
+  texts: [
+    ['eventJson', KINDS.event],
+    ['detailsJson', KINDS.details],
+  ],
+  nameOf: ({ seq, address }) => `checkpoint ${seq} of ${address}`,
+};
+
+const AUDIT: Form<StoredAuditRow> = {
+  texts: [['detailsJson', KINDS.audit]],
+  nameOf: ({ kind, id }) => `${kind} ${id}`,
 };
 
 const RUN: Form<RunRow> = {
@@ -143,6 +159,14 @@ export class TextReader {
     return this.#rows(read, DEAD_LETTER);
   }
 
+  turns(read: () => Promise<AuditSlice<TurnRecord>>) {
+    return this.#slice(read, TURN);
+  }
+
+  audit(read: () => Promise<AuditSlice<StoredAuditRow>>) {
+    return this.#slice(read, AUDIT);
+  }
+
   runs(read: () => Promise<readonly RunRow[]>) {
     return this.#rows(read, RUN);
   }
@@ -193,6 +217,14 @@ export class TextReader {
       read,
       (rows) => listsIn(rows, form),
       (rows, shelf) => this.#unpack(rows, form, shelf),
+    );
+  }
+
+  #slice<R>(read: () => Promise<AuditSlice<R>>, form: Form<R>): Promise<AuditSlice<R>> {
+    return this.#read(
+      read,
+      ({ rows }) => listsIn(rows, form),
+      (slice, shelf) => ({ ...slice, rows: this.#unpack(slice.rows, form, shelf) }),
     );
   }
 

@@ -72,6 +72,9 @@ ON CONFLICT (key) DO UPDATE SET input_hash = excluded.input_hash, correlation = 
 const ADD_DEAD_LETTER = `
 INSERT INTO dead_letters (id, at, address, reason, message_json) VALUES (?, ?, ?, ?, ?)`;
 
+const ADD_AUDIT = `
+INSERT INTO audit (at, kind, id, address, type, by, details_json) VALUES (?, ?, ?, ?, ?, ?, ?)`;
+
 const PUT_RUN = `
 INSERT INTO runs (run, title, state, total, created_at, updated_at, ended_at, details_json)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
@@ -157,6 +160,7 @@ const WRITES = [
   { section: 'clearedIdempotency', sql: DELETE_IDEMPOTENCY },
   { section: 'idempotency', sql: PUT_IDEMPOTENCY },
   { section: 'deadLetters', sql: ADD_DEAD_LETTER },
+  { section: 'audit', sql: ADD_AUDIT },
   { section: 'removedAttempts', sql: DELETE_ATTEMPTS },
   { section: 'runs', sql: PUT_RUN },
   { section: 'tasks', sql: PUT_TASK },
@@ -215,6 +219,9 @@ export function flattenBatch(batch: Batch): FlatBatch {
   }
   out.push(batch.deadLetters.length);
   for (const r of batch.deadLetters) out.push(r.id, r.at, r.address, r.reason, r.messageJson);
+  const { audit = [] } = batch;
+  out.push(audit.length);
+  for (const r of audit) out.push(r.at, r.kind, r.id, r.address, r.type, r.by, r.detailsJson);
   out.push(batch.removedAttempts.length);
   for (const r of batch.removedAttempts) out.push(r.run, r.task, r.above);
   flattenProjections(batch, out);

@@ -76,6 +76,15 @@ DELETE FROM dead_letters WHERE position IN (
   WHERE position <= (SELECT position FROM dead_letters ORDER BY position DESC LIMIT 1 OFFSET ?)
   ORDER BY position LIMIT ${STEP_ROWS})`;
 
+const DELETE_OLD_AUDIT = `
+DELETE FROM audit WHERE position IN (
+  SELECT position FROM audit WHERE at < ? ORDER BY position LIMIT ${STEP_ROWS})`;
+const DELETE_SURPLUS_AUDIT = `
+DELETE FROM audit WHERE position IN (
+  SELECT position FROM audit
+  WHERE position <= (SELECT position FROM audit ORDER BY position DESC LIMIT 1 OFFSET ?)
+  ORDER BY position LIMIT ${STEP_ROWS})`;
+
 const DELETE_EXPIRED = `
 DELETE FROM idempotency WHERE key IN (
   SELECT key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ${STEP_ROWS})`;
@@ -101,6 +110,12 @@ export class Pruner {
           () =>
             this.#delete('deadLetters', DELETE_SURPLUS_LETTERS, slice.keep) ||
             this.#delete('deadLetters', DELETE_OLD_LETTERS, slice.before),
+        );
+      case 'audit':
+        return this.#repeat(
+          () =>
+            this.#delete('audit', DELETE_SURPLUS_AUDIT, slice.keep) ||
+            this.#delete('audit', DELETE_OLD_AUDIT, slice.before),
         );
       case 'idempotency':
         return this.#repeat(() => this.#delete('idempotency', DELETE_EXPIRED, slice.expiredAt));

@@ -27,6 +27,8 @@ export type ReadOnlyStore = Pick<
   | 'listCuts'
   | 'loadCut'
   | 'listDeadLetters'
+  | 'listTurns'
+  | 'listAudit'
   | 'listRuns'
   | 'listTasks'
   | 'listAttempts'
@@ -166,6 +168,8 @@ function readOnlyStore(
     listCuts: (run) => texts.cuts(() => read('listCuts', run)),
     loadCut: (id) => texts.cut(() => read('loadCut', id)),
     listDeadLetters: () => texts.deadLetters(() => read('listDeadLetters')),
+    listTurns: (query) => texts.turns(() => read('listTurns', query)),
+    listAudit: (query) => texts.audit(() => read('listAudit', query)),
     listRuns: () => texts.runs(() => read('listRuns')),
     listTasks: (...args) => texts.tasks(() => read('listTasks', ...args)),
     listAttempts: (...args) => texts.attempts(() => read('listAttempts', ...args)),

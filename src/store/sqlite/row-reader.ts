@@ -7,6 +7,8 @@ import type {
   ActorRecord,
   ActorStatus,
   AttemptRow,
+  AuditQuery,
+  AuditSlice,
   CheckpointRange,
   CheckpointRecord,
   ChunkRecord,
@@ -23,6 +25,7 @@ import type {
   SqlStatement,
   StepRecord,
   StoredActor,
+  StoredAuditRow,
   StoredChunks,
   StoredCut,
   TaskFilter,
@@ -30,6 +33,7 @@ import type {
   TextCursor,
   TextSlice,
   TimerRecord,
+  TurnRecord,
 } from '../store.ts';
 import { readRows } from './app-tables.ts';
 import { HELD_LEASES, leaseRow } from './lease-rows.ts';
@@ -138,6 +142,35 @@ FROM cut_attempts WHERE ${OF_CUT} ORDER BY run, task, attempt`;
 
 const DEAD_LETTERS = `
 SELECT id, at, address, reason, message_json AS messageJson FROM dead_letters ORDER BY position`;
+
+// Of all rows in their order as many as a slice may look at, and of those what is meant: a table without an index by
+// time must not be walked through in one go. `upTo` is null when there is no more.
+const END_OF_TURNS = `
+SELECT max(rowid) AS upTo, count(*) AS looked
+FROM (SELECT rowid FROM checkpoints WHERE rowid > ? ORDER BY rowid LIMIT ?)`;
+const TURN_COLUMNS = `
+rowid AS position, address, seq, at, kind, label, event_json AS eventJson, details_json AS detailsJson`;
+const TURNS = `
+SELECT ${TURN_COLUMNS} FROM checkpoints
+WHERE rowid > ? AND rowid <= ? AND at >= ? AND at < ? ORDER BY rowid`;
+// An actor's own are found by its address; the newest of them has the greatest rowid.
+const TURNS_OF_ACTOR = `
+SELECT ${TURN_COLUMNS} FROM checkpoints WHERE address = ? AND rowid > ? ORDER BY seq LIMIT ?`;
+
+const END_OF_AUDIT = `
+SELECT max(position) AS upTo, count(*) AS looked
+FROM (SELECT position FROM audit WHERE position > ? ORDER BY position LIMIT ?)`;
+const AUDIT = `
+SELECT position, at, kind, id, address, type, by, details_json AS detailsJson FROM audit
+WHERE position > ? AND position <= ? AND at >= ? AND at < ? ORDER BY position`;
+
+const NEWEST_TURN = 'SELECT max(rowid) AS upTo, 0 AS looked FROM checkpoints';
+const TURN_SLICES = { newest: NEWEST_TURN, end: END_OF_TURNS, sql: TURNS };
+const AUDIT_SLICES = {
+  newest: 'SELECT max(position) AS upTo, 0 AS looked FROM audit',
+  end: END_OF_AUDIT,
+  sql: AUDIT,
+};
 
 const RUNS = `
 SELECT run, title, state, total, created_at AS createdAt, updated_at AS updatedAt, ended_at AS endedAt,
@@ -271,6 +304,30 @@ const deadLetterRow: z.ZodType<DeadLetterRecord> = z.object({
   reason: text,
   messageJson: text,
 });
+
+const turnRow: z.ZodType<TurnRecord> = z.object({
+  position: integer,
+  address: text,
+  seq: integer,
+  at: integer,
+  kind: z.enum(['auto', 'manual', 'milestone', 'error', 'rollback']),
+  label: nullableText,
+  eventJson: nullableText,
+  detailsJson: nullableText,
+});
+
+const auditRow: z.ZodType<StoredAuditRow> = z.object({
+  position: integer,
+  at: integer,
+  kind: z.enum(['order', 'answer']),
+  id: text,
+  address: text,
+  type: text,
+  by: text,
+  detailsJson: text,
+});
+
+const endOfSlice = z.object({ upTo: integer.nullable(), looked: integer });
 
 const runRow: z.ZodType<RunRow> = z.object({
   run: text,
@@ -408,6 +465,46 @@ export class RowReader {
 
   listDeadLetters(): readonly DeadLetterRecord[] {
     return this.#read('dead_letters', deadLetterRow, DEAD_LETTERS);
+  }
+
+  listTurns(query: AuditQuery): AuditSlice<TurnRecord> {
+    const { address, after, limit, from = 0, to = Number.MAX_SAFE_INTEGER } = query;
+    if (address === undefined) return this.#slice('checkpoints', turnRow, TURN_SLICES, query);
+    const found = this.#read('checkpoints', turnRow, TURNS_OF_ACTOR, [address, after, limit]);
+    return {
+      rows: found.filter(({ at }) => at >= from && at < to),
+      upTo: found.at(-1)?.position ?? this.#lastUpTo('checkpoints', NEWEST_TURN, after),
+      isLast: found.length < limit,
+    };
+  }
+
+  listAudit(query: AuditQuery): AuditSlice<StoredAuditRow> {
+    const slice = this.#slice('audit', auditRow, AUDIT_SLICES, query);
+    if (query.address === undefined) return slice;
+    return { ...slice, rows: slice.rows.filter(({ address }) => address === query.address) };
+  }
+
+  #slice<R>(
+    what: string,
+    row: z.ZodType<R>,
+    { newest, end, sql }: { readonly newest: string; readonly end: string; readonly sql: string },
+    { after, limit, from = 0, to = Number.MAX_SAFE_INTEGER }: AuditQuery,
+  ): AuditSlice<R> {
+    return this.#db.transaction(() => {
+      const [found] = this.#read(what, endOfSlice, end, [after, limit]);
+      const { upTo, looked } = found ?? { upTo: null, looked: 0 };
+      if (upTo === null) {
+        return { rows: [], upTo: this.#lastUpTo(what, newest, after), isLast: true };
+      }
+      const rows = this.#read(what, row, sql, [after, upTo, from, to]);
+      return { rows, upTo, isLast: looked < limit };
+    })();
+  }
+
+  /** Less than `after` when the rows up to there were removed: their positions are given again. */
+  #lastUpTo(what: string, newest: string, after: number): number {
+    const [found] = this.#read(what, endOfSlice, newest);
+    return Math.min(after, found?.upTo ?? 0);
   }
 
   listRuns(): readonly RunRow[] {

@@ -319,6 +319,14 @@ class WriterThread implements SqliteStore {
     return this.#read('listDeadLetters');
   }
 
+  listTurns(query: Parameters<RowReader['listTurns']>[0]) {
+    return this.#read('listTurns', query);
+  }
+
+  listAudit(query: Parameters<RowReader['listAudit']>[0]) {
+    return this.#read('listAudit', query);
+  }
+
   listRuns() {
     return this.#read('listRuns');
   }

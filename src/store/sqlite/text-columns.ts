@@ -38,6 +38,7 @@ const COLUMNS = [
     kind: 'dead_letters.message',
     key: ['position'],
   },
+  { table: 'audit', column: 'details_json', kind: 'audit.details', key: ['position'] },
   { table: 'runs', column: 'details_json', kind: 'runs.details', key: ['run'] },
   { table: 'tasks', column: 'details_json', kind: 'tasks.details', key: ['run', 'task'] },
   {

@@ -14,6 +14,7 @@ const OWNERS: Readonly<Record<string, string>> = {
   timers: 'address',
   effects: 'address',
   dead_letters: 'address',
+  audit: 'address',
   messages: 'receiver',
   steps: 'scope',
 };
@@ -93,6 +94,11 @@ export function countPrunable(db: Database, limits: PruneLimits): Prunable {
       `SELECT count(*) FROM dead_letters WHERE at < :before OR position <= (
         SELECT position FROM dead_letters ORDER BY position DESC LIMIT 1 OFFSET :keep)`,
       { before: limits.deadLettersBefore, keep: limits.deadLetters },
+    ),
+    audit: count(
+      `SELECT count(*) FROM audit WHERE at < :before OR position <= (
+        SELECT position FROM audit ORDER BY position DESC LIMIT 1 OFFSET :keep)`,
+      { before: limits.auditBefore, keep: limits.audit },
     ),
     idempotency: count('SELECT count(*) FROM idempotency WHERE expires_at <= :now', {
       now: limits.now,

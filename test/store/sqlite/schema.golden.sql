@@ -1,4 +1,4 @@
--- user_version 6, application_id 1414681936
+-- user_version 8, application_id 1414681936
 
 CREATE TABLE actors (
   address    TEXT    NOT NULL PRIMARY KEY CHECK (address GLOB '?*/?*'),
@@ -39,6 +39,33 @@ WHEN (NEW.details_json >= '={' AND NEW.details_json < '=|') BEGIN
 END;
 
 CREATE TRIGGER attempts_update_texts AFTER UPDATE OF details_json ON attempts
+WHEN (NEW.details_json >= '={' AND NEW.details_json < '=|')
+  OR (OLD.details_json >= '={' AND OLD.details_json < '=|') BEGIN
+  INSERT INTO manifests VALUES (OLD.details_json, -1), (NEW.details_json, 1);
+END;
+
+CREATE TABLE audit (
+  position     INTEGER PRIMARY KEY,
+  at           INTEGER NOT NULL,
+  kind         TEXT    NOT NULL CHECK (kind IN ('order', 'answer')),
+  id           TEXT    NOT NULL,
+  address      TEXT    NOT NULL CHECK (address GLOB '?*/?*'),
+  type         TEXT    NOT NULL,
+  by           TEXT    NOT NULL,
+  details_json TEXT    NOT NULL
+) STRICT;
+
+CREATE TRIGGER audit_delete_texts AFTER DELETE ON audit
+WHEN (OLD.details_json >= '={' AND OLD.details_json < '=|') BEGIN
+  INSERT INTO manifests VALUES (OLD.details_json, -1);
+END;
+
+CREATE TRIGGER audit_insert_texts AFTER INSERT ON audit
+WHEN (NEW.details_json >= '={' AND NEW.details_json < '=|') BEGIN
+  INSERT INTO manifests VALUES (NEW.details_json, 1);
+END;
+
+CREATE TRIGGER audit_update_texts AFTER UPDATE OF details_json ON audit
 WHEN (NEW.details_json >= '={' AND NEW.details_json < '=|')
   OR (OLD.details_json >= '={' AND OLD.details_json < '=|') BEGIN
   INSERT INTO manifests VALUES (OLD.details_json, -1), (NEW.details_json, 1);
@@ -539,6 +566,11 @@ SELECT run, task, attempt, outcome, reason,
   round((ended_at - started_at) / 1000.0, 3) AS seconds
 FROM attempts;
 
+CREATE VIEW troupe_audit AS
+SELECT kind, id, address AS receiver, type, by,
+  strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') AS at, details_json AS details
+FROM audit;
+
 CREATE VIEW troupe_dead_letters AS
 SELECT id, address AS receiver, reason,
   CASE WHEN json_valid(message_json) THEN message_json ->> '$.type' END AS type,
@@ -576,3 +608,11 @@ FROM tasks;
 CREATE VIEW troupe_timers AS
 SELECT address, id, strftime('%Y-%m-%dT%H:%M:%fZ', due_at / 1000.0, 'unixepoch') AS due
 FROM timers;
+
+CREATE VIEW troupe_turns AS
+SELECT address, seq AS turn, kind,
+  CASE WHEN json_valid(event_json) THEN event_json ->> '$.type' END AS type,
+  CASE WHEN json_valid(event_json) THEN event_json ->> '$.meta.from' END AS sender,
+  CASE WHEN json_valid(event_json) THEN event_json ->> '$.meta.id' END AS cause,
+  strftime('%Y-%m-%dT%H:%M:%fZ', at / 1000.0, 'unixepoch') AS at, event_json AS event
+FROM checkpoints;
