@@ -32,6 +32,8 @@ export { History } from './actors/history.ts';
 export type { TaskMove } from './actors/cuts.ts';
 export type { GitProjectOptions } from './actors/git-project.ts';
 export type { Escalation, OverseerPolicy, PolicyDecision } from './actors/overseer.ts';
+export type { NextSignal, NextSignalOptions, Signal } from './actors/signals.ts';
+export type { SignalOptions, StreamReading, WriteStreamOptions } from './actors/stream-access.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export { parseRetention } from './actors/retention.ts';
 
@@ -43,6 +45,7 @@ export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts'
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
+export { describeProgress, type TaskProgress } from './machines/policies/task-progress.ts';
 export type { RunState } from './machines/projections.ts';
 
 // runtime
@@ -65,6 +68,14 @@ export type { EffectFact, HostEvents, Turn } from './runtime/host-events.ts';
 export type { PruneReport } from './runtime/housekeeping.ts';
 export type { Fence, Lease, LeaseOptions, Leases } from './runtime/leases.ts';
 export { type Migrations, migrations, type StateWith } from './runtime/migrations.ts';
+export type { QueriedActor, Queries, QueryFunction } from './runtime/queries.ts';
+export type {
+  ReadStreamOptions,
+  StreamChunk,
+  StreamLimits,
+  StreamWriter,
+} from './runtime/stream.ts';
+export { latestChunks } from './runtime/stream.ts';
 export type { PersistedSnapshot } from './runtime/xstate-driver.ts';
 
 // store

@@ -32,6 +32,12 @@ import { parseRetention, type RetentionOptions } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
 import { type CheckedRun, checkRunSpec, type RunSpec, requireKnown } from './actors/run-spec.ts';
 import { RunTravel } from './actors/run-travel.ts';
+import {
+  type SignalOptions,
+  StreamAccess,
+  type StreamReading,
+  type WriteStreamOptions,
+} from './actors/stream-access.ts';
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
@@ -43,6 +49,7 @@ import {
 } from './machines/policies/blockers.ts';
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
+import { PROGRESS_STREAM, type TaskProgress } from './machines/policies/task-progress.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
 import { startState } from './machines/task-machine.ts';
@@ -83,12 +90,13 @@ import type { HostEvents, Turn } from './runtime/host-events.ts';
 import type { PruneReport, Retention } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
 import { checkStatement } from './runtime/step.ts';
+import type { ReadStreamOptions, StreamLimits, StreamWriter } from './runtime/stream.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
 import type { PayloadCodec } from './store/payload/codec.ts';
 import { PackedStore } from './store/payload/packed-store.ts';
 import type { Reencrypted } from './store/payload/reencrypt.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
-import type { AttemptRow, SqlValue, Store, TaskRow } from './store/store.ts';
+import type { AttemptRow, SqlValue, Store, StreamHead, TaskRow } from './store/store.ts';
 
 export type { RunSpec, TaskInput } from './actors/run-spec.ts';
 
@@ -99,6 +107,8 @@ export interface TroupeOptions {
   readonly codec?: PayloadCodec;
   /** A turn that would store a longer state of an actor fails, and says which keys are large. Default 16 MiB. */
   readonly maxSnapshotBytes?: number;
+  /** What a stream may take. Default: see StreamLimits. */
+  readonly streams?: Partial<StreamLimits>;
   /** `full` survives power loss; `normal` survives `kill -9` and is faster. Default `full`. */
   readonly durability?: 'full' | 'normal';
   /** See `SqliteStoreOptions.takeOver`. Default: false. */
@@ -155,6 +165,8 @@ export interface TaskStatus {
   /** The file that proves the last verdict. */
   readonly artifact: string | null;
   readonly commit: string | null;
+  /** What its agent has said last about how far it is; null: nothing yet. The stream `progress` has it all. */
+  readonly progress: (TaskProgress & { readonly at: number }) | null;
   readonly updatedAt: number;
 }
 
@@ -264,6 +276,7 @@ export class Troupe {
   readonly history: History;
   readonly #timedCuts: TimedCuts;
   readonly #runTravel: RunTravel;
+  readonly #streams: StreamAccess;
   readonly #host: DurableHost;
   readonly #store: PackedStore;
   readonly #retention: Retention | undefined;
@@ -315,6 +328,7 @@ export class Troupe {
       ...(options.maxSnapshotBytes === undefined
         ? {}
         : { maxSnapshotBytes: options.maxSnapshotBytes }),
+      ...(options.streams === undefined ? {} : { streams: options.streams }),
       ...(options.defer === undefined ? {} : { defer: options.defer }),
     });
     this.#host.register('run', runActor(store), {
@@ -329,9 +343,13 @@ export class Troupe {
       project: (actor) => projectTask(actor as never),
       migrations: taskMigrations,
     });
-    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store), {
-      mailboxLimit: options.agentMailboxLimit ?? 1_000,
-    });
+    this.#host.register(
+      'agent',
+      agentActor(this.#agents, project, this.#clock, store, this.#host.streams),
+      {
+        mailboxLimit: options.agentMailboxLimit ?? 1_000,
+      },
+    );
     this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
     this.#host.register(
       'overseer',
@@ -343,6 +361,7 @@ export class Troupe {
     this.#host.register('breaker', breakerMachine);
     this.#timedCuts = new TimedCuts(this.#host, this.#clock, logger);
     this.history = new History(store);
+    this.#streams = new StreamAccess(this.#host, store, this.#newId);
     this.#runTravel = new RunTravel({
       store,
       clock: this.#clock,
@@ -410,7 +429,11 @@ export class Troupe {
     this.#concurrency.set(name, concurrency);
     this.#spawnSoon(
       [
-        { address: agentAddress(name), machine: 'agent', input: { name, concurrency } },
+        {
+          address: agentAddress(name),
+          machine: 'agent',
+          input: { name, concurrency },
+        },
         {
           address: breakerAddress(`agent/${name}`),
           machine: 'breaker',
@@ -418,7 +441,11 @@ export class Troupe {
         },
       ],
       // An agent that lives on from before may have had other settings.
-      () => this.#host.send(agentAddress(name), { type: 'agent.configure', concurrency }),
+      () =>
+        this.#host.send(agentAddress(name), {
+          type: 'agent.configure',
+          concurrency,
+        }),
     );
   }
 
@@ -658,6 +685,48 @@ export class Troupe {
   }
 
   /**
+   * Reads a stream of a task or another actor, from an offset on: what is stored, then what comes. A reader that goes on
+   * after the last chunk it has seen, in this process or the next, misses nothing and sees nothing twice.
+   * `for await (const { value } of troupe.readStream('task/report-42/draft', { from: 0 })) …`
+   * @throws {ValidationError} an address, name or offset that cannot be. The reading itself ends with an error:
+   * NotFoundError (no such actor, no such stream), CancelledError (`signal`), StoppedError
+   */
+  readStream(address: Address, options: ReadStreamOptions = {}): StreamReading {
+    return this.#streams.read(address, options);
+  }
+
+  /** Writes to a stream of an actor from the app. Agents and effects have a `stream` of their own. */
+  writeStream(address: Address, options: WriteStreamOptions = {}): StreamWriter {
+    return this.#streams.writer(address, options);
+  }
+
+  /**
+   * Tells something to a task's agent while it works, which waits for it with `nextSignal` or `signals`. When it resolves
+   * the signal is stored: in the order in which they were sent each is given to one attempt, and to a restart of it again.
+   * @throws {NotFoundError} there is no such task
+   * @throws {ConflictError} the task has ended, or the key was used for another value (IdempotencyConflictError)
+   * @throws {TroupeError} `quota`: too many have been sent
+   */
+  async signal(
+    address: Address<'task'>,
+    name: string,
+    value: JsonValue = null,
+    options: SignalOptions = {},
+  ): Promise<void> {
+    await this.#streams.signal(address, name, value, options);
+  }
+
+  /**
+   * Asks about an actor's state: one of the `queries` its machine is registered with. It is answered from the state as it
+   * is stored, without a turn or a checkpoint, whether the actor is in memory or not, or has ended.
+   * @throws {NotFoundError} no such actor or query; says which queries there are
+   * @throws {TroupeError} `internal`: the query threw, or answered with what is not JSON
+   */
+  queryActor(address: Address, name: string, args: JsonValue = null): Promise<JsonValue> {
+    return this.#host.query(address, name, args);
+  }
+
+  /**
    * Leases by name, for what Troupe cannot protect itself (a port, a deployment): one holder at a time, for a time,
    * each with a greater token. `troupe.leases.withLease('deploy', async (lease) => { … })`.
    */
@@ -879,7 +948,7 @@ export class Run {
   }
 
   async tasks(): Promise<readonly TaskStatus[]> {
-    return (await this.#troupe.store.listTasks(this.id)).map(taskStatus);
+    return await tasksOf(this.#troupe.store, this.id);
   }
 
   /**
@@ -1040,9 +1109,9 @@ export class Task {
 
   /** @throws {NotFoundError} */
   async status(): Promise<TaskStatus> {
-    const row = (await this.#troupe.store.listTasks(this.run)).find((t) => t.task === this.id);
-    if (row === undefined) throw new NotFoundError(`There is no task "${this.run}/${this.id}".`);
-    return taskStatus(row);
+    const task = (await tasksOf(this.#troupe.store, this.run)).find(({ id }) => id === this.id);
+    if (task === undefined) throw new NotFoundError(`There is no task "${this.run}/${this.id}".`);
+    return task;
   }
 
   attempts(): Promise<readonly AttemptRow[]> {
@@ -1170,7 +1239,19 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
   };
 }
 
-function taskStatus(row: TaskRow): TaskStatus {
+async function tasksOf(
+  store: Pick<Store, 'listTasks' | 'listStreams'>,
+  run: string,
+): Promise<readonly TaskStatus[]> {
+  const [tasks, streams] = await Promise.all([
+    store.listTasks(run),
+    store.listStreams({ prefix: taskAddress(run, ''), name: PROGRESS_STREAM }),
+  ]);
+  const progress = new Map(streams.map((stream) => [stream.address, stream]));
+  return tasks.map((row) => taskStatus(row, progress.get(taskAddress(run, row.task))));
+}
+
+function taskStatus(row: TaskRow, progress: StreamHead | undefined): TaskStatus {
   const details = JSON.parse(row.detailsJson) as {
     dependsOn: readonly string[];
     cause: 'work' | 'infrastructure' | null;
@@ -1191,6 +1272,10 @@ function taskStatus(row: TaskRow): TaskStatus {
     question: details.question,
     artifact: details.artifact,
     commit: details.commit,
+    progress:
+      typeof progress?.lastJson === 'string'
+        ? { ...(JSON.parse(progress.lastJson) as TaskProgress), at: progress.updatedAt }
+        : null,
     updatedAt: row.updatedAt,
   };
 }

@@ -27,6 +27,10 @@ export interface CompensationReport {
 /** The journal scope of one attempt: its steps outlive a question and a restart. */
 export const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
 
+/** The journal of the signals that an attempt was given. */
+export const signalScope = (task: string, attempt: number): string =>
+  `${stepScope(task, attempt)}/signals`;
+
 /**
  * Takes back the finished steps of a task, newest first, over all its attempts. Each is done once and recorded; one
  * that fails is recorded too, and does not keep the others from it.

@@ -5,6 +5,7 @@ import { checkAgainstCatalogue } from '../protocol/catalogue.ts';
 import {
   ConfigurationError,
   ConflictError,
+  NotFoundError,
   StoppedError,
   TroupeError,
   toFailure,
@@ -18,6 +19,7 @@ import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.t
 import type { ActorRecord, MessageRecord, Store, StoredActor } from '../store/store.ts';
 import { checkNotAnswer, requireRegistration, requireSpawnable } from './action-checks.ts';
 import { Agenda } from './agenda.ts';
+import { answerQuery } from './answer-query.ts';
 import { type Clock, MAX_TIMER_MS } from './clock.ts';
 import { Commits } from './commits.ts';
 import { APP, Delivery } from './delivery.ts';
@@ -40,6 +42,8 @@ import {
   restoreSnapshot,
 } from './registration.ts';
 import { cancelled, Requests } from './requests.ts';
+import { DEFAULT_STREAM_LIMITS, type StreamLimits } from './stream.ts';
+import { Streams } from './streams.ts';
 import { TimeTravel } from './time-travel.ts';
 import { Turns } from './turns.ts';
 import type { PersistedSnapshot } from './xstate-driver.ts';
@@ -98,6 +102,8 @@ export interface HostOptions {
    * holds for messages and for results of steps and effects. Default 16 MiB.
    */
   readonly maxSnapshotBytes?: number;
+  /** What a stream may take. Default: see `StreamLimits`. */
+  readonly streams?: Partial<StreamLimits>;
 }
 
 export interface SendOptions {
@@ -133,6 +139,7 @@ export class DurableHost {
   /** What happens in the host, told after it is stored. */
   readonly events: HostEmitter;
   readonly leases: Leases;
+  readonly streams: Streams;
   /** Checkpoints by hand, and going back to them. */
   readonly timeTravel: TimeTravel;
   readonly #store: Store;
@@ -232,7 +239,12 @@ export class DurableHost {
       // A stopping host handles what is under way; what is due is under way with the next one.
       if (this.#state === 'running') notify(timer.address, { kind: 'timer', timer });
     });
+    this.streams = new Streams({
+      ...{ store, clock, logger, commits, events, schedule },
+      limits: streamLimits(options.streams),
+    });
     const effects = new DurableEffects({
+      streams: this.streams,
       store,
       limit,
       clock,
@@ -496,6 +508,31 @@ export class DurableHost {
     return { record, snapshot: JSON.parse(snapshotJson) as PersistedSnapshot };
   }
 
+  /**
+   * Answers a question from an actor's state as it is stored, with everything that was handed in before the call and has
+   * been handled. No turn, no checkpoint; the actor need not be in memory.
+   * @throws {NotFoundError} no such actor, its machine is not registered, or has no such query: says which there are
+   */
+  async query(address: Address, name: string, args: JsonValue = null): Promise<JsonValue> {
+    this.#assertRunning();
+    parseAddress(address);
+    await this.#commits.stored();
+    const [stored] = await this.#store.loadActors([address]);
+    if (stored === undefined) throw new NotFoundError(`There is no actor at ${address}.`);
+    const registration = this.#registrations.get(stored.machine);
+    if (registration === undefined) {
+      throw new NotFoundError(
+        `${address} cannot be asked: its machine "${stored.machine}" is not registered here.`,
+      );
+    }
+    return answerQuery(registration, stored, name, args);
+  }
+
+  /** Refuses what comes too early or too late. @throws {StoppedError | ConflictError} */
+  assertRunning(): void {
+    this.#assertRunning();
+  }
+
   /** Removes all history that is older than that, and gives back the space. What waits to be done is not touched. */
   async prune(retention: Retention): Promise<PruneReport> {
     this.#assertRunning();
@@ -694,6 +731,7 @@ export class DurableHost {
     this.#commits.abandon(error);
     this.#requests.failAll(error);
     this.leases.close(error);
+    this.streams.close(error);
     this.#agenda.stop();
     this.#checkQuiet();
     this.events.tell('failed', error);
@@ -726,6 +764,7 @@ export class DurableHost {
     if (this.#failure === undefined) this.#state = 'stopped';
     this.#requests.failAll(new StoppedError());
     this.leases.close(new StoppedError());
+    this.streams.close(new StoppedError());
     await this.#store.close();
     this.events.removeAllListeners();
   }
@@ -821,6 +860,16 @@ function checkKey({ idempotencyKey: key, delivery }: SendOptions): void {
       `The idempotency key ${JSON.stringify(key)} needs a message that is stored: leave out delivery: "transient".`,
     );
   }
+}
+
+function streamLimits(given: Partial<StreamLimits> = {}): StreamLimits {
+  const limit = (key: keyof StreamLimits): number =>
+    atLeast(1, `streams.${key}`, given[key] ?? DEFAULT_STREAM_LIMITS[key]);
+  return {
+    maxChunkChars: limit('maxChunkChars'),
+    maxChunks: limit('maxChunks'),
+    maxStreamChars: limit('maxStreamChars'),
+  };
 }
 
 function atLeast(least: number, name: string, value: number): number {

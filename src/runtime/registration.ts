@@ -6,6 +6,7 @@ import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.t
 import type { EpochMs } from '../protocol/message.ts';
 import type { CutRequest, Projection, StoredActor } from '../store/store.ts';
 import type { Migrations } from './migrations.ts';
+import { checkQueries, type Queries } from './queries.ts';
 import { type LiveSnapshot, MachineDriver, type PersistedSnapshot } from './xstate-driver.ts';
 
 export interface MachineOptions {
@@ -27,6 +28,11 @@ export interface MachineOptions {
    * stand in that very commit. @internal
    */
   readonly cut?: CutOf;
+  /**
+   * Questions that can be asked about an actor's state, by name: `{ count: ({ context }) => context.items.length }`. They
+   * are answered without a turn (`troupe.queryActor`), also for an actor that is not in memory.
+   */
+  readonly queries?: Queries;
   /** Messages that may wait for one actor of this kind. Default: the host's `mailboxLimit`. */
   readonly mailboxLimit?: number;
 }
@@ -52,6 +58,7 @@ export interface Registration {
   readonly migrations: MachineOptions['migrations'];
   readonly project: MachineOptions['project'];
   readonly cut: CutOf | undefined;
+  readonly queries: Queries;
   readonly mailboxLimit: number;
 }
 
@@ -74,6 +81,8 @@ export function createRegistration(
       `The migrations of machine "${name}" lead to version ${migrations.version}, but the machine is version ${version}. Add the steps that are missing, or correct the version.`,
     );
   }
+  const { queries = {} } = options;
+  checkQueries(name, queries);
   const mailboxLimit = options.mailboxLimit ?? defaults.mailboxLimit;
   if (!Number.isSafeInteger(mailboxLimit) || mailboxLimit < 1) {
     throw new ConfigurationError(
@@ -87,6 +96,7 @@ export function createRegistration(
     migrations,
     project: options.project,
     cut: options.cut,
+    queries,
     mailboxLimit,
   };
 }

@@ -30,6 +30,8 @@ export interface Prunable {
   readonly tasks: number;
   readonly deadLetters: number;
   readonly idempotency: number;
+  /** Those that are not of runs. */
+  readonly streams: number;
 }
 
 export interface PruneLimits {

@@ -81,6 +81,7 @@ test('one round after opening, one after so many turns, and none in between', as
   expect(world.store.slices.map(({ what }) => what)).toEqual([
     'runs',
     'deadLetters',
+    'streams',
     'idempotency',
     'checkpoints',
     'space',

@@ -27,6 +27,10 @@ import type {
   StoredActor,
   StoredChunks,
   StoredCut,
+  StreamChunkRow,
+  StreamFilter,
+  StreamHead,
+  StreamQuery,
   TaskFilter,
   TaskRow,
 } from '../store.ts';
@@ -34,6 +38,7 @@ import { addChunks, loadChunks, refuseMissingChunks, sweepChunks } from './memor
 import { putClaim, takeCut } from './memory-cuts.ts';
 import { addReady, isReady, MemoryData, type MemoryLease, type MemoryTask } from './memory-data.ts';
 import { prune } from './memory-prune.ts';
+import { listStreamChunks, listStreams, putStreams } from './memory-streams.ts';
 import { compareForClaim } from './ready-tasks.ts';
 
 const DONE = Promise.resolve();
@@ -277,6 +282,14 @@ export class MemoryStore implements Store {
     });
   }
 
+  listStreams(filter: StreamFilter): Promise<readonly StreamHead[]> {
+    return this.#answer(() => listStreams(this.data, filter));
+  }
+
+  listStreamChunks(query: StreamQuery): Promise<readonly StreamChunkRow[]> {
+    return this.#answer(() => listStreamChunks(this.data, query));
+  }
+
   prune(slice: PruneSlice): Promise<Pruned> {
     return this.#answer(() => {
       const pruned = prune(this.data, slice);
@@ -425,6 +438,7 @@ function apply(data: MemoryData, batch: Batch): void {
   }
   for (const claim of batch.claims) putClaim(data, claim);
   for (const cut of batch.cuts) takeCut(data, cut);
+  putStreams(data, batch);
   if (batch.packed !== undefined) sweepChunks(data);
 }
 
