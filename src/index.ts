@@ -46,6 +46,7 @@ export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export { describeProgress, type TaskProgress } from './machines/policies/task-progress.ts';
+export type { Debounce, FlowOptions, KeyedLimit, KeyedRate } from './machines/flow-control.ts';
 export type { RunState } from './machines/projections.ts';
 
 // runtime

@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
+import { agentMigrations } from './actors/agent-migrations.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
 import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
@@ -41,7 +42,9 @@ import {
 import { GIT_GATEKEEPER, taskActor } from './actors/task.ts';
 import { taskMigrations } from './actors/task-migrations.ts';
 import { TimedCuts } from './actors/timed-cuts.ts';
+import { agentQueries } from './machines/agent-queries.ts';
 import { breakerMachine } from './machines/breaker-machine.ts';
+import { FLOW_REACH, type FlowOptions, parseFlow } from './machines/flow-control.ts';
 import {
   type BlockersSummary,
   staggerMs,
@@ -138,7 +141,7 @@ export interface TroupeOptions {
   readonly defer?: (callback: () => void, yielding: boolean) => void;
 }
 
-export interface AgentOptions {
+export interface AgentOptions extends FlowOptions {
   /** Tasks done at once. Default 1. */
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
@@ -348,6 +351,8 @@ export class Troupe {
       agentActor(this.#agents, project, this.#clock, store, this.#host.streams),
       {
         mailboxLimit: options.agentMailboxLimit ?? 1_000,
+        migrations: agentMigrations,
+        queries: agentQueries,
       },
     );
     this.#host.register('gatekeeper', gatekeeperActor(this.#verifiers));
@@ -420,19 +425,25 @@ export class Troupe {
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
     requirePositive(`concurrency of agent "${name}"`, concurrency);
     requirePositive(`timeoutMs of agent "${name}"`, timeoutMs);
+    const { perKey, rateLimit, throttle, debounce } = options;
+    const flow = parseFlow(
+      { perKey, rateLimit, throttle, debounce } as FlowOptions,
+      `agent "${name}"`,
+    );
     this.#agents.add(name, {
       engine,
       timeoutMs,
       freshOnRestart,
       compensations: options.compensate ?? {},
     });
-    this.#concurrency.set(name, concurrency);
+    // What may start is for the agent to say: it has to see the work of every key.
+    this.#concurrency.set(name, flow === null ? concurrency : Math.max(concurrency, FLOW_REACH));
     this.#spawnSoon(
       [
         {
           address: agentAddress(name),
           machine: 'agent',
-          input: { name, concurrency },
+          input: { name, concurrency, flow: flow as unknown as JsonValue },
         },
         {
           address: breakerAddress(`agent/${name}`),
@@ -445,6 +456,7 @@ export class Troupe {
         this.#host.send(agentAddress(name), {
           type: 'agent.configure',
           concurrency,
+          flow: flow as unknown as JsonValue,
         }),
     );
   }

@@ -2,6 +2,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import {
   createTroupe,
+  type FlowOptions,
   type JsonValue,
   openSqliteStore,
   PackedStore,
@@ -86,14 +87,32 @@ export async function composeTroupe(
     }
     for (const agent of config.agents) {
       const { name, concurrency } = agent;
-      if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency });
+      const flow = flowOf(agent);
+      if (agent.engine === 'patch') troupe.patchAgent(name, { concurrency, ...flow });
       else {
         const { run, timeoutMs } = agent;
-        troupe.commandAgent(name, { run, projectDirectory: directory }, { concurrency, timeoutMs });
+        troupe.commandAgent(
+          name,
+          { run, projectDirectory: directory },
+          {
+            ...{ concurrency, timeoutMs },
+            ...flow,
+          },
+        );
       }
     }
   }
   return { troupe, store };
+}
+
+/** Only what is there: nothing is not the same as a limit that is undefined. */
+function flowOf({ perKey, rateLimit, throttle, debounce }: FlowOptions): FlowOptions {
+  return {
+    ...(perKey === undefined ? {} : { perKey }),
+    ...(rateLimit === undefined ? {} : { rateLimit }),
+    ...(throttle === undefined ? {} : { throttle }),
+    ...(debounce === undefined ? {} : { debounce }),
+  };
 }
 
 /** The backlog as a run. */

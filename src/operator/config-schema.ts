@@ -133,18 +133,48 @@ const limits = section('a mapping of limits', {
 
 const MAX_CONCURRENCY = 100;
 
+function keyPath() {
+  return text(
+    "a path into the task's input, such as input.customer",
+    /^input(?:\.[A-Za-z0-9_-]{1,100}){0,10}$/,
+  );
+}
+
+const rate = (what: string) =>
+  section(what, {
+    limit: wholeNumber(1, 1_000_000),
+    period: duration(),
+    key: keyPath().optional(),
+  });
+
+/** What limits an agent by key and by time. */
+const flow = {
+  perKey: section('a mapping with key and limit', {
+    key: keyPath(),
+    limit: wholeNumber(1, MAX_CONCURRENCY),
+  }).optional(),
+  rateLimit: rate('a mapping with limit, period and key').optional(),
+  throttle: rate('a mapping with limit, period and key').optional(),
+  debounce: section('a mapping with key and period', {
+    key: keyPath(),
+    period: duration(),
+  }).optional(),
+};
+
 const agent = z.discriminatedUnion(
   'engine',
   [
     section('an agent', {
       engine: z.literal('patch'),
       concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
+      ...flow,
     }),
     section('an agent', {
       engine: z.literal('command'),
       run: command(),
       concurrency: wholeNumber(1, MAX_CONCURRENCY).optional(),
       timeout: duration().optional(),
+      ...flow,
     }),
   ],
   {

@@ -1,5 +1,5 @@
 import path from 'node:path';
-import type { JsonValue, RetentionOptions } from '../index.ts';
+import type { FlowOptions, JsonValue, RetentionOptions } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
@@ -27,7 +27,10 @@ interface ConfiguredVerifyCommand {
   readonly allowFail: boolean;
 }
 
-type ConfiguredAgent =
+/** What limits it by key and by time is there if the file has it. */
+type ConfiguredAgent = FlowOptions & ConfiguredEngine;
+
+type ConfiguredEngine =
   | {
       readonly name: string;
       readonly engine: 'patch';
@@ -125,7 +128,10 @@ export interface ProjectConfig {
   readonly encryption?: ConfiguredEncryption;
   /** How much history is kept; false: all. What is missing is as `createTroupe` has it. */
   readonly retention: RetentionOptions | false;
-  /** Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. */
+  /**
+   * Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. One that is limited by key or time
+   * counts 50: it must see the work of several keys to choose from.
+   */
   readonly concurrency: number;
   /** In the order of the file. Default none. */
   readonly tasks: readonly ConfiguredTask[];
@@ -181,11 +187,12 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
   const limits = mergeLimits(DEFAULT_LIMITS, project.limits);
   const agents = Object.entries(project.agents ?? {}).map(([name, agent]): ConfiguredAgent => {
     const concurrency = agent.concurrency ?? 1;
-    if (agent.engine === 'patch') return { name, engine: 'patch', concurrency };
+    const flow = flowOf(agent);
+    if (agent.engine === 'patch') return { name, engine: 'patch', concurrency, ...flow };
     const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
-    return { name, engine: 'command', run: agent.run, concurrency, timeoutMs };
+    return { name, engine: 'command', run: agent.run, concurrency, timeoutMs, ...flow };
   });
-  const total = agents.reduce((sum, agent) => sum + agent.concurrency, 0);
+  const total = agents.reduce((sum, agent) => sum + reachOf(agent), 0);
   return {
     file: found.path,
     directory: files.directory,
@@ -226,6 +233,32 @@ function withConsequences(
   const place = ({ file, line, column }: ConfigProblem) => `${line}:${column}:${file}`;
   const places = new Set(refused.map(place));
   return [...refused, ...problems.filter((problem) => !places.has(place(problem)))];
+}
+
+const LIMITED_REACH = 50;
+
+const reachOf = ({ concurrency, ...agent }: ConfiguredAgent): number =>
+  ['perKey', 'rateLimit', 'throttle', 'debounce'].some((limit) => limit in agent)
+    ? Math.max(concurrency, LIMITED_REACH)
+    : concurrency;
+
+type GivenAgent = NonNullable<ReturnType<typeof projectSchema.parse>['agents']>[string];
+
+/** In the file a period is a duration such as 10s. */
+function flowOf({ perKey, rateLimit, throttle, debounce }: GivenAgent): FlowOptions {
+  const rate = (given: NonNullable<typeof rateLimit>) => ({
+    limit: given.limit,
+    periodMs: given.period,
+    ...(given.key === undefined ? {} : { key: given.key }),
+  });
+  return {
+    ...(perKey === undefined ? {} : { perKey }),
+    ...(rateLimit === undefined ? {} : { rateLimit: rate(rateLimit) }),
+    ...(throttle === undefined ? {} : { throttle: rate(throttle) }),
+    ...(debounce === undefined
+      ? {}
+      : { debounce: { key: debounce.key, periodMs: debounce.period } }),
+  };
 }
 
 type GivenLimits = NonNullable<NonNullable<ReturnType<typeof projectSchema.parse>>['limits']>;

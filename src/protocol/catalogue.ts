@@ -167,7 +167,14 @@ const catalogue = {
 
   'agent.work': { to: 'agent', fields: work, reply: z.custom<WorkOutcome>() },
   'agent.cancel': { to: 'agent', fields: withdrawal },
-  'agent.configure': { to: 'agent', fields: z.strictObject({ concurrency: z.int().min(1) }) },
+  'agent.configure': {
+    to: 'agent',
+    fields: z.strictObject({
+      concurrency: z.int().min(1),
+      /** What limits it by key and by time; as `parseFlow` has made it. Default: nothing. */
+      flow: json.nullable().optional(),
+    }),
+  },
   'agent.breaker': {
     to: 'agent',
     fields: z.strictObject({ state: z.enum(['closed', 'open', 'halfOpen']) }),

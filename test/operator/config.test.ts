@@ -184,8 +184,8 @@ verify:
 environment: [CI, NODE_ENV]
 retention: { checkpointsPerActor: 20, finishedRunsDays: 0.5 }
 agents:
-  patcher: { engine: patch, concurrency: 2 }
-  scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h }
+  patcher: { engine: patch, concurrency: 2, perKey: { key: input.customer, limit: 1 }, debounce: { key: input, period: 5s } }
+  scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h, throttle: { limit: 9, period: 1m }, rateLimit: { limit: 2, period: 10s, key: input.a.b } }
   shell: { engine: command, run: ./work.sh }
 limits: { attempts: 5, backoff: { initial: 1s, factor: 1.5 }, infrastructureBackoff: { initial: 5s } }
 overseer:
@@ -238,8 +238,16 @@ tasks:
       tests: 'command',
       environment: ['CI', 'NODE_ENV'],
       agents: [
-        { name: 'patcher', engine: 'patch', concurrency: 2 },
         {
+          name: 'patcher',
+          engine: 'patch',
+          concurrency: 2,
+          perKey: { key: 'input.customer', limit: 1 },
+          debounce: { key: 'input', periodMs: 5_000 },
+        },
+        {
+          throttle: { limit: 9, periodMs: 60_000 },
+          rateLimit: { limit: 2, periodMs: 10_000, key: 'input.a.b' },
           name: 'scribe',
           engine: 'command',
           run: ['node', '{project}/agents/scribe.mjs'],
@@ -266,7 +274,7 @@ tasks:
         { when: { state: 'awaitingApproval' }, decide: 'approve' },
         { when: {}, decide: 'block' },
       ],
-      concurrency: 6,
+      concurrency: 101,
       tasks: [
         {
           id: 'first',
