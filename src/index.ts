@@ -12,6 +12,7 @@ export type {
   TroupeOptions,
 } from './troupe.ts';
 export { type CheckStoreOptions, checkStore } from './check-store.ts';
+export { type QueryStoreOptions, queryStore } from './query-store.ts';
 export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors

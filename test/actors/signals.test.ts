@@ -142,7 +142,6 @@ test('progress is kept with its time, clamped, and seen while the task runs', as
     return null;
   });
   const run = await troupe.start(spec);
-  expect((await run.task('t').status()).progress).toBeNull();
   await half.reached;
   await troupe.host.flush();
   const at = clock.now();

@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { assign, setup } from 'xstate';
-import { DISKS, memoryDisk } from '../actors/open-troupe.ts';
+import { queryStore } from '../../src/query-store.ts';
+import { migrations } from '../../src/runtime/migrations.ts';
+import { DISKS, memoryDisk, sqliteDisk } from '../actors/open-troupe.ts';
 
 const shelf = setup({
   types: { context: {} as { books: readonly string[] } },
@@ -99,4 +101,30 @@ test('what cannot be answered is said in words', async () => {
   expect(() =>
     troupe.register({ ...shelf, id: 'other' } as never, { queries: { a: 1 } as never }),
   ).toThrow('Expected the queries of machine "other" to be functions by name');
+});
+
+test('an agent of Troupe answers, and a store that is only read does: also of an older version', async () => {
+  const disk = sqliteDisk();
+  const troupe = await disk.open();
+  troupe.agent('w', async () => null, { throttle: { limit: 5, periodMs: 1_000 } });
+  await troupe.spawn(shelf, { id: 'shelf/a' });
+  expect(await troupe.queryActor('agent/w', 'work')).toMatchObject({
+    breaker: 'closed',
+    running: [],
+  });
+  const asked = { limits: { throttle: { limit: 5, periodMs: 1_000 } } };
+  // While somebody works on it.
+  expect(await queryStore(disk.path, 'agent/w', 'work')).toMatchObject(asked);
+  await expect(queryStore(disk.path, 'shelf/a', 'count')).rejects.toThrow(
+    'its machine "shelf" is not known here',
+  );
+  const newer = migrations<{ books: string[] }>().to((state) => ({
+    ...state,
+    context: { books: [...state.context.books, 'migrated'] },
+  }));
+  const machines = [[shelf, { queries, migrations: newer }]] as const;
+  expect(await queryStore(disk.path, 'shelf/a', 'count', null, { machines })).toBe(1);
+  await expect(queryStore(disk.path, 'shelf/b', 'count')).rejects.toMatchObject({
+    code: 'not_found',
+  });
 });

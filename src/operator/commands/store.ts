@@ -12,6 +12,7 @@ import { safeJson } from '../terminal/text.ts';
 const WORDS: Readonly<Record<string, string>> = {
   deadLetters: 'dead letters',
   idempotency: 'expired idempotency keys',
+  streamChunks: 'chunks of streams',
 };
 
 /** `prune [--dry-run]`. */
