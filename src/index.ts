@@ -13,6 +13,7 @@ export type {
   TroupeOptions,
 } from './troupe.ts';
 export { type CheckStoreOptions, checkStore } from './check-store.ts';
+export { type QueryStoreOptions, queryStore } from './query-store.ts';
 export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors
@@ -51,6 +52,8 @@ export type {
 } from './actors/supervisor.ts';
 export { Supervisor } from './actors/supervisor.ts';
 export { countPrunableFiles } from './actors/git-project.ts';
+export type { NextSignal, NextSignalOptions, Signal } from './actors/signals.ts';
+export type { SignalOptions, StreamReading, WriteStreamOptions } from './actors/stream-access.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export type { ScheduledAction, ScheduleStatus, ScheduleTiming } from './actors/schedules.ts';
 export { listSchedules, Schedule, Schedules } from './actors/schedules.ts';
@@ -73,6 +76,8 @@ export type { SkipPlan, SkippableTask } from './machines/policies/skip.ts';
 export { planSkip } from './machines/policies/skip.ts';
 export { type PhaseStatus, phaseStatus } from './machines/policies/phases.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
+export { describeProgress, type TaskProgress } from './machines/policies/task-progress.ts';
+export type { Debounce, FlowOptions, KeyedLimit, KeyedRate } from './machines/flow-control.ts';
 export type { RunState } from './machines/projections.ts';
 
 // runtime
@@ -99,6 +104,14 @@ export type { PruneReport } from './runtime/housekeeping.ts';
 export type { Fence, Lease, LeaseOptions, Leases } from './runtime/leases.ts';
 export type { Ending } from './runtime/lives.ts';
 export { type Migrations, migrations, type StateWith } from './runtime/migrations.ts';
+export type { QueriedActor, Queries, QueryFunction } from './runtime/queries.ts';
+export type {
+  ReadStreamOptions,
+  StreamChunk,
+  StreamLimits,
+  StreamWriter,
+} from './runtime/stream.ts';
+export { latestChunks } from './runtime/stream.ts';
 export type { PersistedSnapshot } from './runtime/xstate-driver.ts';
 
 // store

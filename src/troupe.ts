@@ -5,6 +5,7 @@ import { type Logger, pino } from 'pino';
 import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
+import { agentMigrations } from './actors/agent-migrations.ts';
 import {
   type AuditEntry,
   type AuditOptions,
@@ -62,6 +63,12 @@ import {
   scheduleActor,
 } from './actors/schedules.ts';
 import {
+  type SignalOptions,
+  StreamAccess,
+  type StreamReading,
+  type WriteStreamOptions,
+} from './actors/stream-access.ts';
+import {
   type SuperviseOptions,
   Supervisor,
   type SupervisorStatus,
@@ -83,7 +90,9 @@ import { TimedCuts } from './actors/timed-cuts.ts';
 import { TurnWatch } from './actors/turn-watch.ts';
 import { UnderWay } from './actors/under-way.ts';
 import { checkWorkflow, compile, type WorkflowSpec } from './actors/workflow.ts';
+import { agentQueries } from './machines/agent-queries.ts';
 import { type BreakerSettings, breakerMachine } from './machines/breaker-machine.ts';
+import { FLOW_REACH, type FlowOptions, parseFlow } from './machines/flow-control.ts';
 import {
   type BlockersSummary,
   staggerMs,
@@ -93,6 +102,7 @@ import { errorFingerprint } from './machines/policies/fingerprint.ts';
 import type { PhaseStatus, WorkflowRecord } from './machines/policies/phases.ts';
 import { planSkip, type SkipPlan } from './machines/policies/skip.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
+import { PROGRESS_STREAM, type TaskProgress } from './machines/policies/task-progress.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
 import type { RunContext, RunInput } from './machines/run-machine.ts';
 import type { StartInput, StartOutput } from './machines/schedule-machine.ts';
@@ -141,12 +151,13 @@ import type { Ending } from './runtime/lives.ts';
 import { type MailboxPolicy, type Overflow, parseMailboxPolicy } from './runtime/mailbox-policy.ts';
 import type { MessageCounts } from './runtime/message-counts.ts';
 import { checkStatement } from './runtime/step.ts';
+import type { ReadStreamOptions, StreamLimits, StreamWriter } from './runtime/stream.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
 import type { PayloadCodec } from './store/payload/codec.ts';
 import { PackedStore } from './store/payload/packed-store.ts';
 import type { Reencrypted } from './store/payload/reencrypt.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
-import type { AttemptRow, SqlValue, Store, TaskRow } from './store/store.ts';
+import type { AttemptRow, SqlValue, Store, StreamHead, TaskRow } from './store/store.ts';
 
 export type { RunSpec, TaskInput } from './actors/run-spec.ts';
 
@@ -157,6 +168,8 @@ export interface TroupeOptions {
   readonly codec?: PayloadCodec;
   /** A turn that would store a longer state of an actor fails, and says which keys are large. Default 16 MiB. */
   readonly maxSnapshotBytes?: number;
+  /** What a stream may take. Default: see StreamLimits. */
+  readonly streams?: Partial<StreamLimits>;
   /** `full` survives power loss; `normal` survives `kill -9` and is faster. Default `full`. */
   readonly durability?: 'full' | 'normal';
   /** See `SqliteStoreOptions.takeOver`. Default: false. */
@@ -188,7 +201,7 @@ export interface TroupeOptions {
   readonly defer?: (callback: () => void, yielding: boolean) => void;
 }
 
-export interface AgentOptions {
+export interface AgentOptions extends FlowOptions {
   /** Tasks done at once. Default 1. */
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
@@ -240,6 +253,8 @@ export interface TaskStatus {
   readonly commit: string | null;
   /** What came of cancelling it; null if it was not, or is being. */
   readonly cancellation: CancelReport | null;
+  /** What its agent has said last about how far it is; null: nothing yet. The stream `progress` has it all. */
+  readonly progress: (TaskProgress & { readonly at: number }) | null;
   readonly updatedAt: number;
 }
 
@@ -394,6 +409,7 @@ export class Troupe {
   readonly #timedCuts: TimedCuts;
   readonly #flow: Flow;
   readonly #runTravel: RunTravel;
+  readonly #streams: StreamAccess;
   readonly #host: DurableHost;
   readonly #store: PackedStore;
   readonly #retention: WholeRetention | undefined;
@@ -457,6 +473,7 @@ export class Troupe {
       ...(options.maxSnapshotBytes === undefined
         ? {}
         : { maxSnapshotBytes: options.maxSnapshotBytes }),
+      ...(options.streams === undefined ? {} : { streams: options.streams }),
       ...(options.defer === undefined ? {} : { defer: options.defer }),
     });
     this.#host.register('run', runActor(store), {
@@ -477,7 +494,17 @@ export class Troupe {
         flow.taskHeard({ address, from }, (context as { agent: string }).agent),
     });
     this.#agentMailboxLimit = options.agentMailboxLimit ?? DEFAULT_AGENT_MAILBOX;
-    this.#host.register('agent', agentActor(this.#agents, project, this.#clock, store, underWay), {
+    const agents = agentActor(
+      this.#agents,
+      project,
+      this.#clock,
+      store,
+      underWay,
+      this.#host.streams,
+    );
+    this.#host.register('agent', agents, {
+      migrations: agentMigrations,
+      queries: agentQueries,
       mailboxLimit: this.#agentMailboxLimit,
       mailboxOf: (address) => this.#mailboxes.get(nameOf(address)),
     });
@@ -513,6 +540,7 @@ export class Troupe {
     });
     this.#timedCuts = new TimedCuts(this.#host, this.#clock, logger);
     this.history = new History(store);
+    this.#streams = new StreamAccess(this.#host, store, this.#newId);
     this.#runTravel = new RunTravel({
       store,
       clock: this.#clock,
@@ -589,13 +617,19 @@ export class Troupe {
     const breaker = parseBreakerSettings(`the breaker of agent "${name}"`, options.breaker ?? {});
     this.#fallbacks.check(name, fallback);
     const tract = checkTract(name, options.tract ?? 'external');
+    const { perKey, rateLimit, throttle, debounce } = options;
+    const flow = parseFlow(
+      { perKey, rateLimit, throttle, debounce } as FlowOptions,
+      `agent "${name}"`,
+    );
     this.#agents.add(name, {
       engine,
       timeoutMs,
       freshOnRestart,
       compensations: options.compensate ?? {},
     });
-    this.#concurrency.set(name, concurrency);
+    // What may start is for the agent to say: it has to see the work of every key.
+    this.#concurrency.set(name, flow === null ? concurrency : Math.max(concurrency, FLOW_REACH));
     this.#fallbacks.set(name, fallback);
     const context = {
       agent: name,
@@ -605,7 +639,7 @@ export class Troupe {
     this.#mailboxes.set(name, { ...mailbox, context });
     // The agent takes every task at once and keeps them itself; those that may wait have no end then.
     const limit = mailbox.overflow === 'wait' ? Number.MAX_SAFE_INTEGER : mailbox.limit;
-    const settings = { concurrency, limit, fallback };
+    const settings = { concurrency, limit, fallback, flow: flow as unknown as JsonValue };
     this.#flow.setTract(name, tract);
     this.#spawnSoon(
       [
@@ -1085,6 +1119,48 @@ export class Troupe {
   }
 
   /**
+   * Reads a stream of a task or another actor, from an offset on: what is stored, then what comes. A reader that goes on
+   * after the last chunk it has seen, in this process or the next, misses nothing and sees nothing twice.
+   * `for await (const { value } of troupe.readStream('task/report-42/draft', { from: 0 })) …`
+   * @throws {ValidationError} an address, name or offset that cannot be. The reading itself ends with an error:
+   * NotFoundError (no such actor, no such stream), CancelledError (`signal`), StoppedError
+   */
+  readStream(address: Address, options: ReadStreamOptions = {}): StreamReading {
+    return this.#streams.read(address, options);
+  }
+
+  /** Writes to a stream of an actor from the app. Agents and effects have a `stream` of their own. */
+  writeStream(address: Address, options: WriteStreamOptions = {}): StreamWriter {
+    return this.#streams.writer(address, options);
+  }
+
+  /**
+   * Tells something to a task's agent while it works, which waits for it with `nextSignal` or `signals`. When it resolves
+   * the signal is stored: in the order in which they were sent each is given to one attempt, and to a restart of it again.
+   * @throws {NotFoundError} there is no such task
+   * @throws {ConflictError} the task has ended, or the key was used for another value (IdempotencyConflictError)
+   * @throws {TroupeError} `quota`: too many have been sent
+   */
+  async signal(
+    address: Address<'task'>,
+    name: string,
+    value: JsonValue = null,
+    options: SignalOptions = {},
+  ): Promise<void> {
+    await this.#streams.signal(address, name, value, options);
+  }
+
+  /**
+   * Asks about an actor's state: one of the `queries` its machine is registered with. It is answered from the state as it
+   * is stored, without a turn or a checkpoint, whether the actor is in memory or not, or has ended.
+   * @throws {NotFoundError} no such actor or query; says which queries there are
+   * @throws {TroupeError} `internal`: the query threw, or answered with what is not JSON
+   */
+  queryActor(address: Address, name: string, args: JsonValue = null): Promise<JsonValue> {
+    return this.#host.query(address, name, args);
+  }
+
+  /**
    * Leases by name, for what Troupe cannot protect itself (a port, a deployment): one holder at a time, for a time,
    * each with a greater token. `troupe.leases.withLease('deploy', async (lease) => { … })`.
    */
@@ -1407,7 +1483,7 @@ export class Run {
   }
 
   async tasks(): Promise<readonly TaskStatus[]> {
-    return (await this.#troupe.store.listTasks(this.id)).map(taskStatus);
+    return await tasksOf(this.#troupe.store, this.id);
   }
 
   /**
@@ -1641,9 +1717,9 @@ export class Task {
 
   /** @throws {NotFoundError} */
   async status(): Promise<TaskStatus> {
-    const row = (await this.#troupe.store.listTasks(this.run)).find((t) => t.task === this.id);
-    if (row === undefined) throw new NotFoundError(`There is no task "${this.run}/${this.id}".`);
-    return taskStatus(row);
+    const task = (await tasksOf(this.#troupe.store, this.run)).find(({ id }) => id === this.id);
+    if (task === undefined) throw new NotFoundError(`There is no task "${this.run}/${this.id}".`);
+    return task;
   }
 
   attempts(): Promise<readonly AttemptRow[]> {
@@ -1784,7 +1860,19 @@ function runStatus(row: Awaited<ReturnType<Store['listRuns']>>[number]): RunStat
   };
 }
 
-function taskStatus(row: TaskRow): TaskStatus {
+async function tasksOf(
+  store: Pick<Store, 'listTasks' | 'listStreams'>,
+  run: string,
+): Promise<readonly TaskStatus[]> {
+  const [tasks, streams] = await Promise.all([
+    store.listTasks(run),
+    store.listStreams({ prefix: taskAddress(run, ''), name: PROGRESS_STREAM }),
+  ]);
+  const progress = new Map(streams.map((stream) => [stream.address, stream]));
+  return tasks.map((row) => taskStatus(row, progress.get(taskAddress(run, row.task))));
+}
+
+function taskStatus(row: TaskRow, progress: StreamHead | undefined): TaskStatus {
   const details = JSON.parse(row.detailsJson) as {
     dependsOn: readonly string[];
     without?: readonly string[];
@@ -1811,6 +1899,10 @@ function taskStatus(row: TaskRow): TaskStatus {
     artifact: details.artifact,
     commit: details.commit,
     cancellation: details.cancellation ?? null,
+    progress:
+      typeof progress?.lastJson === 'string'
+        ? { ...(JSON.parse(progress.lastJson) as TaskProgress), at: progress.updatedAt }
+        : null,
     updatedAt: row.updatedAt,
   };
 }

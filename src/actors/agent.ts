@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { agentMachine } from '../machines/agent-machine.ts';
+import { PROGRESS_STREAM, progressOf } from '../machines/policies/task-progress.ts';
 import type { Question, WorkOutcome } from '../protocol/catalogue.ts';
 import { TimeoutError, TroupeError, ValidationError } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
@@ -9,6 +10,8 @@ import { MAX_TIMER_MS } from '../runtime/clock.ts';
 import { effect } from '../runtime/effect.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
 import { ABORT_GRACE_MS } from '../runtime/left-behind.ts';
+import { checkStreamName, DEFAULT_STREAM, type StreamWriter } from '../runtime/stream.ts';
+import type { Streams } from '../runtime/streams.ts';
 import type { Store } from '../store/store.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { artifactKeeper, artifactScope, loadArtifacts } from './artifacts.ts';
@@ -17,6 +20,7 @@ import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import type { Registry } from './registry.ts';
+import { SignalReceiver } from './signals.ts';
 import type { UnderWay } from './under-way.ts';
 
 export interface RegisteredAgent {
@@ -53,6 +57,7 @@ export function agentActor(
   clock: Clock,
   store: Store,
   underWay: UnderWay,
+  streams: Pick<Streams, 'read'>,
 ) {
   return agentMachine.provide({
     actors: {
@@ -62,7 +67,7 @@ export function agentActor(
         const agent = await agents.whenReady(name, context);
         const track: Track = (running) => underWay.track(work.task, context.address, running);
         return (await track(
-          doTask(agent, work, context, { project, clock, store, track }),
+          doTask(agent, work, context, { project, clock, store, streams, track }),
         )) as unknown as JsonValue;
       }, boundedByTask),
     },
@@ -76,6 +81,7 @@ interface Place {
   readonly project: GitProject | undefined;
   readonly clock: Clock;
   readonly store: Store;
+  readonly streams: Pick<Streams, 'read'>;
   readonly track: Track;
 }
 
@@ -83,7 +89,7 @@ async function doTask(
   agent: RegisteredAgent,
   work: WorkInput,
   context: EffectContext,
-  { project, clock, store, track }: Place,
+  { project, clock, store, streams, track }: Place,
 ): Promise<WorkOutcome> {
   const given = work.workspace as unknown as Workspace | null;
   const workspace =
@@ -102,6 +108,12 @@ async function doTask(
   const signal = AbortSignal.any([context.signal, limit.signal]);
   // Steps belong to the attempt, not to this effect: they outlive a question and a restart.
   const step = context.stepsOf(stepScope(work.task, work.attempt), signal);
+  const writer = stepScope(work.task, work.attempt);
+  const stream = (name = DEFAULT_STREAM): StreamWriter =>
+    context.streamOf(work.task, writer, checkStreamName(name));
+  const receiver = new SignalReceiver({
+    ...{ task: work.task, attempt: work.attempt, context, signal, clock, store, streams },
+  });
   const engineContext: EngineContext = {
     task: {
       run: work.run,
@@ -118,7 +130,11 @@ async function doTask(
     step,
     artifact: artifactKeeper(context.stepsOf(artifactScope(work.task, work.attempt), signal)),
     artifacts: () => loadArtifacts(store, work.task, work.attempt),
-    progress: context.progress,
+    progress: progressKeeper(context, context.streamOf(work.task, writer, PROGRESS_STREAM)),
+    stream,
+    write: (value) => stream().write(value),
+    nextSignal: receiver.next,
+    signals: (name) => receiver.all(name),
     ask: (asked) => ask(asked, work.answers),
   };
   try {
@@ -173,6 +189,29 @@ function begun(
 ): ReturnType<typeof agent.engine> {
   const result = agent.engine(context);
   return result instanceof Promise ? track(result) : result;
+}
+
+/** What an agent says is told to observers, and kept if it is not what it had said last. */
+function progressKeeper(
+  context: Pick<EffectContext, 'progress' | 'address'>,
+  stream: StreamWriter,
+): EngineContext['progress'] {
+  let last = '';
+  return (value) => {
+    context.progress(value);
+    const progress = progressOf(value);
+    const problem = findNonJson(progress, 'progress');
+    if (problem) {
+      throw new ValidationError(
+        `Expected progress to be plain JSON, but ${problem.path} is ${problem.found}.`,
+      );
+    }
+    const json = JSON.stringify(progress);
+    if (json === last) return;
+    last = json;
+    // Nobody waits for it; one that is refused is in the log. The effect does not end before the rest is stored.
+    stream.write(progress as unknown as JsonValue).catch(() => undefined);
+  };
 }
 
 /**

@@ -7,6 +7,7 @@ import { diskTrouble } from '../workspace/disk-trouble.ts';
 import { excerptOf } from '../workspace/excerpt.ts';
 import type { Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
+import { outputStream } from './output-stream.ts';
 
 export interface CommandEngineOptions {
   /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */
@@ -25,7 +26,7 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
     typeof options.run === 'string'
       ? options.run
       : options.run.map((part) => part.replaceAll('{project}', options.projectDirectory));
-  return async ({ task, workspace, signal, progress }) => {
+  return async ({ task, workspace, signal, stream }) => {
     if (workspace === null) {
       throw new ConfigurationError(
         `Task "${task.id}" has no workspace: a command agent works on the project's files, so its gatekeeper must be the git one.`,
@@ -59,7 +60,8 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       redact: project.redact,
       signal,
       processes: project.processes,
-      onOutput: () => progress({ task: task.id, output: true }),
+      // Each is a sign of life, too.
+      onOutput: outputStream(stream(), `… the rest is in ${logFile}`),
     });
     signal.throwIfAborted();
     const output = project.redact(result.output);

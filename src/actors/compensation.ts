@@ -34,6 +34,10 @@ const COMPENSATE_WITHIN_MS = 120_000;
 /** The journal scope of one attempt: its steps outlive a question and a restart. */
 export const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
 
+/** The journal of the signals that an attempt was given. */
+export const signalScope = (task: string, attempt: number): string =>
+  `${stepScope(task, attempt)}/signals`;
+
 /**
  * Takes back the finished steps of a task, newest first, over all its attempts: each by what the agent of that attempt has
  * registered for it. Each is done once and recorded; one that fails, or takes too long, is recorded too, and does not keep the

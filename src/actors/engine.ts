@@ -1,8 +1,10 @@
 import type { Question } from '../protocol/catalogue.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
+import type { StreamWriter } from '../runtime/stream.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import type { Artifacts } from './artifacts.ts';
+import type { NextSignal, Signal } from './signals.ts';
 
 /** The task as its agent sees it. */
 export interface AssignedTask {
@@ -41,8 +43,27 @@ export interface EngineContext {
    * at it, then by this one; of one name the last one counts.
    */
   readonly artifacts: () => Promise<Artifacts>;
-  /** Says that it is alive, and what it does. */
+  /**
+   * Says that it is alive, how far it is and what it does: `progress(40)`, `progress('compiles')`,
+   * `progress({ percent: 40, step: 'compiles', file })`. What differs from the last is kept, with its time, in the task's
+   * stream `progress`; the newest is `TaskStatus.progress`.
+   */
   readonly progress: (value: JsonValue) => void;
+  /**
+   * A stream of the task, for others to read while it works and afterwards: `troupe.readStream('task/RUN/TASK', { name })`.
+   * A restart of the attempt that writes the same does not store it twice; a new attempt is another writer.
+   * @param name default `output`
+   */
+  readonly stream: (name?: string) => StreamWriter;
+  /** The same as `stream().write`. */
+  readonly write: StreamWriter['write'];
+  /**
+   * Waits for the next signal of this name to the task (`troupe.signal`). Those that came before are there; each is
+   * given to one attempt, and to a restart of it again. The attempt's own time limit goes on; to wait for days, `ask`.
+   */
+  readonly nextSignal: NextSignal;
+  /** All signals of a name, one after the other: `for await (const { value } of signals('steer')) …`. */
+  readonly signals: (name: string) => AsyncIterable<Signal>;
   /**
    * Asks a person. The first time, the engine ends here and the task waits in `awaitingInput`; when the answer is
    * there the engine runs again, and `ask` returns it. Steps done before are not done again.

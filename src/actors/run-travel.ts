@@ -8,7 +8,7 @@ import type { Clock } from '../runtime/clock.ts';
 import { parsePending } from '../runtime/pending.ts';
 import type { ActorNow, Journey, Sent, TimeTravel } from '../runtime/time-travel.ts';
 import type { AttemptRow, CheckpointRecord, Projection, Store, StoredCut } from '../store/store.ts';
-import { stepScope } from './compensation.ts';
+import { signalScope, stepScope } from './compensation.ts';
 import {
   BEGINS_AGAIN,
   contextOf,
@@ -229,7 +229,9 @@ function stepsGivenUp(
   const first = BEGINS_AGAIN.has(topLevel(value)) ? Math.max(1, attempt) : attempt + 1;
   const last = now?.snapshot === undefined ? attempt : contextOf(now.snapshot).attempt;
   const scopes: string[] = [];
-  for (let n = first; n <= Math.max(first, last); n++) scopes.push(stepScope(address, n));
+  for (let n = first; n <= Math.max(first, last); n++) {
+    scopes.push(stepScope(address, n), signalScope(address, n));
+  }
   return scopes;
 }
 

@@ -1,14 +1,24 @@
 import { assign, fromPromise, setup } from 'xstate';
-import { breakerAddress } from '../protocol/address.ts';
+import { type Address, breakerAddress } from '../protocol/address.ts';
 import type { Inbound } from '../protocol/catalogue.ts';
 import { durableActions } from '../protocol/commands.ts';
 import type { Failure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { type Meta, type Received, type RequestCancelled, replyTo } from '../protocol/message.ts';
 import {
+  admitToFlow,
+  configureFlow,
+  type FlowSettings,
+  type FlowState,
+  newFlow,
+  readFlow,
+  startAllowed,
+} from './flow-control.ts';
+import {
   admit,
   emptyPool,
   finish,
+  type Job,
   type JobPool,
   startNext,
   supersede,
@@ -26,11 +36,14 @@ export interface AgentInput {
   readonly limit?: number;
   /** The agent that does the work when this one cannot be asked. Default: none does. */
   readonly fallback?: string | null;
+  /** What limits it by key and by time. */
+  readonly flow?: FlowSettings | null;
 }
 
 export interface AgentContext {
   readonly name: string;
   readonly pool: JobPool;
+  readonly flow: FlowState | null;
   /** What its circuit breaker says. */
   readonly breaker: 'closed' | 'open' | 'halfOpen';
   readonly processed: number;
@@ -53,7 +66,14 @@ type EffectError = {
   readonly error: Failure;
   readonly meta: Meta;
 };
-export type AgentEvent = Inbound<'agent'> | Received<RequestCancelled> | EffectDone | EffectError;
+/** Something that waited for a time may start. */
+type FlowDue = { readonly type: 'agent.due'; readonly meta: Meta };
+export type AgentEvent =
+  | Inbound<'agent'>
+  | Received<RequestCancelled>
+  | EffectDone
+  | EffectError
+  | FlowDue;
 
 const notProvided = async (): Promise<JsonValue> => {
   throw new Error('This effect is provided by src/actors.');
@@ -89,6 +109,51 @@ const unreachable = ({ name, fallback }: AgentContext, by: 'breaker' | 'mailbox'
   ...(typeof fallback === 'string' ? { fallback } : {}),
 });
 
+/** What may start now, and the timer that looks again. */
+function startFlowing(context: AgentContext, { type, meta }: AgentEvent, most: number) {
+  const { flow, pool } = context;
+  const now = meta.at;
+  if (flow === null) return { ...startNext(pool, most), flow, wakeInMs: undefined };
+  const { wakeAt, ...next } = startAllowed(flow, pool, now, most);
+  // A timer that is set for earlier is left alone: it looks again then.
+  const isSet = type !== 'agent.due' && flow.wakeAt !== null && flow.wakeAt > now;
+  const pending = isSet ? flow.wakeAt : null;
+  const sets = wakeAt !== null && (pending === null || wakeAt < pending);
+  const due = sets ? wakeAt : pending;
+  return {
+    ...next,
+    flow: due === next.flow.wakeAt ? next.flow : { ...next.flow, wakeAt: due },
+    wakeInMs: sets ? wakeAt - now : undefined,
+  };
+}
+
+/** Refused, and not counted against the agent: it can work, it is not to. */
+const refusedByRate = (
+  { name }: AgentContext,
+  until: number,
+  { type, meta }: Inbound<'agent'>,
+) => ({
+  to: replyTo(meta),
+  type,
+  failure: {
+    code: 'rate_limited' as const,
+    message: `The agent "${name}" is asked too often: its rateLimit is used up for ${Math.max(0, until - meta.at)} ms.`,
+    retryable: true,
+    retryAfterMs: Math.max(0, until - meta.at),
+    context: { agent: name },
+  },
+});
+
+/** The task whose place another one takes ends in the open. */
+const cancelSuperseded = ({ name }: AgentContext, job: Job, by: string) => ({
+  to: job.task as Address<'task'>,
+  message: {
+    type: 'task.cancel' as const,
+    by: `agent/${name}`,
+    reason: `Superseded by ${by}, which came later with the same key (debounce of agent "${name}").`,
+  },
+});
+
 const base = durable.extend({
   actions: {
     takeWork: durable.enqueueActions(({ context, event, enqueue }) => {
@@ -103,13 +168,35 @@ const base = durable.extend({
           params: { to, type, failure: superseded(event.task, { agent: context.name }) },
         });
       }
-      const pool = admit(before.pool, {
-        task: event.task,
-        attempt: event.attempt,
-        priority: 0,
-        replyTo: replyTo(meta) ?? null,
-        input: work as unknown as JsonValue,
-      });
+      const admission =
+        context.flow === null
+          ? undefined
+          : admitToFlow(context.flow, before.pool, work as unknown as JsonValue, meta.at);
+      if (admission !== undefined && 'refusedUntil' in admission) {
+        enqueue({ type: 'reply', params: refusedByRate(context, admission.refusedUntil, event) });
+        if (before.job !== undefined) enqueue.assign({ pool: before.pool });
+        return;
+      }
+      for (const job of admission?.superseded ?? []) {
+        enqueue({ type: 'send', params: cancelSuperseded(context, job, event.task) });
+        const to = job.replyTo ?? undefined;
+        enqueue({
+          type: 'reply',
+          params: { to, type, failure: superseded(job.task, { by: event.task }) },
+        });
+      }
+      const waiting = before.pool.queue.filter((job) => !admission?.superseded.includes(job));
+      const pool = admit(
+        { ...before.pool, queue: waiting },
+        {
+          task: event.task,
+          attempt: event.attempt,
+          priority: 0,
+          replyTo: replyTo(meta) ?? null,
+          input: work as unknown as JsonValue,
+          ...(admission?.notBefore === undefined ? {} : { notBefore: admission.notBefore }),
+        },
+      );
       if (pool === undefined) {
         enqueue({
           type: 'reply',
@@ -128,15 +215,20 @@ const base = durable.extend({
         enqueue({ type: 'send', params: record(context, 'failure') });
         return;
       }
-      enqueue.assign({ pool });
+      enqueue.assign({ pool, ...(admission === undefined ? {} : { flow: admission.flow }) });
     }),
     /** Starts what may be started: all free places, one probe while the breaker is half open, nothing while it is open. */
-    startWork: durable.enqueueActions(({ context, enqueue }) => {
+    startWork: durable.enqueueActions(({ context, event, enqueue }) => {
       if (context.breaker === 'open') return;
       const isTrying = context.breaker === 'halfOpen';
       // What ran before it opened goes on, and is no probe.
       if (isTrying && context.pool.running.some(({ id }) => id === context.probe)) return;
-      const { pool, started } = startNext(context.pool, isTrying ? 1 : Number.POSITIVE_INFINITY);
+      const most = isTrying ? 1 : Number.POSITIVE_INFINITY;
+      const { pool, started, flow, wakeInMs } = startFlowing(context, event, most);
+      if (flow !== context.flow) enqueue.assign({ flow });
+      if (wakeInMs !== undefined) {
+        enqueue.raise({ type: 'agent.due' } as FlowDue, { id: 'flow', delay: wakeInMs });
+      }
       if (started.length === 0) return;
       enqueue.assign({ pool, probe: isTrying ? (started[0]?.id ?? null) : null });
       for (const job of started) {
@@ -237,6 +329,7 @@ const base = durable.extend({
       return {
         pool: { ...context.pool, concurrency, limit },
         ...(fallback === undefined ? {} : { fallback }),
+        flow: configureFlow(context.flow, readFlow(event.flow ?? null, context.name)),
       };
     }),
     heedBreaker: assign(({ event }) =>
@@ -257,6 +350,7 @@ export const agentMachine = base.createMachine({
   context: ({ input }) => ({
     name: input.name,
     pool: emptyPool(input.concurrency, input.limit),
+    flow: newFlow(input.flow ?? null),
     breaker: 'closed' as const,
     processed: 0,
     failed: 0,
@@ -269,6 +363,7 @@ export const agentMachine = base.createMachine({
     'agent.work': { actions: ['takeWork', 'startWork', 'turnAway'] },
     'agent.cancel': { actions: ['withdrawWork', 'startWork'] },
     'request.cancelled': { actions: ['dropWork', 'startWork'] },
+    'agent.due': { actions: 'startWork' },
     'agent.configure': { actions: ['configure', 'startWork'] },
     'agent.breaker': { actions: ['heedBreaker', 'startWork', 'turnAway'] },
     'xstate.done.actor.*': { actions: ['answerDone', 'startWork'] },

@@ -12,6 +12,8 @@ export interface Job {
   readonly priority: number;
   readonly replyTo: ReplyTo | null;
   readonly input: JsonValue;
+  /** It waits until then. Default: it may start at once. */
+  readonly notBefore?: number;
 }
 
 /** Jobs of one actor: so many at once, the rest in the order they came. Plain JSON. */

@@ -9,8 +9,10 @@ import { doctor } from './commands/doctor.ts';
 import { exportRuns } from './commands/export.ts';
 import { flow } from './commands/flow.ts';
 import { init } from './commands/init.ts';
+import { logs } from './commands/logs.ts';
 import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
+import { query } from './commands/query.ts';
 import { resume, run } from './commands/run.ts';
 import { orderSchedule, schedules } from './commands/schedules.ts';
 import { show } from './commands/show.ts';
@@ -213,6 +215,50 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .option(...json)
     .action(async (task: string, options: { json: boolean }) =>
       done(await show(cli, task, options)),
+    );
+
+  command('logs', 'print what the agent of a task has written, and what it writes')
+    .argument('<task>', 'TASK, or RUN/TASK')
+    .option('--stream <name>', 'another stream, such as progress', 'output')
+    .option('--from <offset>', 'begin with this chunk, counted from 0', parseOffset, 0)
+    .option('-f, --follow', 'go on until the stream or the task ends', false)
+    .option('--json', 'print one JSON object on a line for each chunk', false)
+    .action(
+      async (
+        task: string,
+        options: { stream: string; from: number; follow: boolean; json: boolean },
+      ) => done(await logs(cli, task, options)),
+    );
+
+  command('query', 'ask about the state of an actor, without a turn')
+    .argument('<address>', 'such as agent/writer, or an actor of your own')
+    .argument('<name>', 'a query of its machine; an agent has work')
+    .argument('[args]', 'its arguments, as JSON')
+    .option('--machines <module>', 'a module that exports the machines of your own')
+    .action(
+      async (
+        address: string,
+        name: string,
+        args: string | undefined,
+        options: { machines?: string },
+      ) => done(await query(cli, address, name, args, options)),
+    );
+
+  command('signal', 'tell something to the agent of a task while it works')
+    .argument('<task>', 'TASK, or RUN/TASK')
+    .argument('<name>', 'the name under which it waits for it')
+    .argument('[value]', 'a text, or JSON')
+    .option(...json)
+    .action(
+      async (task: string, name: string, value: string | undefined, options: { json: boolean }) =>
+        done(
+          await orderTask(
+            cli,
+            task,
+            { order: 'signal', name, ...(value === undefined ? {} : { value }) },
+            options,
+          ),
+        ),
     );
 
   command('answer', 'answer the question a task waits with')
@@ -503,6 +549,11 @@ const collect = (text: string, before: readonly string[]): readonly string[] => 
 function parseCount(text: string): number {
   if (/^[1-9]\d{0,6}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('Expected a number of 1 or more.');
+}
+
+function parseOffset(text: string): number {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('Expected an offset, which is a number from 0.');
 }
 
 function version(): string {

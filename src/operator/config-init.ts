@@ -314,6 +314,7 @@ agents: {}
 #    engine: command
 #    run: [node, "{project}/agents/writer.mjs"]
 #    concurrency: 2        # tasks it does at once; default 1
+#    perKey: { key: input.customer, limit: 1 }   # at once of one customer; also throttle, rateLimit, debounce
 #    timeout: 20m          # for one attempt; default 20m
 #  patcher: { engine: patch }
 

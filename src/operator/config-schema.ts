@@ -134,6 +134,34 @@ const limits = section('a mapping of limits', {
 
 const MAX_CONCURRENCY = 100;
 
+function keyPath() {
+  return text(
+    "a path into the task's input, such as input.customer",
+    /^input(?:\.[A-Za-z0-9_-]{1,100}){0,10}$/,
+  );
+}
+
+const rate = (what: string) =>
+  section(what, {
+    limit: wholeNumber(1, 1_000_000),
+    period: duration(),
+    key: keyPath().optional(),
+  });
+
+/** What limits an agent by key and by time. */
+const flow = {
+  perKey: section('a mapping with key and limit', {
+    key: keyPath(),
+    limit: wholeNumber(1, MAX_CONCURRENCY),
+  }).optional(),
+  rateLimit: rate('a mapping with limit, period and key').optional(),
+  throttle: rate('a mapping with limit, period and key').optional(),
+  debounce: section('a mapping with key and period', {
+    key: keyPath(),
+    period: duration(),
+  }).optional(),
+};
+
 /** What any agent may have. */
 const agentSettings = () => ({
   tract: z.enum(['internal', 'external'], { error: 'one of internal, external' }).optional(),
@@ -150,6 +178,7 @@ const agentSettings = () => ({
     open: duration().optional(),
     successes: wholeNumber(1, 1_000).optional(),
   }).optional(),
+  ...flow,
 });
 
 const agent = z.discriminatedUnion(
@@ -164,6 +193,7 @@ const agent = z.discriminatedUnion(
       run: command(),
       ...agentSettings(),
       timeout: duration().optional(),
+      ...flow,
     }),
   ],
   {

@@ -2,6 +2,7 @@ import path from 'node:path';
 import type * as z from 'zod';
 import type {
   BreakerSettings,
+  FlowOptions,
   JsonValue,
   RetentionOptions,
   RuleSettings,
@@ -58,7 +59,10 @@ interface AgentSettings {
   readonly breaker?: BreakerSettings;
 }
 
-type ConfiguredAgent =
+/** What limits it by key and by time is there if the file has it. */
+type ConfiguredAgent = FlowOptions & ConfiguredEngine;
+
+type ConfiguredEngine =
   | (AgentSettings & { readonly engine: 'patch' })
   | (AgentSettings & {
       readonly engine: 'command';
@@ -157,7 +161,10 @@ export interface ProjectConfig {
   readonly encryption?: ConfiguredEncryption;
   /** How much history is kept; false: all. What is missing is as `createTroupe` has it. */
   readonly retention: RetentionOptions | false;
-  /** Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. */
+  /**
+   * Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. One that is limited by key or time
+   * counts 50: it must see the work of several keys to choose from.
+   */
   readonly concurrency: number;
   /** In the order of the file. Default none. */
   readonly tasks: readonly ConfiguredTask[];
@@ -239,12 +246,12 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
 
   const limits = mergeLimits(DEFAULT_LIMITS, project.limits);
   const agents = Object.entries(project.agents ?? {}).map(([name, agent]): ConfiguredAgent => {
-    const settings = agentSettings(name, agent);
+    const settings = { ...agentSettings(name, agent), ...flowOf(agent) };
     if (agent.engine === 'patch') return { ...settings, engine: 'patch' };
     const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
     return { ...settings, engine: 'command', run: agent.run, timeoutMs };
   });
-  const total = agents.reduce((sum, agent) => sum + agent.concurrency, 0);
+  const total = agents.reduce((sum, agent) => sum + reachOf(agent), 0);
   return {
     file: found.path,
     directory: files.directory,
@@ -373,6 +380,32 @@ function withConsequences(
   const place = ({ file, line, column }: ConfigProblem) => `${line}:${column}:${file}`;
   const places = new Set(refused.map(place));
   return [...refused, ...problems.filter((problem) => !places.has(place(problem)))];
+}
+
+const LIMITED_REACH = 50;
+
+const reachOf = ({ concurrency, ...agent }: ConfiguredAgent): number =>
+  ['perKey', 'rateLimit', 'throttle', 'debounce'].some((limit) => limit in agent)
+    ? Math.max(concurrency, LIMITED_REACH)
+    : concurrency;
+
+type GivenAgent = NonNullable<ReturnType<typeof projectSchema.parse>['agents']>[string];
+
+/** In the file a period is a duration such as 10s. */
+function flowOf({ perKey, rateLimit, throttle, debounce }: GivenAgent): FlowOptions {
+  const rate = (given: NonNullable<typeof rateLimit>) => ({
+    limit: given.limit,
+    periodMs: given.period,
+    ...(given.key === undefined ? {} : { key: given.key }),
+  });
+  return {
+    ...(perKey === undefined ? {} : { perKey }),
+    ...(rateLimit === undefined ? {} : { rateLimit: rate(rateLimit) }),
+    ...(throttle === undefined ? {} : { throttle: rate(throttle) }),
+    ...(debounce === undefined
+      ? {}
+      : { debounce: { key: debounce.key, periodMs: debounce.period } }),
+  };
 }
 
 type GivenLimits = NonNullable<NonNullable<ReturnType<typeof projectSchema.parse>>['limits']>;

@@ -3,6 +3,7 @@ import {
   type BreakerStatus,
   ConflictError,
   type CutInfo,
+  type JsonValue,
   type Run,
   type RunState,
   type SkipPlan,
@@ -49,6 +50,12 @@ export const orderSchema = z.discriminatedUnion('order', [
     order: z.literal('schedule'),
     act: z.enum(['pause', 'resume', 'trigger']),
     schedule: id,
+  }),
+  z.strictObject({
+    order: z.literal('signal'),
+    ...task,
+    name: z.string().max(100),
+    value: text.optional(),
   }),
   z.strictObject({ order: z.literal('pause'), ...task }),
   z.strictObject({ order: z.literal('resume'), ...task }),
@@ -186,6 +193,27 @@ function decide(
       return handle.pause(by);
     case 'resume':
       return handle.resume(by);
+    case 'signal':
+      return signal(order, status, troupe);
+  }
+}
+
+/** It changes nothing of the task by itself. */
+async function signal(
+  { run, task: id, name, value }: Extract<Order, { order: 'signal' }>,
+  { state }: TaskStatus,
+  troupe: Troupe,
+): Promise<TaskState> {
+  await troupe.signal(`task/${run}/${id}`, name, value === undefined ? null : jsonOrText(value));
+  return state;
+}
+
+/** What is no JSON is the text itself. */
+function jsonOrText(value: string): JsonValue {
+  try {
+    return JSON.parse(value) as JsonValue;
+  } catch {
+    return value;
   }
 }
 
@@ -240,6 +268,13 @@ const POSSIBLE: Readonly<
   },
   pause: { states: ['staged', 'waiting', 'ready', 'retrying', ...UNDER_WAY], verb: 'paused' },
   resume: { states: ['paused', ...UNDER_WAY], verb: 'resumed' },
+  signal: {
+    states: [
+      ...(['staged', 'waiting', 'ready', ...UNDER_WAY, 'retrying', 'awaitingInput'] as const),
+      ...(['awaitingApproval', 'escalated', 'blocked', 'paused'] as const),
+    ],
+    verb: 'told anything',
+  },
 };
 
 /** The machine would refuse it as well; here it can be said in the words of the command. */

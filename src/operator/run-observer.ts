@@ -1,5 +1,21 @@
-import { phaseOf, type Store, type TaskPhase, type Troupe, type Turn } from '../index.ts';
-import { type RunEvent, RunsView, runOfRow, runOfTurn, taskOfRow, taskOfTurn } from './run-view.ts';
+import {
+  describeProgress,
+  type HostEvents,
+  phaseOf,
+  type Store,
+  type TaskPhase,
+  type Troupe,
+  type Turn,
+} from '../index.ts';
+import {
+  progressOfRun,
+  type RunEvent,
+  RunsView,
+  runOfRow,
+  runOfTurn,
+  taskOfRow,
+  taskOfTurn,
+} from './run-view.ts';
 
 /** In a run that stands still no task is in one of these. */
 const MOVES: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 'delayed']);
@@ -8,7 +24,7 @@ const HELD: ReadonlySet<TaskPhase> = new Set(['ready', 'delayed']);
 
 type Listener = (event: RunEvent) => void;
 /** What is read of a store. */
-type RunsStore = Pick<Store, 'listRuns' | 'listTasks'>;
+type RunsStore = Pick<Store, 'listRuns' | 'listTasks' | 'listStreams'>;
 
 /**
  * Looks on: keeps a view of the runs of one runtime up to date, and tells listeners what changed. Knows when a run
@@ -52,6 +68,7 @@ export class RunObserver {
         later((fact) => observer.#onProgress(fact.address, fact.value)),
       ),
       troupe.on('audited', ({ at, id }) => observer.#tell({ type: 'audited', at, id })),
+      troupe.on('streamed', (fact) => observer.#onStream(fact)),
       troupe.on('quarantined', ({ address, reason }) =>
         observer.notice(`${address} was put aside: ${reason}`),
       ),
@@ -156,6 +173,21 @@ export class RunObserver {
     const { phase, command } = value as { readonly phase?: unknown; readonly command?: unknown };
     const what = typeof command === 'string' ? command : phase;
     if (typeof what === 'string') this.#setDoing(task, what, Date.now());
+  }
+
+  #onStream(fact: Parameters<HostEvents['streamed']>[0]): void {
+    this.#tell({ type: 'stream', at: Date.now(), ...fact });
+    const [kind, run = ''] = fact.address.split('/');
+    if (kind !== 'task' || fact.name !== 'progress') return;
+    progressOfRun(this.#store, run).then(
+      (all) => {
+        const said = all.get(fact.address);
+        const words = said === undefined ? '' : describeProgress(said);
+        if (words !== '') this.#setDoing(fact.address, words, Date.now());
+      },
+      // The runtime has stopped meanwhile: nobody looks on any more.
+      () => undefined,
+    );
   }
 
   #setDoing(address: string, what: string, at: number): void {

@@ -4,6 +4,7 @@ import {
   phaseStatus,
   type RunState,
   type Store,
+  type TaskProgress,
   type TaskState,
   type Turn,
 } from '../index.ts';
@@ -42,6 +43,33 @@ export interface TaskView {
   /** When the current or last attempt began. */
   readonly startedAt: number | null;
   readonly position: number;
+  /** What its agent has said last about how far it is; where nobody has asked for it, it is left out. */
+  readonly progress?: ProgressView;
+}
+
+export type ProgressView = TaskProgress & { readonly at: number };
+
+/** What the agents of a run's tasks have said last, by the tasks' addresses. */
+export async function progressOfRun(
+  store: Pick<Store, 'listStreams'>,
+  run: string,
+): Promise<ReadonlyMap<string, ProgressView>> {
+  const streams = await store.listStreams({ prefix: `task/${run}/`, name: 'progress' });
+  return new Map(
+    streams.flatMap(({ address, lastJson, updatedAt }) =>
+      lastJson === null
+        ? []
+        : [[address, { ...(JSON.parse(lastJson) as TaskProgress), at: updatedAt }] as const],
+    ),
+  );
+}
+
+export function withProgress(
+  task: TaskView,
+  progress: ReadonlyMap<string, ProgressView>,
+): TaskView {
+  const said = progress.get(`task/${task.run}/${task.id}`);
+  return said === undefined ? task : { ...task, progress: said };
 }
 
 interface QuestionView {
@@ -179,6 +207,15 @@ export type RunEvent =
       readonly run: string;
       readonly task: string;
       readonly what: string;
+    }
+  /** Something was written to a stream, or it was closed. */
+  | {
+      readonly type: 'stream';
+      readonly at: number;
+      readonly address: string;
+      readonly name: string;
+      readonly next: number;
+      readonly closed: boolean;
     }
   | { readonly type: 'notice'; readonly at: number; readonly text: string }
   /** There is an order, or an answer to one, to be read in the audit stream. */

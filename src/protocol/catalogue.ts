@@ -206,6 +206,8 @@ const catalogue = {
       limit: z.int().min(1).optional(),
       /** Who does the work when it cannot be asked; null: nobody. */
       fallback: name.nullable().optional(),
+      /** What limits it by key and by time; as `parseFlow` has made it. Default: nothing. */
+      flow: json.nullable().optional(),
     }),
   },
   'agent.breaker': {

@@ -17,6 +17,7 @@ import {
 import type { HostEmitter } from './host-emitter.ts';
 import type { PayloadLimit } from './payload-limit.ts';
 import type { NewStep } from './step-journal.ts';
+import type { Streams } from './streams.ts';
 
 /** `startedAt` of an effect that waits for a place, or that a clean stop has put back. */
 const NOT_STARTED = 0;
@@ -49,6 +50,7 @@ export interface DurableEffectsOptions {
   readonly faultPoint: FaultPoint;
   readonly commits: Commits;
   readonly events: HostEmitter;
+  readonly streams: Streams;
   readonly limits: EffectLimits;
   readonly maxRestarts: number;
   /** Sees to it that what was staged outside a turn is flushed. */
@@ -84,6 +86,8 @@ export class DurableEffects {
         saveStep: (effect, step) => this.#saveStep(effect, step),
         transact: (effect, statements, step) =>
           options.store.transact({ statements, step: this.#toKeep(effect, step) }),
+        stream: (effect, source) =>
+          options.streams.writer({ ...source, assertWanted: () => this.#assertWanted(effect) }),
         stepsUnused: ({ record }, scope, keys) => this.#tellUnused(record, scope, keys),
         ended: (effect, outcome) => this.#hasEnded(effect, outcome),
         progressed: ({ record }, value) =>
@@ -294,18 +298,20 @@ export class DurableEffects {
   /** @throws {ConflictError} whoever did it has no say any more */
   #toKeep(effect: DurableEffect, step: NewStep): StepRecord {
     const { record } = effect;
-    // Its state was left, and somebody else may have taken over; or it was left behind when the runtime stopped.
-    if (!effect.live || !this.#options.canStore()) {
-      throw new ConflictError(
-        `The effect "${record.src}" of ${record.address} is no longer wanted.`,
-      );
-    }
+    this.#assertWanted(effect);
     this.#options.limit.checkJson(
       `The result of the step "${step.key}" of ${record.address}`,
       step.outcomeJson,
     );
     effect.hasSteps = true;
     return { ...step, at: this.#options.clock.now() };
+  }
+
+  /** @throws {ConflictError} */
+  #assertWanted({ live, record }: DurableEffect): void {
+    // Its state was left, and somebody else may have taken over; or it was left behind when the runtime stopped.
+    if (live && this.#options.canStore()) return;
+    throw new ConflictError(`The effect "${record.src}" of ${record.address} is no longer wanted.`);
   }
 
   #tellUnused({ address, src }: EffectRecord, scope: string, keys: readonly string[]): void {

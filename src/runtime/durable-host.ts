@@ -5,6 +5,7 @@ import { checkAgainstCatalogue } from '../protocol/catalogue.ts';
 import {
   ConfigurationError,
   ConflictError,
+  NotFoundError,
   StoppedError,
   TroupeError,
   toFailure,
@@ -19,6 +20,7 @@ import type { Shutdown } from '../protocol/supervision.ts';
 import type { ActorRecord, MessageRecord, Store, StoredActor } from '../store/store.ts';
 import { checkNotAnswer, requireRegistration, requireSpawnable } from './action-checks.ts';
 import { Agenda } from './agenda.ts';
+import { answerQuery } from './answer-query.ts';
 import { type Clock, MAX_TIMER_MS } from './clock.ts';
 import { Commits } from './commits.ts';
 import { APP, Delivery } from './delivery.ts';
@@ -44,6 +46,8 @@ import {
 } from './registration.ts';
 import { cancelled, Requests } from './requests.ts';
 import { checkRetry, type StepRetry as Retry, retryWaitMs } from './step.ts';
+import { DEFAULT_STREAM_LIMITS, type StreamLimits } from './stream.ts';
+import { Streams } from './streams.ts';
 import { TimeTravel } from './time-travel.ts';
 import { Turns } from './turns.ts';
 import type { Place } from './waiting-room.ts';
@@ -109,6 +113,8 @@ export interface HostOptions {
    * holds for messages and for results of steps and effects. Default 16 MiB.
    */
   readonly maxSnapshotBytes?: number;
+  /** What a stream may take. Default: see `StreamLimits`. */
+  readonly streams?: Partial<StreamLimits>;
 }
 
 export interface SendOptions {
@@ -159,6 +165,7 @@ export class DurableHost {
   /** What happens in the host, told after it is stored. */
   readonly events: HostEmitter;
   readonly leases: Leases;
+  readonly streams: Streams;
   /** Checkpoints by hand, and going back to them. */
   readonly timeTravel: TimeTravel;
   readonly #store: Store;
@@ -265,7 +272,12 @@ export class DurableHost {
       events,
       schedule,
     });
+    this.streams = new Streams({
+      ...{ store, clock, logger, commits, events, schedule },
+      limits: streamLimits(options.streams),
+    });
     const effects = new DurableEffects({
+      streams: this.streams,
       store,
       limit,
       clock,
@@ -563,6 +575,31 @@ export class DurableHost {
     const { snapshotJson, unreadable, ...record } = stored;
     if (unreadable !== undefined) throw unreadable;
     return { record, snapshot: JSON.parse(snapshotJson) as PersistedSnapshot };
+  }
+
+  /**
+   * Answers a question from an actor's state as it is stored, with everything that was handed in before the call and has
+   * been handled. No turn, no checkpoint; the actor need not be in memory.
+   * @throws {NotFoundError} no such actor, its machine is not registered, or has no such query: says which there are
+   */
+  async query(address: Address, name: string, args: JsonValue = null): Promise<JsonValue> {
+    this.#assertRunning();
+    parseAddress(address);
+    await this.#commits.stored();
+    const [stored] = await this.#store.loadActors([address]);
+    if (stored === undefined) throw new NotFoundError(`There is no actor at ${address}.`);
+    const registration = this.#registrations.get(stored.machine);
+    if (registration === undefined) {
+      throw new NotFoundError(
+        `${address} cannot be asked: its machine "${stored.machine}" is not registered here.`,
+      );
+    }
+    return answerQuery(registration, stored, name, args);
+  }
+
+  /** Refuses what comes too early or too late. @throws {StoppedError | ConflictError} */
+  assertRunning(): void {
+    this.#assertRunning();
   }
 
   /** Removes all history that is older than that, and gives back the space. What waits to be done is not touched. */
@@ -880,6 +917,7 @@ export class DurableHost {
     this.#requests.failAll(error);
     this.leases.close(error);
     this.#lives.close(error);
+    this.streams.close(error);
     this.#agenda.stop();
     this.#checkQuiet();
     this.events.tell('failed', error);
@@ -914,6 +952,7 @@ export class DurableHost {
     this.#requests.failAll(new StoppedError());
     this.leases.close(new StoppedError());
     this.#lives.close(new StoppedError());
+    this.streams.close(new StoppedError());
     await this.#store.close();
     this.events.removeAllListeners();
   }
@@ -1019,6 +1058,16 @@ function checkKey({ idempotencyKey: key, delivery }: SendOptions): void {
       `The idempotency key ${JSON.stringify(key)} needs a message that is stored: leave out delivery: "transient".`,
     );
   }
+}
+
+function streamLimits(given: Partial<StreamLimits> = {}): StreamLimits {
+  const limit = (key: keyof StreamLimits): number =>
+    atLeast(1, `streams.${key}`, given[key] ?? DEFAULT_STREAM_LIMITS[key]);
+  return {
+    maxChunkChars: limit('maxChunkChars'),
+    maxChunks: limit('maxChunks'),
+    maxStreamChars: limit('maxStreamChars'),
+  };
 }
 
 function atLeast(least: number, name: string, value: number): number {

@@ -1,3 +1,4 @@
+import type { Address } from '../protocol/address.ts';
 import { CancelledError, type Failure, TimeoutError, toFailure } from '../protocol/errors.ts';
 import type { FaultPoint } from '../protocol/fault-point.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
@@ -6,6 +7,9 @@ import type { Clock } from './clock.ts';
 import { settledOrLeftBehind } from './left-behind.ts';
 import type { Step } from './step.ts';
 import { type JournalHost, type KeptStep, type NewStep, StepJournal } from './step-journal.ts';
+import type { StreamWriter } from './stream.ts';
+import { checkStreamName, DEFAULT_STREAM } from './stream.ts';
+import type { Writer, WriterSource } from './streams.ts';
 import type { EffectCreator } from './xstate-driver.ts';
 
 /** What an effect's function is called with. */
@@ -28,6 +32,16 @@ export interface EffectContext<Input = JsonValue> {
   stepsOf(scope: string, signal?: AbortSignal): Step;
   /** Says that it is alive, and what it does. Seen by observers; not stored. */
   progress(value: JsonValue): void;
+  /**
+   * A stream of its actor, to be read by `troupe.readStream(address, { name })`. A restart of this effect that writes the
+   * same does not store it twice.
+   * @param name default `output`
+   */
+  stream(name?: string): StreamWriter;
+  /** @internal One of another actor, under the name of a writer that outlives this effect. Any name. */
+  streamOf(address: string, writer: string, name: string): StreamWriter;
+  /** @internal While this waits for others, it need not show signs of life. */
+  patiently<T>(wait: () => Promise<T>): Promise<T>;
 }
 
 /** How an effect ended. */
@@ -59,6 +73,7 @@ export interface EffectHost<E extends Runnable> {
   stepsUnused(effect: E, scope: string, keys: readonly string[]): void;
   ended(effect: E, outcome: EffectOutcome): void;
   progressed(effect: E, value: JsonValue): void;
+  stream(effect: E, source: Pick<WriterSource, 'address' | 'name' | 'writer' | 'beat'>): Writer;
 }
 
 export interface EffectLimits {
@@ -73,6 +88,8 @@ interface Running<E extends Runnable> {
   readonly controller: AbortController;
   readonly settled: Promise<void>;
   cancelHeartbeat: () => void;
+  /** Waits of it that need no signs of life. */
+  waits: number;
   /** Its state was left: whatever it does from now on changes nothing. */
   abandoned: boolean;
 }
@@ -241,6 +258,7 @@ export class EffectRunner<E extends Runnable> {
       controller: new AbortController(),
       settled,
       cancelHeartbeat: () => undefined,
+      waits: 0,
       abandoned: false,
     };
     this.#running.set(effect, running);
@@ -259,6 +277,17 @@ export class EffectRunner<E extends Runnable> {
     const { controller, effect } = running;
     const { record } = effect;
     const key = effectKey(record);
+    const writers = new Map<string, Writer>();
+    const streamOf = (address: string, writer: string, name: string): Writer => {
+      const id = `${address}\n${writer}\n${name}`;
+      let stream = writers.get(id);
+      if (stream === undefined) {
+        const beat = (): void => this.#beat(running);
+        stream = this.#host.stream(effect, { address: address as Address, writer, name, beat });
+        writers.set(id, stream);
+      }
+      return stream;
+    };
     try {
       await this.#host.faultPoint('effect.before-start');
       const input = JSON.parse(record.inputJson) as JsonValue;
@@ -284,6 +313,9 @@ export class EffectRunner<E extends Runnable> {
           this.#beat(running);
           this.#host.progressed(effect, value);
         },
+        stream: (name = DEFAULT_STREAM) => streamOf(record.address, key, checkStreamName(name)),
+        streamOf,
+        patiently: (wait) => this.#patiently(running, wait),
       };
       const output: unknown = await settledOrLeftBehind(
         Promise.resolve(
@@ -292,6 +324,8 @@ export class EffectRunner<E extends Runnable> {
         controller.signal,
         this.#host.clock,
       );
+      // What it has written belongs to what it has done.
+      for (const writer of writers.values()) await writer.flush();
       await this.#host.faultPoint('effect.after-end');
       const value = (output ?? null) as JsonValue;
       const problem = findNonJson(value, 'output');
@@ -313,6 +347,19 @@ export class EffectRunner<E extends Runnable> {
       return { ok: true, output: value };
     } catch (error) {
       return { ok: false, failure: failureOf(error) };
+    } finally {
+      for (const writer of writers.values()) writer.release();
+    }
+  }
+
+  async #patiently<T>(running: Running<E>, wait: () => Promise<T>): Promise<T> {
+    running.waits++;
+    running.cancelHeartbeat();
+    try {
+      return await wait();
+    } finally {
+      running.waits--;
+      this.#beat(running);
     }
   }
 
@@ -332,7 +379,7 @@ export class EffectRunner<E extends Runnable> {
     running.cancelHeartbeat();
     // What was left behind may still finish a step; nobody waits for its next sign of life.
     const ended = this.#running.get(running.effect) !== running;
-    if (ended || this.#limits.heartbeatMs === 0) return;
+    if (ended || running.waits > 0 || this.#limits.heartbeatMs === 0) return;
     const { record } = running.effect;
     running.cancelHeartbeat = this.#host.clock.setTimer(
       this.#limits.heartbeatMs,

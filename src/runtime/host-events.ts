@@ -76,6 +76,14 @@ export interface HostEvents {
     readonly src: string;
     readonly value: JsonValue;
   }) => void;
+  /** Somebody has written to a stream, or closed it. Told once for each commit. */
+  streamed: (fact: {
+    readonly address: Address;
+    readonly name: string;
+    /** The offset of the chunk that comes next. */
+    readonly next: number;
+    readonly closed: boolean;
+  }) => void;
   /**
    * An effect has ended well and has not asked for steps that were kept for it: its code has changed since, or went
    * another way this time. What they did stays done.

@@ -183,6 +183,7 @@ function plans(retention: Retention, now: EpochMs, byHand: boolean): readonly Pl
       keep: retention.auditEntries,
       from,
     }),
+    (from) => ({ what: 'streams', before: now - retention.finishedRunsMs, from }),
     (from) => ({ what: 'idempotency', expiredAt: now, from }),
     (from) => ({ what: 'checkpoints', keepPerActor: retention.checkpointsPerActor, from }),
     (from) => ({

@@ -7,6 +7,7 @@ import { type EpochMs, type Meta, REQUEST_CANCELLED } from '../protocol/message.
 import type { CutRequest, Projection, StoredActor } from '../store/store.ts';
 import { type MailboxOptions, type MailboxPolicy, parseMailboxPolicy } from './mailbox-policy.ts';
 import type { Migrations } from './migrations.ts';
+import { checkQueries, type Queries } from './queries.ts';
 import type { Validate } from './validation.ts';
 import { type LiveSnapshot, MachineDriver, type PersistedSnapshot } from './xstate-driver.ts';
 
@@ -48,6 +49,11 @@ export interface MachineOptions extends MailboxOptions {
    * Told after each commit who had sent what an actor of this machine has handled, and its state after it. @internal
    */
   readonly observe?: (actor: ProjectedActor, meta: Meta) => void;
+  /**
+   * Questions that can be asked about an actor's state, by name: `{ count: ({ context }) => context.items.length }`. They
+   * are answered without a turn (`troupe.queryActor`), also for an actor that is not in memory.
+   */
+  readonly queries?: Queries;
 }
 
 /** A cut to be taken, before it has an id. */
@@ -79,6 +85,7 @@ export interface Registration {
   readonly supervises: boolean;
   readonly audited: boolean;
   readonly observe: MachineOptions['observe'];
+  readonly queries: Queries;
 }
 
 /** @throws {ConfigurationError} the machine cannot be hosted durably, or an option is out of range */
@@ -100,7 +107,8 @@ export function createRegistration(
       `The migrations of machine "${name}" lead to version ${migrations.version}, but the machine is version ${version}. Add the steps that are missing, or correct the version.`,
     );
   }
-  const { validate } = options;
+  const { queries = {}, validate } = options;
+  checkQueries(name, queries);
   if (validate !== undefined && typeof validate !== 'function') {
     throw new ConfigurationError(
       `Expected the validate of machine "${name}" to be a function, got ${typeof validate}.`,
@@ -122,6 +130,7 @@ export function createRegistration(
     supervises: options.supervises ?? false,
     audited: options.audited ?? false,
     observe: options.observe,
+    queries,
   };
 }
 

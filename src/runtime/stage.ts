@@ -11,6 +11,8 @@ import type {
   MessageRecord,
   Projection,
   StepRecord,
+  StreamChunkRow,
+  StreamRow,
   TimerRecord,
 } from '../store/store.ts';
 import type { Actor, MessageItem } from './actor.ts';
@@ -38,6 +40,9 @@ export class Stage {
   readonly claims: ClaimRow[] = [];
   /** Taken of what is stored when this is. */
   readonly cuts: CutRequest[] = [];
+  readonly streamChunks: StreamChunkRow[] = [];
+  /** By address and name. */
+  #streams: Map<string, StreamRow> | undefined;
   #after: (() => void)[] = [];
   #waiting: PromiseWithResolvers<void> | undefined;
   #actors: Actor[] = [];
@@ -114,6 +119,11 @@ export class Stage {
     this.#idempotency.set(key, null);
   }
 
+  putStream(row: StreamRow): void {
+    this.#streams ??= new Map();
+    this.#streams.set(`${row.address}\n${row.name}`, row);
+  }
+
   /** Attempts at a task above a number are of a life that was given up: those of this stage, too, but none of the next. */
   removeAttempts(removed: Batch['removedAttempts'][number]): void {
     this.removedAttempts.push(removed);
@@ -138,6 +148,7 @@ export class Stage {
       this.audit.length > 0 ||
       this.cuts.length > 0 ||
       this.#effects !== undefined ||
+      this.#streams !== undefined ||
       this.#idempotency !== undefined ||
       this.#projections !== undefined
     );
@@ -187,6 +198,8 @@ export class Stage {
       removedAttempts: this.removedAttempts,
       claims: this.claims,
       cuts: this.cuts,
+      streams: this.#streams === undefined ? [] : [...this.#streams.values()],
+      streamChunks: this.streamChunks,
     };
   }
 

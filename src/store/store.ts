@@ -110,6 +110,10 @@ export interface Store {
   listAttempts(run: string, task: string): Promise<readonly AttemptRow[]>;
   /** How many tasks of the run are in each state; states with none are left out. */
   countTasks(run: string): Promise<Readonly<Record<string, number>>>;
+  /** By address and name, each with its newest chunk. */
+  listStreams(filter: StreamFilter): Promise<readonly StreamHead[]>;
+  /** In the order of their offsets. */
+  listStreamChunks(query: StreamQuery): Promise<readonly StreamChunkRow[]>;
 
   /**
    * Removes a slice of history: as much as is done in 5 ms or so, that turns go on meanwhile. Never what waits to be
@@ -352,6 +356,54 @@ export interface AttemptRow {
   readonly detailsJson: string;
 }
 
+/** Values that an actor has written for others to read, one after the other. (address, name) is unique. */
+export interface StreamRow {
+  readonly address: string;
+  readonly name: string;
+  /** Chunks stored so far; also the offset of the next one. */
+  readonly next: number;
+  /** Of their texts, in characters. */
+  readonly size: number;
+  readonly createdAt: EpochMs;
+  readonly updatedAt: EpochMs;
+  /** Null: there may come more. */
+  readonly closedAt: EpochMs | null;
+}
+
+export interface StreamHead extends StreamRow {
+  /** The value of its newest chunk; null if it has none. */
+  readonly lastJson: string | null;
+}
+
+export interface StreamChunkRow {
+  readonly address: string;
+  readonly name: string;
+  /** 0 for the first chunk of the stream, then without gaps. */
+  readonly offset: number;
+  readonly at: EpochMs;
+  /** Who has written it. (writer, epoch, seq) is unique in the stream. */
+  readonly writer: string;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly valueJson: string;
+}
+
+/** Of one actor, or of all whose address begins with `prefix`, which ends with a slash. */
+export type StreamFilter = { readonly name?: string } & (
+  | { readonly address: string }
+  | { readonly prefix: string }
+);
+
+export interface StreamQuery {
+  readonly address: string;
+  readonly name: string;
+  /** The first offset that is wanted. */
+  readonly from: number;
+  readonly limit: number;
+  /** Only what this one has written. */
+  readonly writer?: string;
+}
+
 /** Which history may go. `from`: where the slice before has ended; 0 for the first one. */
 export type PruneSlice = { readonly from: number } & (
   | {
@@ -362,7 +414,7 @@ export type PruneSlice = { readonly from: number } & (
     }
   | {
       /**
-       * Runs that have ended, with their tasks, attempts, steps, cuts, and the actors `run/<run>` and `task/<run>/…`. One
+       * Runs that have ended, with their tasks, attempts, steps, cuts, streams, and the actors `run/<run>` and `task/<run>/…`. One
        * for which something waits stays.
        */
       readonly what: 'runs';
@@ -377,6 +429,8 @@ export type PruneSlice = { readonly from: number } & (
       readonly keep: number;
     }
   | { readonly what: 'idempotency'; readonly expiredAt: EpochMs }
+  /** Streams that were closed, or whose actor has ended or is gone. Those of runs and tasks go with their run. */
+  | { readonly what: 'streams'; readonly before: EpochMs }
   | {
       /** Orders and their answers; turns go with their checkpoints. */
       readonly what: 'audit';
@@ -590,6 +644,10 @@ export interface Batch {
   readonly claims: readonly ClaimRow[];
   /** Taken of what is stored once everything above is. */
   readonly cuts: readonly CutRequest[];
+  /** Inserted or replaced by address and name. Default: none. */
+  readonly streams?: readonly StreamRow[];
+  /** Appended; their streams exist. Default: none. */
+  readonly streamChunks?: readonly StreamChunkRow[];
 }
 
 /** What `loadPending` returns. */

@@ -31,6 +31,8 @@ export interface Prunable {
   readonly deadLetters: number;
   readonly audit: number;
   readonly idempotency: number;
+  /** Those that are not of runs. */
+  readonly streams: number;
 }
 
 export interface PruneLimits {

@@ -130,6 +130,7 @@ describe('a run has come to rest', () => {
       );
     const before = await RunObserver.start(troupe, {
       listRuns: () => store.listRuns(),
+      listStreams: (filter) => store.listStreams(filter),
       listTasks,
     });
     expect(before.isSettled('main')).toBe(false);

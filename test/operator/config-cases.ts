@@ -74,6 +74,10 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
     name: 'duplicate key and merge key among other problems',
     text: `${MINIMAL}concurrency: .nan\nconcurrency: 0\nlimits: &l { attempts: 0 }\nagents:\n  a:\n    <<: *l\n    engine: patch\n    concurency: 1\n`,
   },
+  {
+    name: 'limits of an agent by key and by time',
+    text: `${MINIMAL}agents:\n  a:\n    engine: patch\n    perKey: { key: task.id, limit: 0 }\n    throttle: { limit: 1, period: 5, per: key }\n    rateLimit: { limit: 1.5 }\n    debounce: 5s\n`,
+  },
   // The root.
   { name: 'nothing but unknown keys', text: 'foo: 1\nbar: 2\n' },
   { name: 'no version', text: 'verify: [{ name: test, run: npm test }]\n' },

@@ -186,8 +186,8 @@ verify:
 environment: [CI, NODE_ENV]
 retention: { checkpointsPerActor: 20, finishedRunsDays: 0.5 }
 agents:
-  patcher: { engine: patch, concurrency: 2, mailbox: 50, overflow: wait, fallback: scribe, breaker: { failures: 4, open: 2m } }
-  scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h }
+  patcher: { engine: patch, concurrency: 2, mailbox: 50, overflow: wait, fallback: scribe, breaker: { failures: 4, open: 2m }, perKey: { key: input.customer, limit: 1 }, debounce: { key: input, period: 5s } }
+  scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h, throttle: { limit: 9, period: 1m }, rateLimit: { limit: 2, period: 10s, key: input.a.b } }
   shell: { engine: command, run: ./work.sh }
 limits: { attempts: 5, backoff: { initial: 1s, factor: 1.5 }, infrastructureBackoff: { initial: 5s } }
 overseer:
@@ -250,8 +250,12 @@ tasks:
           overflow: 'wait',
           fallback: 'scribe',
           breaker: { failures: 4, openMs: 120_000 },
+          perKey: { key: 'input.customer', limit: 1 },
+          debounce: { key: 'input', periodMs: 5_000 },
         },
         {
+          throttle: { limit: 9, periodMs: 60_000 },
+          rateLimit: { limit: 2, periodMs: 10_000, key: 'input.a.b' },
           name: 'scribe',
           engine: 'command',
           tract: 'external',
@@ -280,7 +284,7 @@ tasks:
         { when: { state: 'awaitingApproval' }, decide: 'approve' },
         { when: {}, decide: 'block' },
       ],
-      concurrency: 6,
+      concurrency: 101,
       tasks: [
         {
           id: 'first',

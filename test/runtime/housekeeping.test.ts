@@ -82,6 +82,7 @@ test('one round after opening, one after so many turns, and none in between', as
     'runs',
     'deadLetters',
     'audit',
+    'streams',
     'idempotency',
     'checkpoints',
     'space',

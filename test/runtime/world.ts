@@ -389,6 +389,12 @@ export class TestStore implements Store {
   countTasks(run: string) {
     return this.inner.countTasks(run);
   }
+  listStreams(...args: Parameters<Store['listStreams']>) {
+    return this.#read(() => this.inner.listStreams(...args));
+  }
+  listStreamChunks(...args: Parameters<Store['listStreamChunks']>) {
+    return this.#read(() => this.inner.listStreamChunks(...args));
+  }
   acquireLease(...args: Parameters<Store['acquireLease']>) {
     return this.inner.acquireLease(...args);
   }

@@ -170,6 +170,12 @@ export class SimulatedStore implements Store {
   countTasks(run: string) {
     return this.#submit('countTasks', undefined, () => this.#inner.countTasks(run));
   }
+  listStreams(...args: Parameters<Store['listStreams']>) {
+    return this.#submit('listStreams', undefined, () => this.#inner.listStreams(...args));
+  }
+  listStreamChunks(...args: Parameters<Store['listStreamChunks']>) {
+    return this.#submit('listStreamChunks', undefined, () => this.#inner.listStreamChunks(...args));
+  }
   acquireLease(...args: Parameters<Store['acquireLease']>) {
     return this.#submit('acquireLease', undefined, () => this.#inner.acquireLease(...args));
   }

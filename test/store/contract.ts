@@ -13,6 +13,8 @@ import {
   message,
   runRow,
   step,
+  streamChunk,
+  streamRow,
   taskRow,
   tasks,
   timer,
@@ -41,6 +43,87 @@ export function describeStore(name: string, adapter: StoreAdapter): void {
 
     const waitingIds = async (): Promise<readonly string[]> =>
       (await store.loadPending()).messages.map(({ id }) => id);
+
+    describe('streams', () => {
+      const chunks = (address: string, name: string, from: number, count: number) =>
+        Array.from({ length: count }, (_, n) =>
+          streamChunk({
+            ...{ address, name, offset: from + n, seq: from + n + 1 },
+            writer: n % 2 === 0 ? 'even' : 'odd',
+            valueJson: JSON.stringify(`${name} ${from + n}`),
+          }),
+        );
+      const address = 'task/r1/t1';
+      const read = (name: string, from = 0, limit = 100, writer?: string) =>
+        store.listStreamChunks({
+          ...{ address, name, from, limit },
+          ...(writer === undefined ? {} : { writer }),
+        });
+
+      test('every field comes back as it went in', async () => {
+        const row = streamRow({ next: 2, size: 9, createdAt: 5, updatedAt: 7, closedAt: 8 });
+        const first = streamChunk({
+          at: 6,
+          writer: 'w@1',
+          epoch: 3,
+          seq: 4,
+          valueJson: '{"a":"ä"}',
+        });
+        const second = streamChunk({ offset: 1, seq: 2, valueJson: '=not JSON' });
+        await store.commit(batch({ streams: [row], streamChunks: [first, second] }));
+        expect(await store.listStreams({ address })).toEqual([{ ...row, lastJson: '=not JSON' }]);
+        expect(await read('output')).toEqual([first, second]);
+      });
+
+      test('a stream is replaced by address and name, and what is written is appended', async () => {
+        const [a, b] = [chunks(address, 'output', 0, 3), chunks(address, 'output', 3, 4)];
+        await store.commit(batch({ streams: [streamRow({ next: 3 })], streamChunks: a }));
+        await store.commit(batch({ streams: [streamRow({ next: 7 })], streamChunks: b }));
+        await store.commit(batch({ streams: [streamRow({ next: 7, closedAt: 9 })] }));
+        expect(await store.listStreams({ address })).toEqual([
+          { ...streamRow({ next: 7, closedAt: 9 }), lastJson: '"output 6"' },
+        ]);
+        expect(await read('output')).toEqual([...a, ...b]);
+      });
+
+      test('it is read from an offset on, so many at a time, of all writers or of one', async () => {
+        const all = chunks(address, 'output', 0, 10);
+        await store.commit(batch({ streams: [streamRow({ next: 10 })], streamChunks: all }));
+        expect(await read('output', 7)).toEqual(all.slice(7));
+        expect(await read('output', 2, 3)).toEqual(all.slice(2, 5));
+        expect(await read('output', 10)).toEqual([]);
+        expect(await read('output', 3, 2, 'odd')).toEqual([all[3], all[5]]);
+        expect(await read('none')).toEqual([]);
+      });
+
+      test('streams are found by their actor, by a prefix and by name, in their order', async () => {
+        const rows = [
+          streamRow({ address: 'task/r1/b', name: 'progress' }),
+          streamRow({ address: 'task/r1/b' }),
+          streamRow({ address: 'task/r1/a', name: 'progress', next: 1 }),
+          streamRow({ address: 'task/r10/a', name: 'progress' }),
+          streamRow({ address: 'run/r1', name: 'progress' }),
+        ];
+        const said = streamChunk({ address: 'task/r1/a', name: 'progress', valueJson: '40' });
+        await store.commit(batch({ streams: rows, streamChunks: [said] }));
+        const found = async (filter: Parameters<Store['listStreams']>[0]) =>
+          (await store.listStreams(filter)).map(
+            ({ address: of, name, lastJson }) => `${of} ${name} ${lastJson}`,
+          );
+        expect(await found({ prefix: 'task/r1/' })).toEqual([
+          'task/r1/a progress 40',
+          'task/r1/b output null',
+          'task/r1/b progress null',
+        ]);
+        expect(await found({ prefix: 'task/r1/', name: 'output' })).toEqual([
+          'task/r1/b output null',
+        ]);
+        expect(await found({ address: 'run/r1', name: 'progress' })).toEqual([
+          'run/r1 progress null',
+        ]);
+        expect(await found({ address: 'task/r1' })).toEqual([]);
+      });
+    });
 
     describe('actors and checkpoints', () => {
       test('every field comes back as it went in', async () => {

@@ -13,6 +13,8 @@ import {
   message,
   runRow,
   step,
+  streamChunk,
+  streamRow,
   taskRow,
   timer,
   turn,
@@ -52,6 +54,8 @@ export function endedRun(run: string, tasks: number, endedAt: number): Batch {
       checkpoint({ address, seq: 1 }),
     ]),
     steps: addresses.map((address) => step({ scope: `${address}!e.1` })),
+    streams: addresses.map((address) => streamRow({ address, next: 1 })),
+    streamChunks: addresses.map((address) => streamChunk({ address })),
     cuts: [cut({ id: `cut-${run}`, run, address: `run/${run}`, prefix: `task/${run}/` })],
     projections: [
       {
@@ -110,6 +114,40 @@ export function describePruning(name: string, adapter: StoreAdapter): void {
         checkpoints: 10,
       });
       expect(await seqs(address)).toEqual([1, 2, 3, 4, 6, 30]);
+    });
+
+    test('a stream goes when it is closed or its actor has ended; those of runs go with their run', async () => {
+      const streams = [
+        { address: 'inbox/open', status: 'active' as const },
+        { address: 'inbox/closed', status: 'active' as const, closedAt: NOW - 9 * DAY },
+        { address: 'inbox/young', status: 'active' as const, closedAt: NOW, updatedAt: NOW },
+        { address: 'inbox/ended', status: 'done' as const },
+        { address: 'inbox/parked', status: 'quarantined' as const },
+        { address: 'inbox/gone' },
+        { address: 'task/r1/t1', status: 'done' as const, closedAt: NOW - 9 * DAY },
+      ];
+      await store.commit(
+        batch({
+          actors: streams.flatMap(({ address, status }) =>
+            status === undefined ? [] : [actor({ address, status })],
+          ),
+          checkpoints: streams.map(({ address }) => checkpoint({ address })),
+          streams: streams.map(({ address, closedAt = null, updatedAt = NOW - 9 * DAY }) =>
+            streamRow({ address, closedAt, updatedAt, next: 2 }),
+          ),
+          streamChunks: streams.flatMap(({ address }) => [
+            streamChunk({ address }),
+            streamChunk({ address, offset: 1, seq: 2 }),
+          ]),
+        }),
+      );
+      const { removed } = await pruneAll(store, { what: 'streams', before: NOW - DAY });
+      expect(removed).toEqual({ streams: 3, streamChunks: 6 });
+      const left = [
+        ...(await store.listStreams({ prefix: 'inbox/' })),
+        ...(await store.listStreams({ prefix: 'task/r1/' })),
+      ].map(({ address }) => address);
+      expect(left).toEqual(['inbox/open', 'inbox/parked', 'inbox/young', 'task/r1/t1']);
     });
 
     test('what a cut names stays for as long as the cut does', async () => {
@@ -180,6 +218,8 @@ export function describePruning(name: string, adapter: StoreAdapter): void {
         actors: 4,
         checkpoints: 8,
         steps: 4,
+        streams: 4,
+        streamChunks: 4,
         cuts: 1,
       });
       const [left, ...after] = await untouched();

@@ -11,6 +11,8 @@ import type {
   Projection,
   RunRow,
   StepRecord,
+  StreamChunkRow,
+  StreamRow,
   TaskRow,
   TimerRecord,
 } from '../../src/store/store.ts';
@@ -190,6 +192,29 @@ export const cut = (parts: Partial<CutRequest> = {}): CutRequest => ({
   address: 'run/r1',
   prefix: 'task/r1/',
   keep: null,
+  ...parts,
+});
+
+export const streamRow = (parts: Partial<StreamRow> = {}): StreamRow => ({
+  address: 'task/r1/t1',
+  name: 'output',
+  next: 0,
+  size: 0,
+  createdAt: 1_000,
+  updatedAt: 1_000,
+  closedAt: null,
+  ...parts,
+});
+
+export const streamChunk = (parts: Partial<StreamChunkRow> = {}): StreamChunkRow => ({
+  address: 'task/r1/t1',
+  name: 'output',
+  offset: 0,
+  at: 1_000,
+  writer: 'task/r1/t1@1',
+  epoch: 1,
+  seq: 1,
+  valueJson: '"word"',
   ...parts,
 });
 

@@ -1,6 +1,7 @@
+import { describeProgress, type JsonValue, type Store, type TaskProgress } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { reportOf } from '../report.ts';
-import { type TaskView, taskOfRow } from '../run-view.ts';
+import { progressOfRun, type TaskView, taskOfRow, withProgress } from '../run-view.ts';
 import { readProject, requireRun, requireTask } from '../stored-runs.ts';
 import { type AttemptView, attemptOfRow, type DecisionView, decisionsIn } from '../task-history.ts';
 import { lookOf, markOf } from '../terminal/task-style.ts';
@@ -20,7 +21,7 @@ export async function show(
     const row = rows.find((entry) => entry.task === id);
     if (row === undefined) throw new Error(`Task ${run}/${id} was there a moment ago.`);
     const checkpoints = await store.listCheckpoints(`task/${run}/${id}`);
-    const task = taskOfRow(row);
+    const task = withProgress(taskOfRow(row), await progressOfRun(store, run));
     const names = { command: cli.commandFor(place), qualified: name.includes('/') };
     const [need] = reportOf(await requireRun(store, run), [task], names).needs;
     return {
@@ -28,6 +29,7 @@ export async function show(
       attempts: (await store.listAttempts(run, id)).map(attemptOfRow),
       decisions: decisionsIn(checkpoints),
       checkpoints: checkpoints.length,
+      said: await saidIn(store, `task/${run}/${id}`),
       need: need ?? null,
     };
   });
@@ -35,13 +37,18 @@ export async function show(
     stdout.raw(`${safeJson(found)}\n`);
     return 0;
   }
-  const { task, attempts, decisions, checkpoints, need } = found;
+  const { task, attempts, decisions, checkpoints, need, said } = found;
   for (const line of headOf(task, stdout.unicode)) stdout.line(line);
   // The outputs of earlier attempts are in their files; the last one is what there is to act on.
   const latest = attempts.findLast(({ evidence }) => evidence !== null);
   for (const attempt of attempts) {
     stdout.line();
     for (const line of attemptLines(attempt, attempt === latest)) stdout.line(line);
+  }
+  if (said.length > 0) {
+    stdout.line();
+    stdout.line([{ text: 'Said', style: 'bold' }]);
+    for (const line of said.map(saidLine)) stdout.line(line);
   }
   if (decisions.length > 0) {
     stdout.line();
@@ -57,6 +64,42 @@ export async function show(
     }
   }
   return 0;
+}
+
+/** So many of the last things that its agents have said are shown; `troupe logs --stream progress` has all. */
+const SAID = 20;
+
+/** What the agents of a task have said, with the time and the attempt. */
+interface SaidView extends TaskProgress {
+  readonly at: number;
+  readonly attempt: number | null;
+}
+
+async function saidIn(
+  store: Pick<Store, 'listStreams' | 'listStreamChunks'>,
+  address: string,
+): Promise<readonly SaidView[]> {
+  const [stream] = await store.listStreams({ address, name: 'progress' });
+  if (stream === undefined) return [];
+  const from = Math.max(0, stream.next - SAID);
+  const chunks = await store.listStreamChunks({ address, name: 'progress', from, limit: SAID });
+  return chunks.map(({ at, writer, valueJson }) => ({
+    ...(JSON.parse(valueJson) as TaskProgress),
+    at,
+    attempt: Number(/@(\d+)$/.exec(writer)?.[1] ?? Number.NaN) || null,
+  }));
+}
+
+function saidLine(said: SaidView): Line {
+  const { at, attempt, detail } = said;
+  const more = detail === null ? '' : JSON.stringify(detail satisfies JsonValue);
+  return [
+    {
+      text: `  ${formatWhen(at, Date.now())}  ${attempt === null ? '' : `#${attempt}  `}`,
+      style: 'dim',
+    },
+    [describeProgress(said), more].filter((part) => part !== '').join('  '),
+  ];
 }
 
 function headOf(task: TaskView, unicode: boolean): Line[] {
@@ -79,6 +122,10 @@ function headOf(task: TaskView, unicode: boolean): Line[] {
     lines.push([`  asks (${task.question.id}): ${task.question.text}`]);
     const { choices = [] } = task.question;
     if (choices.length > 0) lines.push([`  choices: ${choices.join(', ')}`]);
+  }
+  if (task.progress !== undefined) {
+    const words = describeProgress(task.progress);
+    if (words !== '') lines.push([`  progress: ${words}`]);
   }
   if (task.commit !== null) lines.push([`  merged as: ${task.commit}`]);
   return lines;

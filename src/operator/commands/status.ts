@@ -4,7 +4,7 @@ import { type ControlConnection, connectControl } from '../control/client.ts';
 import type { ProjectPlace } from '../project.ts';
 import { type RunReport, reportOf } from '../report.ts';
 import { createReporter } from '../reporters.ts';
-import { RunsView, type RunView, taskOfRow } from '../run-view.ts';
+import { progressOfRun, RunsView, type RunView, taskOfRow, withProgress } from '../run-view.ts';
 import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { renderSummary } from '../terminal/summary.ts';
@@ -95,7 +95,10 @@ async function show(
     };
     const made: RunReport[] = [];
     for (const entry of shown) {
-      made.push(reportOf(entry, (await store.listTasks(entry.id)).map(taskOfRow), names));
+      const progress = await progressOfRun(store, entry.id);
+      const tasks = (await store.listTasks(entry.id)).map(taskOfRow);
+      const shownTasks = tasks.map((task) => withProgress(task, progress));
+      made.push(reportOf(entry, shownTasks, names));
     }
     return { runs: all, reports: made, breakers: await listBreakers(store) };
   });

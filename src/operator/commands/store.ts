@@ -13,6 +13,7 @@ const WORDS: Readonly<Record<string, string>> = {
   deadLetters: 'dead letters',
   audit: 'orders in the audit stream',
   idempotency: 'expired idempotency keys',
+  streamChunks: 'chunks of streams',
 };
 
 /** `prune [--dry-run]`. */

@@ -118,7 +118,9 @@ function taskRows(
   return tasks.map((task) => {
     const look = lookOf(task.state);
     const underWay = isUnderWay(task);
-    const doing = task.state === 'verifying' ? view.doing(task.run, task.id) : task.agent;
+    const said = view.doing(task.run, task.id);
+    const working = said === undefined ? task.agent : `${task.agent}  ${cleanLine(said)}`;
+    const doing = task.state === 'verifying' ? said : working;
     const what = underWay ? (doing ?? '') : (task.reason ?? '');
     const attempt = task.attempts > 1 || !underWay ? `#${task.attempts}` : '';
     return [

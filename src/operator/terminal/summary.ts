@@ -1,4 +1,4 @@
-import { type PhaseStatus, phaseOf } from '../../index.ts';
+import { describeProgress, type PhaseStatus, phaseOf } from '../../index.ts';
 import type { RunReport } from '../report.ts';
 import type { TaskView } from '../run-view.ts';
 import { countTasks } from './task-counts.ts';
@@ -138,6 +138,9 @@ function resultOf(task: TaskView): string {
   if (task.state === 'done') return task.commit === null ? '' : task.commit.slice(0, 10);
   if (task.state === 'waiting' && task.dependsOn.length > 0) {
     return `waits for ${task.dependsOn.join(', ')}`;
+  }
+  if (task.reason === null && task.progress !== undefined && phaseOf(task.state) === 'active') {
+    return describeProgress(task.progress);
   }
   return task.reason ?? '';
 }

@@ -11,6 +11,8 @@ import type {
   StepRecord,
   StoredAuditRow,
   StoredCut,
+  StreamChunkRow,
+  StreamRow,
   TaskRow,
   TimerRecord,
 } from '../store.ts';
@@ -28,6 +30,12 @@ export interface MemoryRunTasks {
   /** By agent: what may be claimed. */
   readonly ready: Map<string, ReadyTasks<MemoryTask>>;
   readonly byToken: Map<string, Set<string>>;
+}
+
+/** A stream and what was written to it, in the order of the offsets. */
+export interface MemoryStream {
+  readonly row: StreamRow;
+  readonly chunks: StreamChunkRow[];
 }
 
 /** A lease and which of the stores that were opened on the data it was given by. */
@@ -74,6 +82,8 @@ export class MemoryData {
   sweepChunksAt = 0;
   /** In the order in which they were taken. */
   readonly cuts = new Map<string, StoredCut>();
+  /** By address, then by name. */
+  readonly streams = new Map<string, Map<string, MemoryStream>>();
   /** Their rows are gone; what is left of them goes bit by bit. */
   readonly prunedRuns = new Set<string>();
 
@@ -102,6 +112,11 @@ export class MemoryData {
       copy.attempts.set(run, target);
     }
     copyInto(this.cuts, copy.cuts);
+    for (const [address, byName] of this.streams) {
+      const twins = new Map<string, MemoryStream>();
+      for (const [name, { row, chunks }] of byName) twins.set(name, { row, chunks: [...chunks] });
+      copy.streams.set(address, twins);
+    }
     for (const run of this.prunedRuns) copy.prunedRuns.add(run);
     copyInto(this.chunks, copy.chunks);
     copyInto(this.chunkLists, copy.chunkLists);

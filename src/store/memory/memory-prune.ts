@@ -1,7 +1,8 @@
-import { runAddress, taskAddress } from '../../protocol/address.ts';
+import { runAddress, runOf, taskAddress } from '../../protocol/address.ts';
 import type { CheckpointRecord, Pruned, PruneSlice } from '../store.ts';
 import type { MemoryData } from './memory-data.ts';
 import { sweepJournal } from './memory-journal.ts';
+import { removeStreams } from './memory-streams.ts';
 
 /** Actors, tasks or rows that a slice looks at: a millisecond or two. */
 const SLICE = 1_000;
@@ -40,6 +41,16 @@ export function prune(data: MemoryData, slice: PruneSlice): Pruned {
       const staying = data.audit.filter(({ at }, index) => index >= surplus && at >= slice.before);
       count('audit', data.audit.length - staying.length);
       data.audit = staying;
+      return done;
+    }
+    case 'streams': {
+      const { streams, streamChunks } = removeStreams(data, ({ address, updatedAt, closedAt }) => {
+        if (updatedAt >= slice.before || runOf(address) !== undefined) return false;
+        const status = data.actors.get(address)?.status;
+        return closedAt !== null || (status !== 'active' && status !== 'quarantined');
+      });
+      count('streams', streams);
+      count('streamChunks', streamChunks);
       return done;
     }
     case 'space':
@@ -163,6 +174,12 @@ function forget(
     count('steps', steps.size);
     data.steps.delete(scope);
   }
+  const { streams, streamChunks } = removeStreams(
+    data,
+    ({ address }) => address === runAddress(run) || address.startsWith(prefix),
+  );
+  count('streams', streams);
+  count('streamChunks', streamChunks);
   data.tasks.delete(run);
   data.attempts.delete(run);
   actor(runAddress(run));

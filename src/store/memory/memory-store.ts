@@ -30,6 +30,10 @@ import type {
   StoredAuditRow,
   StoredChunks,
   StoredCut,
+  StreamChunkRow,
+  StreamFilter,
+  StreamHead,
+  StreamQuery,
   TaskFilter,
   TaskRow,
   TurnRecord,
@@ -39,6 +43,7 @@ import { putClaim, takeCut } from './memory-cuts.ts';
 import { addReady, isReady, MemoryData, type MemoryLease, type MemoryTask } from './memory-data.ts';
 import { addToAudit, addToJournal, listAudit, listTurns } from './memory-journal.ts';
 import { prune } from './memory-prune.ts';
+import { listStreamChunks, listStreams, putStreams } from './memory-streams.ts';
 import { compareForClaim } from './ready-tasks.ts';
 
 const DONE = Promise.resolve();
@@ -297,6 +302,14 @@ export class MemoryStore implements Store {
     });
   }
 
+  listStreams(filter: StreamFilter): Promise<readonly StreamHead[]> {
+    return this.#answer(() => listStreams(this.data, filter));
+  }
+
+  listStreamChunks(query: StreamQuery): Promise<readonly StreamChunkRow[]> {
+    return this.#answer(() => listStreamChunks(this.data, query));
+  }
+
   prune(slice: PruneSlice): Promise<Pruned> {
     return this.#answer(() => {
       const pruned = prune(this.data, slice);
@@ -447,6 +460,7 @@ function apply(data: MemoryData, batch: Batch): void {
   }
   for (const claim of batch.claims) putClaim(data, claim);
   for (const cut of batch.cuts) takeCut(data, cut);
+  putStreams(data, batch);
   if (batch.packed !== undefined) sweepChunks(data);
 }
 

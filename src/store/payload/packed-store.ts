@@ -142,6 +142,14 @@ export class PackedStore implements Store {
     return this.#read(() => this.#texts.attempts(() => this.#inner.listAttempts(run, task)));
   }
 
+  listStreams(filter: Parameters<Store['listStreams']>[0]) {
+    return this.#read(() => this.#texts.streams(() => this.#inner.listStreams(filter)));
+  }
+
+  listStreamChunks(query: Parameters<Store['listStreamChunks']>[0]) {
+    return this.#read(() => this.#texts.streamChunks(() => this.#inner.listStreamChunks(query)));
+  }
+
   /**
    * Rewrites what is not under the codec's current key, in slices, while everything else goes on.
    * @throws {ConfigurationError} there is no codec, or the store is in memory only

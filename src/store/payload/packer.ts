@@ -7,6 +7,7 @@ import type {
   ChunkRecord,
   Projection,
   StoredChunks,
+  StreamChunkRow,
 } from '../store.ts';
 import type { PayloadCodec } from './codec.ts';
 import { type CutText, cutText } from './cut-text.ts';
@@ -40,6 +41,7 @@ export const KINDS = {
   tasks: 'tasks.details',
   attempts: 'attempts.details',
   cut: 'cuts.details',
+  streamChunk: 'stream_chunks.value',
 } as const;
 
 /** What the texts of one batch name. */
@@ -128,6 +130,9 @@ export class Packer {
         const detailsJson = this.#whole(row.detailsJson, KINDS.cut);
         return detailsJson === row.detailsJson ? row : { ...row, detailsJson };
       }),
+      ...(batch.streamChunks === undefined
+        ? {}
+        : { streamChunks: mapChanged(batch.streamChunks, (row) => this.#streamChunk(row)) }),
     };
     if (parts.chunks.size === 0 && parts.lists.size === 0) return packed;
     return {
@@ -146,13 +151,21 @@ export class Packer {
   } {
     const parts = new Parts();
     const packed = texts.map(({ kind, text }) => {
-      // A store does not count what the details of a cut name.
-      return kind === KINDS.cut ? this.#whole(text, kind) : this.#text(text, kind, parts);
+      // A store does not count what the details of a cut name, nor the chunks of a stream.
+      return kind === KINDS.cut || kind === KINDS.streamChunk
+        ? this.#whole(text, kind)
+        : this.#text(text, kind, parts);
     });
     return {
       texts: packed,
       packed: { chunks: [...parts.chunks.values()], lists: [...parts.lists.values()] },
     };
+  }
+
+  /** In one piece: it is short, and a store does not count what it names. */
+  #streamChunk(row: StreamChunkRow): StreamChunkRow {
+    const valueJson = this.#whole(row.valueJson, KINDS.streamChunk);
+    return valueJson === row.valueJson ? row : { ...row, valueJson };
   }
 
   #checkpoint(row: CheckpointRecord, parts: Parts): CheckpointRecord {

@@ -16,6 +16,8 @@ import type {
   StoredActor,
   StoredAuditRow,
   StoredCut,
+  StreamChunkRow,
+  StreamHead,
   TaskRow,
   TimerRecord,
   TurnRecord,
@@ -111,6 +113,16 @@ const ATTEMPT: Form<AttemptRow> = {
   nameOf: ({ run, task, attempt }) => `row of attempt ${attempt} at ${run}/${task}`,
 };
 
+const STREAM_HEAD: Form<StreamHead> = {
+  texts: [['lastJson', KINDS.streamChunk]],
+  nameOf: ({ address, name }) => `stream "${name}" of ${address}`,
+};
+
+const STREAM_CHUNK: Form<StreamChunkRow> = {
+  texts: [['valueJson', KINDS.streamChunk]],
+  nameOf: ({ address, name, offset }) => `chunk ${offset} of the stream "${name}" of ${address}`,
+};
+
 function cutForm<R extends CutRecord>(): Form<R> {
   return {
     texts: [['detailsJson', KINDS.cut]],
@@ -177,6 +189,14 @@ export class TextReader {
 
   attempts(read: () => Promise<readonly AttemptRow[]>) {
     return this.#rows(read, ATTEMPT);
+  }
+
+  streams(read: () => Promise<readonly StreamHead[]>) {
+    return this.#rows(read, STREAM_HEAD);
+  }
+
+  streamChunks(read: () => Promise<readonly StreamChunkRow[]>) {
+    return this.#rows(read, STREAM_CHUNK);
   }
 
   cuts(read: () => Promise<readonly CutRow[]>) {

@@ -142,6 +142,16 @@ const DELETE_CUTS = `
 DELETE FROM cuts WHERE run = ? AND kind = ? AND position NOT IN (
   SELECT position FROM cuts WHERE run = ? AND kind = ? ORDER BY position DESC LIMIT ?)`;
 
+const PUT_STREAM = `
+INSERT INTO streams (address, name, next, size, created_at, updated_at, closed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (address, name) DO UPDATE SET next = excluded.next, size = excluded.size,
+  updated_at = excluded.updated_at, closed_at = excluded.closed_at`;
+
+const ADD_STREAM_CHUNK = `
+INSERT INTO stream_chunks (stream, place, at, writer, epoch, seq, value_json)
+VALUES ((SELECT id FROM streams WHERE address = ? AND name = ?), ?, ?, ?, ?, ?, ?)`;
+
 /** In the order in which a batch is applied; `flattenBatch` writes its sections in the same order. */
 const WRITES = [
   { section: 'chunks', sql: ADD_CHUNK },
@@ -174,6 +184,8 @@ const WRITES = [
   { section: 'cutClaims', sql: ADD_CUT_CLAIMS },
   { section: 'cutAttempts', sql: ADD_CUT_ATTEMPTS },
   { section: 'oldCuts', sql: DELETE_CUTS },
+  { section: 'streams', sql: PUT_STREAM },
+  { section: 'streamChunks', sql: ADD_STREAM_CHUNK },
 ].map((write) => ({ ...write, width: write.sql.split('?').length - 1 }));
 
 export function flattenBatch(batch: Batch): FlatBatch {
@@ -228,6 +240,15 @@ export function flattenBatch(batch: Batch): FlatBatch {
   out.push(batch.claims.length);
   for (const r of batch.claims) out.push(r.token, r.open ? 1 : 0, r.run, r.task);
   flattenCuts(batch.cuts, out);
+  const { streams = [], streamChunks = [] } = batch;
+  out.push(streams.length);
+  for (const r of streams) {
+    out.push(r.address, r.name, r.next, r.size, r.createdAt, r.updatedAt, r.closedAt);
+  }
+  out.push(streamChunks.length);
+  for (const r of streamChunks) {
+    out.push(r.address, r.name, r.offset, r.at, r.writer, r.epoch, r.seq, r.valueJson);
+  }
   return out;
 }
 

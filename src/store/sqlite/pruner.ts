@@ -89,6 +89,18 @@ const DELETE_EXPIRED = `
 DELETE FROM idempotency WHERE key IN (
   SELECT key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ${STEP_ROWS})`;
 
+export const OLD_STREAMS = `
+SELECT s.id FROM streams AS s LEFT JOIN actors AS a ON a.address = s.address
+WHERE s.updated_at < :before AND s.address NOT GLOB 'run/*' AND s.address NOT GLOB 'task/*'
+  AND (s.closed_at IS NOT NULL OR a.status IS NULL OR a.status NOT IN ('active', 'quarantined'))`;
+const OLD_STREAM = `${OLD_STREAMS} LIMIT 1`;
+const STREAM_OF = `
+SELECT id FROM streams WHERE address = ? OR (address >= ? AND address < ?) LIMIT 1`;
+const DELETE_STREAM_CHUNKS = `
+DELETE FROM stream_chunks WHERE position IN (
+  SELECT position FROM stream_chunks WHERE stream = ? LIMIT ${STEP_ROWS})`;
+const DELETE_STREAM = 'DELETE FROM streams WHERE id = ?';
+
 export class Pruner {
   readonly #db: Database;
   readonly #statements = new Map<string, Statement>();
@@ -119,6 +131,8 @@ export class Pruner {
         );
       case 'idempotency':
         return this.#repeat(() => this.#delete('idempotency', DELETE_EXPIRED, slice.expiredAt));
+      case 'streams':
+        return this.#repeat(() => this.#stream(OLD_STREAM, { before: slice.before }));
       case 'space':
         return this.#space(slice.mayStay, slice.mayStayBytes);
     }
@@ -177,6 +191,7 @@ export class Pruner {
     }
     if (this.#delete('steps', DELETE_STEPS, ...tasks)) return;
     const own = runAddress(run);
+    if (this.#stream(STREAM_OF, own, ...tasks)) return;
     if (this.#delete('steps', DELETE_STEPS, `${own}!`, `${own}"`) || !this.#actor(own)) return;
     this.#statement(REST_IS_GONE).run(run);
   }
@@ -186,6 +201,18 @@ export class Pruner {
     if (this.#delete('checkpoints', DELETE_CHECKPOINTS, address)) return false;
     this.#delete('actors', DELETE_ACTOR, address);
     return true;
+  }
+
+  /** A step of the first stream that the query finds. @returns false: it finds none */
+  #stream(query: string, ...parameters: readonly unknown[]): boolean {
+    const id = this.#statement(query)
+      .pluck()
+      .get(...parameters) as number | undefined;
+    if (id === undefined) return false;
+    return (
+      this.#delete('streamChunks', DELETE_STREAM_CHUNKS, id) ||
+      this.#delete('streams', DELETE_STREAM, id)
+    );
   }
 
   #space(mayStay: number, mayStayBytes: number): Pruned {

@@ -35,6 +35,8 @@ export type ReadOnlyStore = Pick<
   | 'countTasks'
   | 'query'
   | 'listLeases'
+  | 'listStreams'
+  | 'listStreamChunks'
   | 'backup'
   | 'close'
 > & {
@@ -176,6 +178,8 @@ function readOnlyStore(
     countTasks: (run) => read('countTasks', run),
     query: (statement) => read('query', statement),
     listLeases: (now) => read('listLeases', now),
+    listStreams: (filter) => texts.streams(() => read('listStreams', filter)),
+    listStreamChunks: (query) => texts.streamChunks(() => read('listStreamChunks', query)),
     usage: () => look(() => usageOf(db)),
     countPrunable: (limits) => look(() => countPrunable(db, limits)),
     async backup(path) {

@@ -28,6 +28,10 @@ import type {
   StoredAuditRow,
   StoredChunks,
   StoredCut,
+  StreamChunkRow,
+  StreamFilter,
+  StreamHead,
+  StreamQuery,
   TaskFilter,
   TaskRow,
   TextCursor,
@@ -191,6 +195,27 @@ SELECT run, task, attempt, outcome, reason, started_at AS startedAt, ended_at AS
 FROM attempts WHERE run = ? AND task = ? ORDER BY attempt`;
 
 const TASK_COUNTS = 'SELECT state, count(*) AS tasks FROM tasks WHERE run = ? GROUP BY state';
+
+// Without a prefix both bounds are the address; with one they are "task/r/" and "task/r0", the character after the slash.
+const STREAMS = `
+SELECT s.address, s.name, s.next, s.size, s.created_at AS createdAt, s.updated_at AS updatedAt,
+  s.closed_at AS closedAt, c.value_json AS lastJson
+FROM streams AS s LEFT JOIN stream_chunks AS c ON c.stream = s.id AND c.place = s.next - 1
+WHERE (s.address = :address OR (s.address >= :from AND s.address < :to))
+  AND (:name IS NULL OR s.name = :name)
+ORDER BY s.address, s.name`;
+
+const STREAM_CHUNKS = `
+SELECT s.address, s.name, c.place AS "offset", c.at, c.writer, c.epoch, c.seq, c.value_json AS valueJson
+FROM streams AS s JOIN stream_chunks AS c ON c.stream = s.id
+WHERE s.address = :address AND s.name = :name AND c.place >= :from
+ORDER BY c.place LIMIT :limit`;
+
+const STREAM_CHUNKS_OF_WRITER = `
+SELECT s.address, s.name, c.place AS "offset", c.at, c.writer, c.epoch, c.seq, c.value_json AS valueJson
+FROM streams AS s JOIN stream_chunks AS c ON c.stream = s.id AND c.writer = :writer
+WHERE s.address = :address AND s.name = :name AND c.place >= :from
+ORDER BY c.place LIMIT :limit`;
 
 const integer = z.int();
 const text = z.string();
@@ -366,6 +391,28 @@ const attemptRow: z.ZodType<AttemptRow> = z.object({
   detailsJson: text,
 });
 
+const streamHead: z.ZodType<StreamHead> = z.object({
+  address: text,
+  name: text,
+  next: integer,
+  size: integer,
+  createdAt: integer,
+  updatedAt: integer,
+  closedAt: integer.nullable(),
+  lastJson: nullableText,
+});
+
+const streamChunkRow: z.ZodType<StreamChunkRow> = z.object({
+  address: text,
+  name: text,
+  offset: integer,
+  at: integer,
+  writer: text,
+  epoch: integer,
+  seq: integer,
+  valueJson: text,
+});
+
 const taskCountRow = z.object({ state: text, tasks: integer });
 
 /**
@@ -529,6 +576,22 @@ export class RowReader {
   countTasks(run: string): Readonly<Record<string, number>> {
     const counts = this.#read('tasks', taskCountRow, TASK_COUNTS, [run]);
     return Object.fromEntries(counts.map(({ state, tasks }) => [state, tasks]));
+  }
+
+  listStreams(filter: StreamFilter): readonly StreamHead[] {
+    const prefix = 'prefix' in filter ? filter.prefix : '';
+    const bounds = { from: prefix, to: prefix === '' ? '' : `${prefix.slice(0, -1)}0` };
+    const address = 'prefix' in filter ? null : filter.address;
+    const name = filter.name ?? null;
+    return this.#read('streams', streamHead, STREAMS, [{ ...bounds, address, name }]);
+  }
+
+  listStreamChunks({ writer, ...query }: StreamQuery): readonly StreamChunkRow[] {
+    return writer === undefined
+      ? this.#read('stream_chunks', streamChunkRow, STREAM_CHUNKS, [query])
+      : this.#read('stream_chunks', streamChunkRow, STREAM_CHUNKS_OF_WRITER, [
+          { ...query, writer },
+        ]);
   }
 
   // `.all()`, never `.iterate()`: an open iterator blocks every other statement of the connection.

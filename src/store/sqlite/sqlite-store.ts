@@ -343,6 +343,14 @@ class WriterThread implements SqliteStore {
     return this.#read('countTasks', run);
   }
 
+  listStreams(...query: Parameters<RowReader['listStreams']>) {
+    return this.#read('listStreams', ...query);
+  }
+
+  listStreamChunks(...query: Parameters<RowReader['listStreamChunks']>) {
+    return this.#read('listStreamChunks', ...query);
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

@@ -72,6 +72,7 @@ const COLUMNS = [
     kind: 'attempts.details',
     key: ['cut', 'run', 'task', 'attempt'],
   },
+  { table: 'stream_chunks', column: 'value_json', kind: 'stream_chunks.value', key: ['position'] },
   { table: 'idempotency', column: 'outcome_json', kind: 'idempotency.outcome', key: ['key'] },
 ] as const;
 

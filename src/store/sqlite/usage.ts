@@ -1,7 +1,7 @@
 import type { Database } from 'better-sqlite3';
 import { z } from 'zod';
 import type { Prunable, PruneLimits, StoreUsage, TableUsage } from '../usage.ts';
-import { ENDED_RUNS, OLD_CHECKPOINTS } from './pruner.ts';
+import { ENDED_RUNS, OLD_CHECKPOINTS, OLD_STREAMS } from './pruner.ts';
 
 /** What the tables say whose run a row is of. */
 const OWNERS: Readonly<Record<string, string>> = {
@@ -16,6 +16,7 @@ const OWNERS: Readonly<Record<string, string>> = {
   dead_letters: 'address',
   audit: 'address',
   messages: 'receiver',
+  streams: 'address',
   steps: 'scope',
 };
 
@@ -103,5 +104,6 @@ export function countPrunable(db: Database, limits: PruneLimits): Prunable {
     idempotency: count('SELECT count(*) FROM idempotency WHERE expires_at <= :now', {
       now: limits.now,
     }),
+    streams: count(`SELECT count(*) FROM (${OLD_STREAMS})`, { before: limits.endedBefore }),
   }))();
 }

@@ -483,6 +483,31 @@ CREATE TABLE store (
   commits  INTEGER NOT NULL CHECK (commits >= 0)
 ) STRICT;
 
+CREATE TABLE stream_chunks (
+  position   INTEGER PRIMARY KEY,
+  stream     INTEGER NOT NULL REFERENCES streams (id),
+  place      INTEGER NOT NULL CHECK (place >= 0),
+  at         INTEGER NOT NULL,
+  writer     TEXT    NOT NULL,
+  epoch      INTEGER NOT NULL CHECK (epoch >= 1),
+  seq        INTEGER NOT NULL CHECK (seq >= 1),
+  value_json TEXT    NOT NULL,
+  UNIQUE (stream, place),
+  UNIQUE (stream, writer, epoch, seq)
+) STRICT;
+
+CREATE TABLE streams (
+  id         INTEGER PRIMARY KEY,
+  address    TEXT    NOT NULL,
+  name       TEXT    NOT NULL,
+  next       INTEGER NOT NULL CHECK (next >= 0),
+  size       INTEGER NOT NULL CHECK (size >= 0),
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  closed_at  INTEGER,
+  UNIQUE (address, name)
+) STRICT;
+
 CREATE TABLE tasks (
   run          TEXT    NOT NULL,
   task         TEXT    NOT NULL,
@@ -596,6 +621,12 @@ SELECT run, title, state, total AS tasks,
   strftime('%Y-%m-%dT%H:%M:%fZ', ended_at / 1000.0, 'unixepoch') AS ended,
   round((coalesce(ended_at, updated_at) - created_at) / 1000.0, 3) AS seconds
 FROM runs;
+
+CREATE VIEW troupe_streams AS
+SELECT s.address, s.name AS stream, c.place AS "offset", c.writer, c.epoch, c.seq,
+  strftime('%Y-%m-%dT%H:%M:%fZ', c.at / 1000.0, 'unixepoch') AS at,
+  s.closed_at IS NOT NULL AS closed, c.value_json AS value
+FROM streams AS s JOIN stream_chunks AS c ON c.stream = s.id;
 
 CREATE VIEW troupe_tasks AS
 SELECT run, task, title, state, agent,
