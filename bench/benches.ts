@@ -5,6 +5,7 @@ export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   turns: async () => (await import('./turns.ts')).turns,
   request: async () => (await import('./request.ts')).request,
   transient: async () => (await import('./transient.ts')).transient,
+  mailbox: async () => (await import('./mailbox.ts')).mailbox,
   overhead: async () => (await import('./overhead.ts')).overhead,
   recovery: async () => (await import('./recovery.ts')).recovery,
   memory: async () => (await import('./memory.ts')).memory,
