@@ -6,6 +6,7 @@ export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   request: async () => (await import('./request.ts')).request,
   transient: async () => (await import('./transient.ts')).transient,
   messaging: async () => (await import('./messaging.ts')).messaging,
+  mailbox: async () => (await import('./mailbox.ts')).mailbox,
   overhead: async () => (await import('./overhead.ts')).overhead,
   recovery: async () => (await import('./recovery.ts')).recovery,
   memory: async () => (await import('./memory.ts')).memory,

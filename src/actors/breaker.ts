@@ -43,7 +43,7 @@ export function parseBreakerSettings(whose: string, settings: BreakerSettings): 
 }
 
 /** @throws {NotFoundError} */
-export function breakerStatus(
+function breakerStatus(
   key: string,
   stored: { readonly value: unknown; readonly context: unknown } | undefined,
 ): BreakerStatus {

@@ -16,11 +16,15 @@ export class HostEmitter extends EventEmitter<HostEvents> {
   /** `emit` would stop at the first listener that throws. */
   tell<E extends keyof HostEvents>(event: E, ...args: Parameters<HostEvents[E]>): void {
     if (this.listenerCount(event) === 0) return;
+    const threw = (error: unknown): void =>
+      this.#logger.error({ err: error, event }, 'a listener threw');
     for (const listener of this.listeners(event)) {
       try {
-        (listener as (...args: unknown[]) => void)(...args);
+        const result = (listener as (...args: unknown[]) => unknown)(...args);
+        // Nobody awaits it: its rejection would end the process.
+        if (result instanceof Promise) result.catch(threw);
       } catch (error) {
-        this.#logger.error({ err: error, event }, 'a listener threw');
+        threw(error);
       }
     }
   }
@@ -30,9 +34,9 @@ export class HostEmitter extends EventEmitter<HostEvents> {
     event: E,
     listener: EventEmitter.EventListener<HostEvents, E>,
   ): this {
-    const once = ((...args: unknown[]): void => {
+    const once = ((...args: unknown[]): unknown => {
       super.removeListener(event, once);
-      (listener as (...args: unknown[]) => void)(...args);
+      return (listener as (...args: unknown[]) => unknown)(...args);
     }) as EventEmitter.EventListener<HostEvents, E>;
     this.#once.set(listener, once);
     return this.on(event, once);

@@ -691,13 +691,17 @@ export class Turns {
         return;
       case 'local':
         this.#commits.after(() => {
-          try {
-            action.run();
-          } catch (error) {
+          const threw = (error: unknown): void =>
             this.#logger.error(
               { actor: address, action: action.type, err: error },
               'a local action threw',
             );
+          try {
+            const result = action.run();
+            // Nobody awaits it: its rejection would end the process.
+            if (result instanceof Promise) result.catch(threw);
+          } catch (error) {
+            threw(error);
           }
         });
         return;

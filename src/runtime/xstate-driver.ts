@@ -73,7 +73,7 @@ export type MachineAction =
     }
   | { readonly kind: 'emit'; readonly event: MachineEvent }
   | { readonly kind: 'log'; readonly value: unknown; readonly label: string | undefined }
-  | { readonly kind: 'local'; readonly type: string; readonly run: () => void };
+  | { readonly kind: 'local'; readonly type: string; readonly run: () => unknown };
 
 export interface Transition {
   readonly snapshot: LiveSnapshot;

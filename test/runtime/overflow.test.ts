@@ -159,7 +159,7 @@ describe('a full mailbox for which senders wait', () => {
     expect(world.host.load).toMatchObject({ requests: 0, keys: 0 });
     expect(world.clock.pending).toBeLessThanOrEqual(timersBefore + 1);
     // Those who have gone are in nobody's way.
-    sendAll(world, ['a']);
+    void sendAll(world, ['a']);
     const [left] = sendAll(world, ['b']);
     const stopped = world.host.stop();
     await expect(left).rejects.toThrow(StoppedError);
@@ -168,7 +168,7 @@ describe('a full mailbox for which senders wait', () => {
 
   test('one that gives its place back lets the next one in', async () => {
     const world = await newWorld('wait', 1);
-    sendAll(world, ['first']);
+    void sendAll(world, ['first']);
     // Its key is known to stand for something else: it is found out when it has its place.
     await world.wait(world.host.send('puppet/p', { type: 'x' }, { idempotencyKey: 'taken' }));
     const [first] = sendAll(world, ['filler']);
@@ -241,7 +241,7 @@ test('one that is flooded delays no other: every ready actor has a turn before i
   await world.create(['counter/d', 'counter']);
   const order: string[] = [];
   world.host.events.on('turn', ({ address }) => order.push(address));
-  sendAll(
+  void sendAll(
     world,
     Array.from({ length: 500 }, (_, i) => i),
   );
