@@ -1,6 +1,6 @@
 import path from 'node:path';
 import { expect, test } from 'vitest';
-import { Life, randomFrom, scratch } from './life.ts';
+import { Life, scratch } from './life.ts';
 import type { ScheduleOrders } from './schedules.child.ts';
 
 /*
@@ -9,15 +9,14 @@ import type { ScheduleOrders } from './schedules.child.ts';
  */
 
 const BEGIN = Date.UTC(2026, 10, 30);
-const KILLS = 12;
 const REST_S = 3;
 const POINTS = [
-  'store.before-begin',
-  'store.before-commit',
-  'store.after-commit',
-  'host.before-commit',
-  'host.after-commit',
-  'effect.after-end',
+  'store.before-commit:kill:3',
+  'store.after-commit:kill:4',
+  'host.before-commit:kill:2',
+  'host.after-commit:kill:3',
+  'effect.after-end:kill:2',
+  'store.before-begin:kill:5',
 ] as const;
 
 test('killed between due and sent: each due time fires exactly once', async () => {
@@ -29,24 +28,19 @@ test('killed between due and sent: each due time fires exactly once', async () =
   const made = live(BEGIN);
   await made.line('done ');
   await made.finished();
-  const random = randomFrom(7);
   let now = BEGIN;
-  let killed = 0;
-  for (let kill = 0; kill < KILLS; kill++) {
+  for (const faults of POINTS) {
     now += REST_S * 1_000;
-    const faults = `${POINTS[kill % POINTS.length]}:kill:${1 + random(12)}`;
     const life = live(now, faults);
-    if ((await life.death()) === 'SIGKILL') killed++;
+    expect(await life.death(), `${faults}: ${life.stderr}`).toBe('SIGKILL');
   }
-  // Some lives come to their end before the point is reached so often.
-  expect(killed).toBeGreaterThan(KILLS / 2);
   const last = live(now);
   const { notes, runs } = JSON.parse((await last.line('done ')).slice('done '.length)) as {
     notes: string[];
     runs: string[];
   };
   await last.finished();
-  const dues = Array.from({ length: KILLS * REST_S }, (_, n) => BEGIN + (n + 1) * 1_000);
+  const dues = Array.from({ length: POINTS.length * REST_S }, (_, n) => BEGIN + (n + 1) * 1_000);
   expect(notes).toEqual(dues.map((due) => new Date(due).toISOString()));
   const ids = dues.map((due) => `work-${new Date(due).toISOString().replace(/[-:]|\.000/g, '')}`);
   expect(runs.toSorted()).toEqual(ids);
