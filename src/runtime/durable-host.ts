@@ -761,7 +761,7 @@ export class DurableHost {
     this.leases.close(new StoppedError());
     this.#lives.close(new StoppedError());
     await this.#store.close();
-    this.events.removeAllListeners();
+    this.events.close();
   }
 
   /** Nothing runs, nothing waits to be handled, nothing waits to be stored. */
