@@ -15,6 +15,8 @@ export { type CheckStoreOptions, checkStore } from './check-store.ts';
 export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors
+export type { AgentLifeOptions } from './actors/agent-life.ts';
+export { type AgentStats, agentStats } from './actors/agent-stats.ts';
 export type { Artifacts } from './actors/artifacts.ts';
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';
 export type { Compensation, Compensations } from './actors/compensation.ts';
@@ -44,7 +46,7 @@ export type {
   SuperviseOptions,
   SupervisorStatus,
 } from './actors/supervisor.ts';
-export { Supervisor } from './actors/supervisor.ts';
+export { Supervisor, supervisorStatus } from './actors/supervisor.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export { parseRetention } from './actors/retention.ts';
 

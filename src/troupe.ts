@@ -5,6 +5,8 @@ import { type Logger, pino } from 'pino';
 import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
+import { AgentLife, type AgentLifeOptions, DEFAULT_START_TIMEOUT_MS } from './actors/agent-life.ts';
+import { type AgentStats, agentStats } from './actors/agent-stats.ts';
 import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
 import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
@@ -73,6 +75,7 @@ import {
   ConflictError,
   NotFoundError,
   StoppedError,
+  TimeoutError,
   TroupeError,
   ValidationError,
 } from './protocol/errors.ts';
@@ -131,13 +134,15 @@ export interface TroupeOptions {
   readonly heartbeatMs?: number;
   /** How much history is kept; false: all of it. Default: see RetentionOptions. */
   readonly retention?: RetentionOptions | false;
+  /** A run is refused if one of the agents or gatekeepers it names could not be made within so long. Default 10 000 ms. */
+  readonly startTimeoutMs?: number;
   /** @internal */
   readonly faultPoint?: FaultPoint;
   /** @internal */
   readonly defer?: (callback: () => void, yielding: boolean) => void;
 }
 
-export interface AgentOptions {
+export interface AgentOptions extends AgentLifeOptions {
   /** Tasks done at once. Default 1. */
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
@@ -287,8 +292,10 @@ export class Troupe {
   readonly #verifiers: Registry<Verifier>;
   #policy: OverseerPolicy | undefined;
   #supervisorPolicy: SupervisorPolicy | undefined;
-  /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run. */
-  readonly #setup = new Set<Promise<unknown>>();
+  /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run with it. */
+  readonly #setup = new Map<string, Promise<unknown>>();
+  readonly #startTimeoutMs: number;
+  readonly #agentLives: AgentLife[] = [];
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
@@ -308,6 +315,8 @@ export class Troupe {
     this.#project = project;
     this.#clock = options.clock ?? systemClock;
     this.#newId = options.newId ?? randomUUID;
+    this.#startTimeoutMs = options.startTimeoutMs ?? DEFAULT_START_TIMEOUT_MS;
+    requirePositive('startTimeoutMs', this.#startTimeoutMs);
     this.#logger = logger;
     const onMissing = (what: string, name: string): void =>
       logger.warn({ name }, `work waits for the ${what} "${name}", which is not registered`);
@@ -401,8 +410,8 @@ export class Troupe {
     await this.#host.open();
     this.#spawnSoon([
       { address: overseerAddress(OVERSEER), machine: 'overseer', input: { name: OVERSEER } },
-      ...(this.#project === undefined ? [] : [gatekeeperSpawn(GIT_GATEKEEPER, 1)]),
     ]);
+    if (this.#project !== undefined) this.#spawnSoon([gatekeeperSpawn(GIT_GATEKEEPER, 1)]);
   }
 
   /**
@@ -419,12 +428,26 @@ export class Troupe {
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
     requirePositive(`concurrency of agent "${name}"`, concurrency);
     requirePositive(`timeoutMs of agent "${name}"`, timeoutMs);
+    const { start, stop, startTimeoutMs, stopTimeoutMs } = options;
+    for (const [key, value] of Object.entries({ startTimeoutMs, stopTimeoutMs })) {
+      if (value !== undefined) requirePositive(`${key} of agent "${name}"`, value);
+    }
+    const life = new AgentLife(name, options, this.#clock, this.#logger);
+    const startedEngine: Engine = async (context) => {
+      await life.ready();
+      return await engine(context);
+    };
     this.#agents.add(name, {
-      engine,
+      engine: start === undefined ? engine : startedEngine,
       timeoutMs,
       freshOnRestart,
       compensations: options.compensate ?? {},
     });
+    if (start !== undefined || stop !== undefined) {
+      this.#agentLives.push(life);
+      // Its tasks hear of a failure, and try again; until then it must not end the process.
+      life.ready().catch(() => undefined);
+    }
     this.#concurrency.set(name, concurrency);
     this.#spawnSoon(
       [
@@ -466,6 +489,18 @@ export class Troupe {
     );
   }
 
+  /** What each agent has done and has to do, also those of earlier processes that are not registered here. */
+  async agents(): Promise<readonly AgentStats[]> {
+    await this.#host.flush();
+    const all = await this.#store.listActors({ kind: 'agent' });
+    const stored = await this.#store.loadActors(all.map(({ address }) => address));
+    const now = this.#clock.now();
+    return stored
+      .filter(({ unreadable }) => unreadable === undefined)
+      .map(({ snapshotJson }) => agentStats(JSON.parse(snapshotJson), now))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
   /** Lets a policy decide about escalated tasks; what it leaves undecided waits for a person. */
   overseer(policy: OverseerPolicy): void {
     if (this.#policy !== undefined) throw new ConfigurationError('There is an overseer already.');
@@ -492,7 +527,13 @@ export class Troupe {
       gatekeeper: this.#project === undefined ? undefined : GIT_GATEKEEPER,
       overseer: OVERSEER,
     });
-    await this.#ready();
+    await this.#ready([
+      ...checked.tasks.flatMap(({ agent, gatekeeper }) => [
+        agentAddress(agent),
+        gatekeeperAddress(gatekeeper),
+      ]),
+      overseerAddress(OVERSEER),
+    ]);
     // Two starts of one run at once: the second finds what the first has made.
     const before = this.#starting.get(checked.id);
     const started = (before ?? Promise.resolve())
@@ -865,6 +906,7 @@ export class Troupe {
   async stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
     this.#timedCuts.stop();
     await this.#host.stop(options);
+    await Promise.all(this.#agentLives.map((life) => life.stop()));
     await this.#project?.close();
     this.#over.next();
     const error = new StoppedError();
@@ -943,8 +985,28 @@ export class Troupe {
     return !Object.keys(counts).some((task) => MOVING.has(phaseOf(task as TaskState)));
   }
 
-  async #ready(): Promise<void> {
-    while (this.#setup.size > 0) await Promise.all(this.#setup);
+  /**
+   * Resolves when these roles are made. One that cannot be keeps nobody from the others.
+   * @throws {TimeoutError} names the one that was not made in time
+   */
+  async #ready(roles: readonly Address[]): Promise<void> {
+    await Promise.all([...new Set(roles)].map((role) => this.#made(role)));
+  }
+
+  async #made(role: Address): Promise<void> {
+    const making = this.#setup.get(role);
+    if (making === undefined) return;
+    const ms = this.#startTimeoutMs;
+    const late = Promise.withResolvers<never>();
+    const cancel = this.#clock.setTimer(ms, () => {
+      const text = `The ${kindOf(role)} "${role.slice(role.indexOf('/') + 1)}" was not started within ${ms} ms.`;
+      late.reject(new TimeoutError(text, { context: { address: role } }));
+    });
+    try {
+      await Promise.race([making, late.promise]);
+    } finally {
+      cancel();
+    }
   }
 
   #spawnSoon(
@@ -954,9 +1016,11 @@ export class Troupe {
     const promise = this.#host.spawn(requests).then(async (created) => {
       if (created.length < requests.length) await then();
     });
-    this.#setup.add(promise);
+    const [role] = requests;
+    if (role === undefined) return;
+    this.#setup.set(role.address, promise);
     promise.then(
-      () => this.#setup.delete(promise),
+      () => this.#setup.delete(role.address),
       // Whoever starts a run hears of it; until then it must not end the process.
       (error: unknown) => this.#logger.debug({ err: error }, 'a role did not start'),
     );

@@ -31,6 +31,9 @@ export interface AgentContext {
   readonly processed: number;
   readonly failed: number;
   readonly lastError: string | null;
+  /** How long it had something to do, before the time since `busySince`. Not there in states of older versions. */
+  readonly busyMs?: number;
+  readonly busySince?: number | null;
 }
 
 type EffectDone = {
@@ -227,6 +230,8 @@ export const agentMachine = base.createMachine({
     processed: 0,
     failed: 0,
     lastError: null,
+    busyMs: 0,
+    busySince: null,
   }),
   initial: 'idle',
   on: {
@@ -239,10 +244,21 @@ export const agentMachine = base.createMachine({
   },
   states: {
     idle: {
-      always: { guard: ({ context }) => context.pool.running.length > 0, target: 'working' },
+      always: {
+        guard: ({ context }) => context.pool.running.length > 0,
+        target: 'working',
+        actions: assign({ busySince: ({ event }) => event.meta.at }),
+      },
     },
     working: {
-      always: { guard: ({ context }) => context.pool.running.length === 0, target: 'idle' },
+      always: {
+        guard: ({ context }) => context.pool.running.length === 0,
+        target: 'idle',
+        actions: assign(({ context: { busyMs = 0, busySince = null }, event }) => ({
+          busySince: null,
+          busyMs: busyMs + (busySince === null ? 0 : Math.max(0, event.meta.at - busySince)),
+        })),
+      },
     },
   },
 });

@@ -8,6 +8,7 @@ import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { renderSummary } from '../terminal/summary.ts';
 import { safeJson } from '../terminal/text.ts';
+import { readActors } from './actors.ts';
 
 export interface StatusOptions {
   readonly json: boolean;
@@ -83,7 +84,7 @@ async function show(
   { json, watch: watched }: StatusOptions,
 ): Promise<number> {
   const { stdout } = cli;
-  const { runs, reports } = await readProject(place, async (store) => {
+  const { runs, reports, agents, supervisors } = await readProject(place, async (store) => {
     const all = await listRuns(store);
     const shown = run === undefined ? chosen(all) : all.filter((entry) => entry.id === run);
     const names = {
@@ -94,12 +95,13 @@ async function show(
     for (const entry of shown) {
       made.push(reportOf(entry, (await store.listTasks(entry.id)).map(taskOfRow), names));
     }
-    return { runs: all, reports: made };
+    const none = { agents: [], supervisors: [] };
+    return { runs: all, reports: made, ...(json ? await readActors(store) : none) };
   });
   if (json) {
     const others = runs.filter((entry) => !reports.some((report) => report.run === entry.id));
     stdout.raw(
-      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others })}\n`,
+      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, agents, supervisors })}\n`,
     );
     return 0;
   }
