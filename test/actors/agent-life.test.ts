@@ -72,6 +72,7 @@ describe('an agent with a start', () => {
   });
 });
 
+// Real files, on a machine that may be busy.
 test('what an agent has done survives restarts, and its time is its own', async () => {
   const disk = sqliteDisk();
   const clock = new SimulatedClock();
@@ -104,7 +105,7 @@ test('what an agent has done survives restarts, and its time is its own', async 
   await first.stop();
   const second = await disk.open({ clock });
   expect(await second.agents()).toEqual(before);
-});
+}, 60_000);
 
 test('busy is the time with something in hand, the present one included', async () => {
   const clock = new SimulatedClock();

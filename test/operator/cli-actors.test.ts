@@ -73,4 +73,4 @@ Others
     agents: [{ name: 'writer', processed: 1, failed: 0, successRate: 1, queued: 0 }],
     supervisors: [{ address: 'supervisor/low' }, { address: 'supervisor/top', restarts: 1 }],
   });
-}, 60_000);
+}, 120_000);
