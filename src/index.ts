@@ -17,6 +17,8 @@ export { type QueryStoreOptions, queryStore } from './query-store.ts';
 export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors
+export type { AgentLifeOptions } from './actors/agent-life.ts';
+export { type AgentStats, agentStats } from './actors/agent-stats.ts';
 export type { Artifacts } from './actors/artifacts.ts';
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';
 export type { Compensation, Compensations } from './actors/compensation.ts';
@@ -50,7 +52,7 @@ export type {
   SuperviseOptions,
   SupervisorStatus,
 } from './actors/supervisor.ts';
-export { Supervisor } from './actors/supervisor.ts';
+export { Supervisor, supervisorStatus } from './actors/supervisor.ts';
 export { countPrunableFiles } from './actors/git-project.ts';
 export type { NextSignal, NextSignalOptions, Signal } from './actors/signals.ts';
 export type { SignalOptions, StreamReading, WriteStreamOptions } from './actors/stream-access.ts';

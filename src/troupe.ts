@@ -5,7 +5,9 @@ import { type Logger, pino } from 'pino';
 import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
+import { AgentLife, type AgentLifeOptions, DEFAULT_START_TIMEOUT_MS } from './actors/agent-life.ts';
 import { agentMigrations } from './actors/agent-migrations.ts';
+import { type AgentStats, agentStats } from './actors/agent-stats.ts';
 import {
   type AuditEntry,
   type AuditOptions,
@@ -129,6 +131,7 @@ import {
   ConflictError,
   NotFoundError,
   StoppedError,
+  TimeoutError,
   TroupeError,
   ValidationError,
 } from './protocol/errors.ts';
@@ -195,13 +198,15 @@ export interface TroupeOptions {
   readonly heartbeatMs?: number;
   /** How much history is kept; false: all of it. Default: see RetentionOptions. */
   readonly retention?: RetentionOptions | false;
+  /** A run is refused if one of the agents or gatekeepers it names could not be made within so long. Default 10 000 ms. */
+  readonly startTimeoutMs?: number;
   /** @internal */
   readonly faultPoint?: FaultPoint;
   /** @internal */
   readonly defer?: (callback: () => void, yielding: boolean) => void;
 }
 
-export interface AgentOptions extends FlowOptions {
+export interface AgentOptions extends FlowOptions, AgentLifeOptions {
   /** Tasks done at once. Default 1. */
   readonly concurrency?: number;
   /** For one attempt. Default 1 200 000 ms (20 minutes). */
@@ -426,8 +431,10 @@ export class Troupe {
   readonly #templates: Registry<WorkflowTemplate>;
   #policy: OverseerPolicy | undefined;
   #supervisorPolicy: SupervisorPolicy | undefined;
-  /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run. */
-  readonly #setup = new Set<Promise<unknown>>();
+  /** Roles that are being made; one that could not be made stays, and is told to whoever starts a run with it. */
+  readonly #setup = new Map<string, Promise<unknown>>();
+  readonly #startTimeoutMs: number;
+  readonly #agentLives: AgentLife[] = [];
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
@@ -448,6 +455,8 @@ export class Troupe {
     this.#project = project;
     this.#clock = options.clock ?? systemClock;
     this.#newId = options.newId ?? randomUUID;
+    this.#startTimeoutMs = options.startTimeoutMs ?? DEFAULT_START_TIMEOUT_MS;
+    requirePositive('startTimeoutMs', this.#startTimeoutMs);
     this.#logger = logger;
     const underWay = new UnderWay(this.#clock);
     const flow = new Flow(this.#clock.now());
@@ -622,8 +631,17 @@ export class Troupe {
       { perKey, rateLimit, throttle, debounce } as FlowOptions,
       `agent "${name}"`,
     );
+    const { start, stop, startTimeoutMs, stopTimeoutMs } = options;
+    for (const [key, value] of Object.entries({ startTimeoutMs, stopTimeoutMs })) {
+      if (value !== undefined) requirePositive(`${key} of agent "${name}"`, value);
+    }
+    const life = new AgentLife(name, options, this.#clock, this.#logger);
+    const startedEngine: Engine = async (context) => {
+      await life.ready();
+      return await engine(context);
+    };
     this.#agents.add(name, {
-      engine,
+      engine: start === undefined ? engine : startedEngine,
       timeoutMs,
       freshOnRestart,
       compensations: options.compensate ?? {},
@@ -641,6 +659,11 @@ export class Troupe {
     const limit = mailbox.overflow === 'wait' ? Number.MAX_SAFE_INTEGER : mailbox.limit;
     const settings = { concurrency, limit, fallback, flow: flow as unknown as JsonValue };
     this.#flow.setTract(name, tract);
+    if (start !== undefined || stop !== undefined) {
+      this.#agentLives.push(life);
+      // Its tasks hear of a failure, and try again; until then it must not end the process.
+      life.ready().catch(() => undefined);
+    }
     this.#spawnSoon(
       [
         { address: agentAddress(name), machine: 'agent', input: { name, ...settings } },
@@ -679,7 +702,10 @@ export class Troupe {
       );
     }
     if (settings !== undefined) parseBreakerSettings(`the breaker "${key}"`, settings);
-    if (isAgents) return new Breaker(key, this.#host, () => this.#ready());
+    if (isAgents) {
+      const agent = agentAddress(key.slice('agent/'.length));
+      return new Breaker(key, this.#host, () => this.#ready([agent]));
+    }
     let ready: Promise<void> | undefined;
     const make = async (): Promise<void> => {
       const input = { agent: null, ...settings };
@@ -733,6 +759,18 @@ export class Troupe {
       // One that lives on from before may have had another setting.
       this.#host.send(address, { type: 'gatekeeper.configure', concurrency }),
     );
+  }
+
+  /** What each agent has done and has to do, also those of earlier processes that are not registered here. */
+  async agents(): Promise<readonly AgentStats[]> {
+    await this.#host.flush();
+    const all = await this.#store.listActors({ kind: 'agent' });
+    const stored = await this.#store.loadActors(all.map(({ address }) => address));
+    const now = this.#clock.now();
+    return stored
+      .filter(({ unreadable }) => unreadable === undefined)
+      .map(({ snapshotJson }) => agentStats(JSON.parse(snapshotJson), now))
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   /** Lets a policy decide about escalated tasks; what it leaves undecided waits for a person. */
@@ -828,7 +866,13 @@ export class Troupe {
 
   async #startOnce(checked: StartableRun): Promise<Run> {
     this.#fallbacks.requireAll(this.#agents.names());
-    await this.#ready();
+    await this.#ready([
+      ...checked.tasks.flatMap(({ agent, gatekeeper }) => [
+        agentAddress(agent),
+        gatekeeperAddress(gatekeeper),
+      ]),
+      overseerAddress(OVERSEER),
+    ]);
     // Two starts of one run at once: the second finds what the first has made.
     const before = this.#starting.get(checked.id);
     const started = (before ?? Promise.resolve())
@@ -1339,6 +1383,7 @@ export class Troupe {
   async stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
     this.#timedCuts.stop();
     await this.#host.stop(options);
+    await Promise.all(this.#agentLives.map((life) => life.stop()));
     await this.#project?.close();
     this.#over.next();
     const error = new StoppedError();
@@ -1429,8 +1474,28 @@ export class Troupe {
     return !Object.keys(counts).some((task) => MOVING.has(phaseOf(task as TaskState)));
   }
 
-  async #ready(): Promise<void> {
-    while (this.#setup.size > 0) await Promise.all(this.#setup);
+  /**
+   * Resolves when these roles are made. One that cannot be keeps nobody from the others.
+   * @throws {TimeoutError} names the one that was not made in time
+   */
+  async #ready(roles: readonly Address[]): Promise<void> {
+    await Promise.all([...new Set(roles)].map((role) => this.#made(role)));
+  }
+
+  async #made(role: Address): Promise<void> {
+    const making = this.#setup.get(role);
+    if (making === undefined) return;
+    const ms = this.#startTimeoutMs;
+    const late = Promise.withResolvers<never>();
+    const cancel = this.#clock.setTimer(ms, () => {
+      const text = `The ${kindOf(role)} "${role.slice(role.indexOf('/') + 1)}" was not started within ${ms} ms.`;
+      late.reject(new TimeoutError(text, { context: { address: role } }));
+    });
+    try {
+      await Promise.race([making, late.promise]);
+    } finally {
+      cancel();
+    }
   }
 
   #spawnSoon(
@@ -1440,9 +1505,11 @@ export class Troupe {
     const promise = this.#host.spawn(requests).then(async (created) => {
       if (created.length < requests.length) await then();
     });
-    this.#setup.add(promise);
+    const [role] = requests;
+    if (role === undefined) return;
+    this.#setup.set(role.address, promise);
     promise.then(
-      () => this.#setup.delete(promise),
+      () => this.#setup.delete(role.address),
       // Whoever starts a run hears of it; until then it must not end the process.
       (error: unknown) => this.#logger.debug({ err: error }, 'a role did not start'),
     );

@@ -52,6 +52,9 @@ export interface AgentContext {
   readonly fallback?: string | null;
   /** While the breaker is half open: the job that tries whether it is over. */
   readonly probe?: string | null;
+  /** How long it had something to do, before the time since `busySince`. Not there in states of older versions. */
+  readonly busyMs?: number;
+  readonly busySince?: number | null;
 }
 
 type EffectDone = {
@@ -357,6 +360,8 @@ export const agentMachine = base.createMachine({
     lastError: null,
     fallback: input.fallback ?? null,
     probe: null,
+    busyMs: 0,
+    busySince: null,
   }),
   initial: 'idle',
   on: {
@@ -371,10 +376,21 @@ export const agentMachine = base.createMachine({
   },
   states: {
     idle: {
-      always: { guard: ({ context }) => context.pool.running.length > 0, target: 'working' },
+      always: {
+        guard: ({ context }) => context.pool.running.length > 0,
+        target: 'working',
+        actions: assign({ busySince: ({ event }) => event.meta.at }),
+      },
     },
     working: {
-      always: { guard: ({ context }) => context.pool.running.length === 0, target: 'idle' },
+      always: {
+        guard: ({ context }) => context.pool.running.length === 0,
+        target: 'idle',
+        actions: assign(({ context: { busyMs = 0, busySince = null }, event }) => ({
+          busySince: null,
+          busyMs: busyMs + (busySince === null ? 0 : Math.max(0, event.meta.at - busySince)),
+        })),
+      },
     },
   },
 });

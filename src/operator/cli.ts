@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { EXIT_CODES, TroupeError, toFailure } from '../index.ts';
 import { CliContext } from './cli-context.ts';
+import { actors } from './commands/actors.ts';
 import { type AuditFlags, audit } from './commands/audit.ts';
 import { resetBreaker } from './commands/breakers.ts';
 import { check } from './commands/check.ts';
@@ -491,6 +492,10 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .action(async (store: string | undefined, options: { machines?: string; json: boolean }) =>
       done(await check(cli, store, options)),
     );
+
+  command('actors', 'show the agents with what they have done, and who supervises whom')
+    .option(...json)
+    .action(async (options: { json: boolean }) => done(await actors(cli, options)));
 
   command('doctor', 'say what is wrong in the store and does not mend itself')
     .option(...json)

@@ -954,7 +954,7 @@ export class DurableHost {
     this.#lives.close(new StoppedError());
     this.streams.close(new StoppedError());
     await this.#store.close();
-    this.events.removeAllListeners();
+    this.events.close();
   }
 
   /** Nothing runs, nothing waits to be handled, nothing waits to be stored. */

@@ -5,12 +5,26 @@ import type { HostEvents } from './host-events.ts';
 /** Tells observers. One that throws harms neither the host nor the other observers. */
 export class HostEmitter extends EventEmitter<HostEvents> {
   readonly #logger: Logger;
+  #closed = false;
   /** For `off`: what `once` has put in place of its listener. */
   readonly #once = new WeakMap<object, () => void>();
 
   constructor(logger: Logger) {
     super();
     this.#logger = logger;
+  }
+
+  /** Nothing will happen any more: who listens is let go of, and nobody is taken on. */
+  close(): void {
+    this.#closed = true;
+    this.removeAllListeners();
+  }
+
+  override on<E extends EventEmitter.EventNames<HostEvents>>(
+    event: E,
+    listener: EventEmitter.EventListener<HostEvents, E>,
+  ): this {
+    return this.#closed ? this : super.on(event, listener);
   }
 
   /** `emit` would stop at the first listener that throws. */

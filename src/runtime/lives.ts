@@ -219,6 +219,12 @@ export class Lives {
     const { address } = actor;
     const { id, from, message } = item.envelope;
     const { shutdown, reason, again } = message as unknown as EndLifeParams;
+    if (from !== APP && actor.state !== 'absent' && actor.parent !== from) {
+      // It was ordered to live and has not begun to: what lives there, or has, is somebody else's.
+      const fact = { type: 'child.ended', address, how: 'done', failure: null };
+      delivery.tell(address, from, turns.newName(address), fact);
+      return;
+    }
     switch (actor.state) {
       case 'absent':
         loader.forget(actor);

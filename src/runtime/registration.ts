@@ -170,6 +170,9 @@ export function restoreSnapshot(
   return registration.driver.restore(address, persisted);
 }
 
+/** The key by which XState stores one. */
+const ACTOR_REFERENCE = '"xstate$$type":';
+
 const PERSISTED = z.object({
   status: z.enum(['active', 'done', 'error']),
   value: z.union([z.string(), z.record(z.string(), z.unknown())]),
@@ -187,6 +190,12 @@ function parseSnapshot(stage: string, value: unknown): PersistedSnapshot {
   if (problem) {
     throw new ConfigurationError(
       `${stage} is not plain JSON: ${problem.path} is ${problem.found}.`,
+    );
+  }
+  if (JSON.stringify(value).includes(ACTOR_REFERENCE)) {
+    // XState would look it up among the effects, and leave nothing in its place.
+    throw new ConfigurationError(
+      `${stage} holds a reference to an actor, which cannot be restored. Keep the actor's address instead.`,
     );
   }
   const parsed = PERSISTED.safeParse(value);

@@ -246,6 +246,13 @@ describe('a start', () => {
       'worker/a has a supervisor already: supervisor/s. Delete it there, or choose another address.',
     );
     expect(world.state('supervisor/t').value).toBe('escalated');
+    await world.supervise('u', { children: [] });
+    const added = world.ask('supervisor/u', {
+      type: 'supervisor.startChild',
+      child: child('a') as never,
+    });
+    await expect(world.wait(added)).rejects.toThrow(/has a supervisor already: supervisor\/s/);
+    expect(world.line('u')).toBe('');
     expect(world.context(to('a'))['n']).toBe(1);
     expect(world.line('s')).toBe('a running 1');
   });

@@ -9,6 +9,7 @@ import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
 import { renderSummary } from '../terminal/summary.ts';
 import { safeJson } from '../terminal/text.ts';
+import { readActors } from './actors.ts';
 import { breakerLines } from './breakers.ts';
 import { flowOf } from './flow.ts';
 
@@ -86,27 +87,36 @@ async function show(
   { json, watch: watched }: StatusOptions,
 ): Promise<number> {
   const { stdout } = cli;
-  const { runs, reports, breakers } = await readProject(place, async (store) => {
-    const all = await listRuns(store);
-    const shown = run === undefined ? chosen(all) : all.filter((entry) => entry.id === run);
-    const names = {
-      command: cli.commandFor(place),
-      qualified: all.filter((entry) => entry.endedAt === null).length > 1,
-    };
-    const made: RunReport[] = [];
-    for (const entry of shown) {
-      const progress = await progressOfRun(store, entry.id);
-      const tasks = (await store.listTasks(entry.id)).map(taskOfRow);
-      const shownTasks = tasks.map((task) => withProgress(task, progress));
-      made.push(reportOf(entry, shownTasks, names));
-    }
-    return { runs: all, reports: made, breakers: await listBreakers(store) };
-  });
+  const { runs, reports, breakers, agents, supervisors } = await readProject(
+    place,
+    async (store) => {
+      const all = await listRuns(store);
+      const shown = run === undefined ? chosen(all) : all.filter((entry) => entry.id === run);
+      const names = {
+        command: cli.commandFor(place),
+        qualified: all.filter((entry) => entry.endedAt === null).length > 1,
+      };
+      const made: RunReport[] = [];
+      for (const entry of shown) {
+        const progress = await progressOfRun(store, entry.id);
+        const tasks = (await store.listTasks(entry.id)).map(taskOfRow);
+        const shownTasks = tasks.map((task) => withProgress(task, progress));
+        made.push(reportOf(entry, shownTasks, names));
+      }
+      const none = { agents: [], supervisors: [] };
+      return {
+        runs: all,
+        reports: made,
+        breakers: await listBreakers(store),
+        ...(json ? await readActors(store) : none),
+      };
+    },
+  );
   if (json) {
     const flow = pid === undefined ? null : await flowOf(place.directory);
     const others = runs.filter((entry) => !reports.some((report) => report.run === entry.id));
     stdout.raw(
-      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, breakers, flow })}\n`,
+      `${safeJson({ active: pid === undefined ? null : { pid }, runs: reports, others, breakers, agents, supervisors, flow })}\n`,
     );
     return 0;
   }
