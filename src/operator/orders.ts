@@ -2,6 +2,7 @@ import * as z from 'zod';
 import {
   ConflictError,
   type CutInfo,
+  type Reencrypted,
   type Run,
   type RunState,
   type SkipPlan,
@@ -43,6 +44,7 @@ export const orderSchema = z.discriminatedUnion('order', [
   z.strictObject({ order: z.literal('skipTo'), run: id, to: id, strand: z.boolean() }),
   ...travelOrders,
   z.strictObject({ order: z.literal('prune') }),
+  z.strictObject({ order: z.literal('reencrypt') }),
   z.strictObject({ order: z.literal('pause'), ...task }),
   z.strictObject({ order: z.literal('resume'), ...task }),
 ]);
@@ -55,6 +57,7 @@ export const orderResultSchema = z.strictObject({
   tasks: z.array(z.strictObject({ run: id, task: id, state: z.string() as z.ZodType<TaskState> })),
   run: z.strictObject({ id, state: z.string() as z.ZodType<RunState> }).optional(),
   pruned: z.strictObject({ removed: z.record(id, z.int()), bytes: z.int() }).optional(),
+  reencrypted: z.strictObject({ texts: z.int(), rewritten: z.int() }).optional(),
   /** Of a rollback or a fork: what has become of each task. */
   moves: z.array(z.custom<TaskMove>()).optional(),
   /** Of `skipTo`: what was left out. */
@@ -64,12 +67,18 @@ export const orderResultSchema = z.strictObject({
 });
 export type OrderResult = z.infer<typeof orderResultSchema>;
 
+/** Told how an order that takes long goes on. */
+export interface OrderHooks {
+  readonly onReencrypted?: (done: Reencrypted) => void;
+}
+
 export interface OrderContext {
   readonly troupe: Troupe;
   /** The agents that exist, for `retry` with another one. */
   readonly agents: readonly string[];
   /** Who ordered it. Default `cli`. */
   readonly by?: string;
+  readonly hooks?: OrderHooks;
 }
 
 /** How long a run may take to do as it was told (a cancelled one puts its work away) before we say how it stands. */
@@ -89,6 +98,11 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     return { tasks: (await run.tasks()).filter((entry) => ids.includes(entry.id)).map(resultOf) };
   }
   if (order.order === 'prune') return { tasks: [], pruned: await troupe.prune() };
+  if (order.order === 'reencrypt') {
+    const onProgress = context.hooks?.onReencrypted;
+    const reencrypted = await troupe.reencrypt(onProgress === undefined ? {} : { onProgress });
+    return { tasks: [], reencrypted };
+  }
   if (order.order === 'cancelRun') return await cancelRun(order, troupe, by);
   if (order.order === 'pauseRun') return await pauseRun(order.run, troupe, by);
   if (isTravelOrder(order)) {
