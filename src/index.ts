@@ -126,7 +126,8 @@ export {
 } from './store/payload/aes-gcm-codec.ts';
 export type { PayloadCodec } from './store/payload/codec.ts';
 export { PackedStore } from './store/payload/packed-store.ts';
-export type { Reencrypted } from './store/payload/reencrypt.ts';
+export type { Reencrypted, ReencryptOptions } from './store/payload/reencrypt.ts';
+export { findUnfinishedBackups } from './store/sqlite/unfinished-backups.ts';
 export { openReadOnlyStore } from './store/sqlite/read-only.ts';
 export { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';

@@ -158,7 +158,7 @@ import type { ReadStreamOptions, StreamLimits, StreamWriter } from './runtime/st
 import { MemoryStore } from './store/memory/memory-store.ts';
 import type { PayloadCodec } from './store/payload/codec.ts';
 import { PackedStore } from './store/payload/packed-store.ts';
-import type { Reencrypted } from './store/payload/reencrypt.ts';
+import type { Reencrypted, ReencryptOptions } from './store/payload/reencrypt.ts';
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { AttemptRow, SqlValue, Store, StreamHead, TaskRow } from './store/store.ts';
 
@@ -1078,6 +1078,9 @@ export class Troupe {
    * just made ends with a failure (`conflict`, retryable). Its mailbox stays, and so does what it has sent. How it is now
    * is kept as a checkpoint, to which it can be rolled back in turn. Also for one that has ended or is quarantined.
    *
+   * Idempotency keys that were used since stay used: a message delivered again under one of them does not undo the
+   * rollback. What is to be done anew, send under a new key, or without.
+   *
    * Crash: before it is stored nothing has happened, afterwards everything has.
    * @param to the checkpoint's number, its label or the beginning of its id
    * @returns the checkpoint that it is at now
@@ -1366,8 +1369,8 @@ export class Troupe {
    * @throws {ConfigurationError} there is no codec, or the store is in memory only
    * @throws {UnreadablePayloadError} a text is damaged, or its key is not known; what was done before stays done
    */
-  reencrypt(): Promise<Reencrypted> {
-    return this.#store.reencrypt();
+  reencrypt(options: ReencryptOptions = {}): Promise<Reencrypted> {
+    return this.#store.reencrypt(options);
   }
 
   /**
@@ -1732,7 +1735,8 @@ export class Run {
    * that were in the middle of an attempt begin it again. How it is now is kept as another cut.
    *
    * What has left the store is not taken back: a task that was merged since is merged (the answer names the commit), and
-   * is found to be when it is done again.
+   * is found to be when it is done again. Nor is what is the app's: rows that `step.tx` has written stay, and a step that
+   * is done again writes them again (so write them with `ON CONFLICT`, by a key of your own).
    * @param to the cut's label, the beginning of its id, `start` or `last`
    * @param options.dryRun changes nothing, and says what would become of each task
    * @throws {NotFoundError} no such cut; says which there are

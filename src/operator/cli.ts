@@ -14,6 +14,7 @@ import { logs } from './commands/logs.ts';
 import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
 import { query } from './commands/query.ts';
+import { reencrypt } from './commands/reencrypt.ts';
 import { resume, run } from './commands/run.ts';
 import { orderSchedule, schedules } from './commands/schedules.ts';
 import { show } from './commands/show.ts';
@@ -512,6 +513,10 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .action(async (file: string, options: { json: boolean }) =>
       done(await backup(cli, file, options)),
     );
+
+  command('reencrypt', 'bring everything that is stored under the current key of encryption')
+    .option(...json)
+    .action(async (options: { json: boolean }) => done(await reencrypt(cli, options)));
 
   command('du', 'show what takes how much room in the store')
     .option(...json)

@@ -6,7 +6,7 @@ import { loadConfig } from './config.ts';
 import { connectControl } from './control/client.ts';
 import { removeEndpoint } from './control/endpoint.ts';
 import { openLogFile } from './log-file.ts';
-import { type Order, type OrderResult, performOrder } from './orders.ts';
+import { type Order, type OrderHooks, type OrderResult, performOrder } from './orders.ts';
 import type { ProjectPlace } from './project.ts';
 import { prepareStateDirectory, stateDirectoryOf } from './state-directory.ts';
 
@@ -23,6 +23,7 @@ export interface Delivered {
 /**
  * Hands an order to the troupe that works on the project; when none does, opens the store, carries it out there, and
  * closes it again. Agents begin nothing in the meantime. Either way the order is stored when this resolves.
+ * @param hooks told how it goes on, if it is carried out here
  * @throws {TroupeError} the order was refused; nothing has changed
  * @throws {LockConflictError} somebody holds the store and does not listen
  */
@@ -30,6 +31,7 @@ export async function deliver(
   cli: CliContext,
   place: ProjectPlace,
   order: Order,
+  hooks: OrderHooks = {},
 ): Promise<Delivered> {
   const until = performance.now() + PATIENCE_MS;
   for (;;) {
@@ -42,7 +44,7 @@ export async function deliver(
       }
     }
     try {
-      return { result: await performHere(cli, place, order), active: false };
+      return { result: await performHere(cli, place, order, hooks), active: false };
     } catch (error) {
       // There is no event for "the other one listens now", or for the end of a lock.
       if (!(error instanceof LockConflictError) || performance.now() > until) throw error;
@@ -55,6 +57,7 @@ async function performHere(
   cli: CliContext,
   place: ProjectPlace,
   order: Order,
+  hooks: OrderHooks,
 ): Promise<OrderResult> {
   const config = await loadConfig(place.file);
   const stateDirectory = await prepareStateDirectory(place.directory);
@@ -65,7 +68,8 @@ async function performHere(
     try {
       // Left from a process that was killed: whoever holds the store may take it away.
       await removeEndpoint(stateDirectory);
-      return await performOrder(order, { troupe, agents: config.agents.map(({ name }) => name) });
+      const agents = config.agents.map(({ name }) => name);
+      return await performOrder(order, { troupe, agents, hooks });
     } finally {
       await troupe.stop();
     }

@@ -4,6 +4,7 @@ import {
   ConflictError,
   type CutInfo,
   type JsonValue,
+  type Reencrypted,
   type Run,
   type RunState,
   type SkipPlan,
@@ -57,6 +58,7 @@ export const orderSchema = z.discriminatedUnion('order', [
     name: z.string().max(100),
     value: text.optional(),
   }),
+  z.strictObject({ order: z.literal('reencrypt') }),
   z.strictObject({ order: z.literal('pause'), ...task }),
   z.strictObject({ order: z.literal('resume'), ...task }),
 ]);
@@ -73,6 +75,7 @@ export const orderResultSchema = z.strictObject({
   pruned: z.strictObject({ removed: z.record(id, z.int()), bytes: z.int() }).optional(),
   /** The breaker that was reset. */
   breaker: z.custom<BreakerStatus>().optional(),
+  reencrypted: z.strictObject({ texts: z.int(), rewritten: z.int() }).optional(),
   /** Of a rollback or a fork: what has become of each task. */
   moves: z.array(z.custom<TaskMove>()).optional(),
   /** Of `skipTo`: what was left out. */
@@ -82,12 +85,18 @@ export const orderResultSchema = z.strictObject({
 });
 export type OrderResult = z.infer<typeof orderResultSchema>;
 
+/** Told how an order that takes long goes on. */
+export interface OrderHooks {
+  readonly onReencrypted?: (done: Reencrypted) => void;
+}
+
 export interface OrderContext {
   readonly troupe: Troupe;
   /** The agents that exist, for `retry` with another one. */
   readonly agents: readonly string[];
   /** Who ordered it. Default `cli`. */
   readonly by?: string;
+  readonly hooks?: OrderHooks;
 }
 
 /** How long a run may take to do as it was told (a cancelled one puts its work away) before we say how it stands. */
@@ -117,6 +126,11 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     if (order.act === 'resume') await schedule.resume(by);
     const { state } = await schedule.status();
     return { tasks: [], schedule: { state, ...(key === undefined ? {} : { key }) } };
+  }
+  if (order.order === 'reencrypt') {
+    const onProgress = context.hooks?.onReencrypted;
+    const reencrypted = await troupe.reencrypt(onProgress === undefined ? {} : { onProgress });
+    return { tasks: [], reencrypted };
   }
   if (order.order === 'cancelRun') return await cancelRun(order, troupe, by);
   if (order.order === 'pauseRun') return await pauseRun(order.run, troupe, by);

@@ -176,6 +176,8 @@ export class Leases {
     cancelTimer();
     const at = waiting.indexOf(resolve);
     if (at >= 0) waiting.splice(at, 1);
+    // Its turn came, and it does not want it any more: the next one has it.
+    else if (signal?.aborted === true) this.#next(name);
     if (waiting.length === 0 && this.#waiting.get(name) === waiting) this.#waiting.delete(name);
   }
 }

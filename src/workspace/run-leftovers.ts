@@ -32,8 +32,7 @@ export interface Leftover {
 }
 
 /** The directory of the files of all runs. */
-export const tasksDirectory = (stateDirectory: string): string =>
-  path.join(stateDirectory, 'tasks');
+const tasksDirectory = (stateDirectory: string): string => path.join(stateDirectory, 'tasks');
 
 /**
  * The files that are too many, too old or too much.

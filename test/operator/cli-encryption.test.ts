@@ -46,3 +46,28 @@ test('a project whose store is encrypted: worked off, looked at, with its keys i
   const none = await troupe(directory, 'show', 'one');
   expect(none.stderr).toContain('is encrypted under the key "old", and no key was given');
 });
+
+test('reencrypt brings a store under a key, after which no older one is needed', {
+  timeout: 240_000,
+}, async () => {
+  const tasks = [writing('one', { note: 'correct horse battery staple' })];
+  const directory = makeProject(tasks, {});
+  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
+  configure(directory, tasks, { encryption: { keyFile: '../keys.txt' } });
+  write(path.dirname(directory), { 'keys.txt': OLD + NEW });
+  const first = await troupe(directory, 'reencrypt', '--json');
+  expect(first).toMatchObject({ exitCode: 0, stderr: '' });
+  const done = JSON.parse(first.stdout) as { texts: number; rewritten: number };
+  expect(done).toEqual({ texts: done.rewritten, rewritten: done.texts, active: false });
+  expect(done.texts).toBeGreaterThan(10);
+  write(path.dirname(directory), { 'keys.txt': NEW });
+  const again = await troupe(directory, 'reencrypt');
+  expect(again.stdout).toMatch(/^All \d+ texts were under the current key\.\n$/);
+});
+
+test('without a key there is nothing to encrypt with', async () => {
+  expect(await troupe(makeProject([writing('one')]), 'reencrypt')).toMatchObject({
+    exitCode: 41,
+    stderr: expect.stringContaining('troupe.yaml has no encryption'),
+  });
+});

@@ -51,6 +51,22 @@ describe('a lease', () => {
     expect(lease.signal.aborted).toBe(true);
   });
 
+  test('goes to the next one when the first who waits is called off at that very moment', async () => {
+    const { leases: all } = leases();
+    const held = await all.acquire('deploy', { holder: 'ada', ttlMs: 5_000 });
+    const controller = new AbortController();
+    // Called off by the end of the lease itself, just before it is passed on.
+    held.signal.addEventListener('abort', () => controller.abort());
+    const first = all.acquire('deploy', { waitMs: 60_000, signal: controller.signal });
+    const called = expect(first).rejects.toThrow('was called off');
+    const second = all.acquire('deploy', { holder: 'cleo', waitMs: 60_000 });
+    await new Promise((resolve) => setImmediate(resolve));
+    await held.release();
+    await called;
+    // Nobody moves the clock: it must not need the time at which the old lease would have expired.
+    expect(await second).toMatchObject({ holder: 'cleo', token: 2 });
+  });
+
   test('goes to those who wait in their order, as soon as it is free', async () => {
     const { leases: all, clock } = leases();
     const first = await all.acquire('deploy', { ttlMs: 5_000 });

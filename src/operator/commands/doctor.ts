@@ -1,7 +1,8 @@
-import { EXIT_CODES, type Store } from '../../index.ts';
+import path from 'node:path';
+import { EXIT_CODES, findUnfinishedBackups, type Store } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { connectControl } from '../control/client.ts';
-import { stateDirectoryOf } from '../state-directory.ts';
+import { stateDirectoryOf, storePathOf } from '../state-directory.ts';
 import { readProject } from '../stored-runs.ts';
 import { safeJson } from '../terminal/text.ts';
 
@@ -20,6 +21,8 @@ interface Diagnosis {
   /** Messages that no actor could handle, newest first. */
   readonly deadLetters: readonly { at: string; address: string; reason: string }[];
   readonly leases: readonly { name: string; holder: string; expiresAt: string }[];
+  /** What backups that were killed have left in the project and beside its store. Harmless, and may be large. */
+  readonly unfinishedBackups: readonly string[];
 }
 
 interface Ailing {
@@ -40,7 +43,11 @@ export async function doctor(
   const place = await cli.project();
   const connection = await connectControl(stateDirectoryOf(place.directory));
   connection?.close();
-  const found = await readProject(place, (store) => examine(store, connection?.pid ?? null));
+  const directories = new Set([place.directory, path.dirname(storePathOf(place.directory))]);
+  const found: Diagnosis = {
+    ...(await readProject(place, (store) => examine(store, connection?.pid ?? null))),
+    unfinishedBackups: [...directories].flatMap((directory) => findUnfinishedBackups(directory)),
+  };
   const healthy = found.quarantined.length + found.failed.length + found.deadLetters.length === 0;
   const exitCode = healthy ? 0 : EXIT_CODES.internal;
   if (json) {
@@ -54,7 +61,7 @@ export async function doctor(
 async function examine(
   store: Pick<Store, 'listActors' | 'listDeadLetters' | 'listLeases'>,
   owner: number | null,
-): Promise<Diagnosis> {
+): Promise<Omit<Diagnosis, 'unfinishedBackups'>> {
   const actors = await store.listActors();
   const ailing = (status: string): Ailing[] =>
     actors
@@ -78,7 +85,7 @@ async function examine(
 }
 
 function* describe(found: Diagnosis, command: string): Iterable<string> {
-  const { owner, quarantined, failed, deadLetters, leases } = found;
+  const { owner, quarantined, failed, deadLetters, leases, unfinishedBackups } = found;
   yield owner === null ? 'No process works on it.' : `Process ${owner} works on it.`;
   if (quarantined.length > 0) {
     yield `${count(quarantined.length, 'actor is', 'actors are')} quarantined: this version cannot read their state. They keep it, and their messages, for a version that can (${command} check).`;
@@ -96,6 +103,9 @@ function* describe(found: Diagnosis, command: string): Iterable<string> {
   }
   for (const { name, holder, expiresAt } of leases) {
     yield `The lease "${name}" is held by ${holder} until ${expiresAt}.`;
+  }
+  for (const file of unfinishedBackups) {
+    yield `A backup that was killed has left ${file}. The next backup to that directory removes it, or remove it yourself.`;
   }
   if (quarantined.length + failed.length + deadLetters.length === 0) {
     yield `Nothing is wrong: ${count(found.actors, 'actor', 'actors')}, none quarantined, none failed, no dead letters.`;

@@ -18,6 +18,8 @@ import {
 const HELLO_WITHIN_MS = 3_000;
 /** An order may wait for a run to be cancelled; nothing waits longer than this. */
 const ANSWER_WITHIN_MS = 60_000;
+/** These look at the whole store. */
+const TAKE_LONG: ReadonlySet<string> = new Set<Order['order']>(['prune', 'reencrypt']);
 
 /** The troupe that runs, as seen from another process. */
 export interface ControlConnection {
@@ -110,7 +112,8 @@ class Connection implements ControlConnection {
   ): Promise<unknown> {
     const message = { id: ++this.#id, token: this.#token, ...request } as Request;
     this.#socket.write(`${JSON.stringify(message)}\n`);
-    this.#socket.setTimeout(ANSWER_WITHIN_MS, () => this.#socket.destroy());
+    const takesLong = request.do === 'order' && TAKE_LONG.has(request.order.order);
+    if (!takesLong) this.#socket.setTimeout(ANSWER_WITHIN_MS, () => this.#socket.destroy());
     const line = await nextLine(this.#lines);
     this.#socket.setTimeout(0);
     if (line === undefined) {

@@ -3,7 +3,7 @@ import { EMPTY_BATCH } from '../empty-batch.ts';
 import type { AppTransaction, Batch, IdempotencyRecord, StepRecord, Store } from '../store.ts';
 import { checkKeyId, type PayloadCodec } from './codec.ts';
 import { Packer } from './packer.ts';
-import { type Reencrypted, reencrypt } from './reencrypt.ts';
+import { type Reencrypted, type ReencryptOptions, reencrypt } from './reencrypt.ts';
 import { TextReader } from './text-reader.ts';
 import { Unpacker } from './unpacker.ts';
 
@@ -155,13 +155,15 @@ export class PackedStore implements Store {
    * @throws {ConfigurationError} there is no codec, or the store is in memory only
    * @throws {UnreadablePayloadError} a text is damaged, or its key is not known; what was done before stays done
    */
-  reencrypt(): Promise<Reencrypted> {
+  reencrypt(options: ReencryptOptions = {}): Promise<Reencrypted> {
     const codec = this.#codec;
     if (codec === undefined) {
       const text = 'There is no codec to encrypt with: give one to createTroupe({ codec }).';
       return Promise.reject(new ConfigurationError(text));
     }
-    return this.#read(() => reencrypt(this.#inner, codec.keyId, this.#packer, new Unpacker(codec)));
+    return this.#read(() =>
+      reencrypt(this.#inner, codec.keyId, this.#packer, new Unpacker(codec), options),
+    );
   }
 
   // ── without texts of actors ────────────────────────────────────────────────────────────────────────

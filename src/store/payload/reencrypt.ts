@@ -15,6 +15,11 @@ export interface Reencrypted {
   readonly rewritten: number;
 }
 
+export interface ReencryptOptions {
+  /** Called after each slice, with what was done so far. */
+  readonly onProgress?: (done: Reencrypted) => void;
+}
+
 /**
  * Rewrites every text that is not under the codec's current key: rows from before there was a codec, and those under an
  * older key. In slices, each a transaction of its own, while everything else goes on. Begin it again after a crash:
@@ -27,6 +32,7 @@ export async function reencrypt(
   keyId: string,
   packer: Packer,
   unpacker: Unpacker,
+  { onProgress = () => undefined }: ReencryptOptions = {},
 ): Promise<Reencrypted> {
   let texts = 0;
   let rewritten = 0;
@@ -42,6 +48,7 @@ export async function reencrypt(
       rewritten += await rewrite(store, group, packer, unpacker);
       await setImmediate();
     }
+    onProgress({ texts, rewritten });
   } while (after !== null);
   return { texts, rewritten };
 }

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -10,6 +9,7 @@ import {
   toFailure,
 } from '../../protocol/errors.ts';
 import { renameDurably } from './rename-durably.ts';
+import { removeUnfinishedBackups, unfinishedName } from './unfinished-backups.ts';
 
 export interface BackUpData {
   readonly source: string;
@@ -24,7 +24,8 @@ export interface BackUpData {
  * each commit.) Meanwhile the write-ahead log cannot be cut back: it grows by what is written in that time. Without such
  * a log, on a network file system, commits wait until the copy is made.
  *
- * Crash: the copy gets its name when it is complete and flushed; what is left of an incomplete one ends in `.part`.
+ * Crash: the copy gets its name when it is complete and flushed; what is left of an incomplete one ends in `.part`,
+ * and the next backup to the same directory removes it.
  * @returns the size of the copy in bytes
  * @throws {ConflictError} there is a file of that name, or the log of one
  */
@@ -36,7 +37,8 @@ export async function backUp(source: string, path: string): Promise<number> {
   }
   const target = resolve(path);
   refuseToOverwrite(target);
-  const unfinished = `${target}.${process.pid}-${randomBytes(4).toString('hex')}.part`;
+  removeUnfinishedBackups(target);
+  const unfinished = unfinishedName(target);
   try {
     await copy({ source, target: unfinished });
     refuseToOverwrite(target);

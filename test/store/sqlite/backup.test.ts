@@ -1,10 +1,24 @@
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { ConfigurationError, ConflictError } from '../../../src/protocol/errors.ts';
 import { openReadOnlyStore } from '../../../src/store/sqlite/read-only.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
+import {
+  findUnfinishedBackups,
+  unfinishedName,
+} from '../../../src/store/sqlite/unfinished-backups.ts';
 import { createTroupe } from '../../../src/troupe.ts';
 import { endedRun } from '../pruning-contract.ts';
 import { batch, message, turn } from '../rows.ts';
@@ -67,7 +81,9 @@ test('backup after backup under load, each complete and of its own moment', asyn
   await store.close();
 });
 
-test('a backup that is killed on its way has no name, and one that is named is whole', async () => {
+test('a backup that is killed on its way has no name, and one that is named is whole', {
+  timeout: 120_000,
+}, async () => {
   const path = temporaryStore();
   const big = await openSqliteStore({ path });
   for (let i = 0; i < 20; i++) {
@@ -95,9 +111,76 @@ test('a backup that is killed on its way has no name, and one that is named is w
       db.close();
     }
     for (const left of readdirSync(directory))
-      expect(left).toMatch(/^copy\.db(\.\d+-\w+\.part.*)?$/);
+      expect(left).toMatch(/^copy\.db(\.\d+-\w+-\w+\.part.*)?$/);
   }
   expect(named).toBeLessThan(6);
+});
+
+test('what a backup that was killed in its midst has left, the next one removes', {
+  timeout: 120_000,
+}, async () => {
+  const path = temporaryStore();
+  const big = await openSqliteStore({ path, durability: 'normal' });
+  const text = 'y'.repeat(2_000_000);
+  for (let i = 0; i < 20; i++) {
+    await big.commit(batch({ checkpoints: turn(`inbox/${i}`, 0, text).checkpoints ?? [] }));
+  }
+  await big.close();
+  const directory = temporaryDirectory();
+  const rests = (): string[] => readdirSync(directory).filter((name) => name.includes('.part'));
+  // One that was ready before it was killed has left nothing: once more then.
+  for (let life = 0; life < 5 && rests().length === 0; life++) {
+    const child = startChild('backup', path);
+    await until(child, /^stored/);
+    const { promise: begun, resolve } = Promise.withResolvers<void>();
+    const watcher = watch(directory, () => rests().length > 0 && resolve());
+    child.say(`backup ${join(directory, `copy-${life}.db`)}`);
+    await begun;
+    child.kill('SIGKILL');
+    watcher.close();
+    expect(await child.ended).toBe('SIGKILL');
+  }
+  expect(rests()).not.toEqual([]);
+  expect(findUnfinishedBackups(directory).map((file) => basename(file))).toEqual(rests());
+  const next = await openSqliteStore({ path: temporaryStore() });
+  await next.backup(join(directory, 'next.db'));
+  await next.close();
+  expect(rests()).toEqual([]);
+});
+
+test('of what looks like an unfinished backup only that goes which nobody makes any more', async () => {
+  const store = await openSqliteStore({ path: temporaryStore() });
+  const directory = temporaryDirectory();
+  const mine = basename(unfinishedName(join(directory, 'a.db')));
+  const [, start = ''] = /-([0-9a-f]{16})-/.exec(mine) ?? [];
+  // The same number, of a process that began at another time; and a process that is not there.
+  const reused = mine.replace(start, `${start.slice(0, 8)}00000000`);
+  const gone = mine.replace(/\.\d+-/, '.4194300-');
+  // Of another machine, silent for a minute and for two days; and of a Troupe that gave shorter names.
+  const elsewhere = mine.replace(start, `00000000${start.slice(8)}`);
+  const silent = elsewhere.replace('a.db', 'b.db');
+  const stay = [mine, elsewhere, 'notes.part', 'a.db.12-34.part', 'mine.123-abcdef01.part'];
+  for (const name of [...stay, reused, gone, `${gone}-journal`, silent, 'c.db.12-abcdef01.part']) {
+    writeFileSync(join(directory, name), 'x');
+  }
+  const old = new Date(Date.now() - 2 * 86_400_000);
+  for (const name of [silent, 'c.db.12-abcdef01.part']) utimesSync(join(directory, name), old, old);
+  mkdirSync(join(directory, `${gone}.dir.4194300-${start}-00000000.part`));
+  symlinkSync('notes.part', join(directory, `l.4194300-${start}-00000000.part`));
+  expect(
+    findUnfinishedBackups(directory)
+      .map((file) => basename(file))
+      .sort(),
+  ).toEqual([reused, gone, `${gone}-journal`, silent, 'c.db.12-abcdef01.part'].sort());
+  await store.backup(join(directory, 'whole.db'));
+  await store.close();
+  expect(readdirSync(directory).sort()).toEqual(
+    [
+      ...[...stay, 'whole.db'],
+      ...[`${gone}.dir.4194300-${start}-00000000.part`, `l.4194300-${start}-00000000.part`],
+    ].sort(),
+  );
+  expect(findUnfinishedBackups(join(directory, 'none'))).toEqual([]);
 });
 
 test('nothing is overwritten, and nothing is left of what was refused', async () => {
