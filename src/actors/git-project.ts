@@ -12,6 +12,7 @@ import { buildEnvironment } from '../workspace/environment.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { MergeQueue } from '../workspace/merge-queue.ts';
+import { applyPatch, type PatchOutcome } from '../workspace/patch.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { Repository } from '../workspace/repository.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
@@ -65,6 +66,8 @@ export class GitProject {
   readonly #queue: MergeQueue;
   readonly #stateDirectory: string;
   readonly #faultPoint: FaultPoint;
+  /** By directory: the tree that a patch has made of a workspace's files, until they are collected or made anew. */
+  readonly #patched = new Map<string, { readonly attempt: number; readonly tree: string }>();
 
   private constructor(
     options: GitProjectOptions,
@@ -167,12 +170,14 @@ export class GitProject {
     signal: AbortSignal,
   ): Promise<Workspace> {
     await this.repository.ensureBackupRef(input.run);
-    return await this.#workspaces.prepare({
+    const workspace = await this.#workspaces.prepare({
       run: input.run,
       task: input.id,
       attempt: input.attempt,
       signal,
     });
+    this.#patched.delete(workspace.directory);
+    return workspace;
   }
 
   async release(input: WorkspaceInput, signal: AbortSignal): Promise<void> {
@@ -195,6 +200,24 @@ export class GitProject {
     return { outcome: 'submitted', result: { commit, base, tree, note: null } };
   }
 
+  /**
+   * Applies a patch in a workspace in which nobody has worked yet. What it makes of the files is remembered until they
+   * are collected, so that they need not be looked for then: whoever calls this lets nobody else work there.
+   */
+  async applyPatch(
+    workspace: Workspace,
+    patch: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<PatchOutcome> {
+    this.#patched.delete(workspace.directory);
+    const { repository } = this;
+    const outcome = await applyPatch({ repository, workspace, patch, untouched: true, signal });
+    if (outcome.kind === 'applied') {
+      this.#patched.set(workspace.directory, { attempt: workspace.attempt, tree: outcome.tree });
+    }
+    return outcome;
+  }
+
   /** Makes a submission of what the agent left. An empty change is a failed attempt, not a submission. */
   async collect(
     task: TaskOfRun,
@@ -202,8 +225,11 @@ export class GitProject {
     note: JsonValue,
     signal: AbortSignal,
   ): Promise<WorkOutcome> {
+    const patched = this.#patched.get(workspace.directory);
+    this.#patched.delete(workspace.directory);
     const collected = await this.#workspaces.collect({
       workspace,
+      ...(patched?.attempt === workspace.attempt ? { tree: patched.tree } : {}),
       message: task.title,
       trailers: {
         'Troupe-Task': `${task.run}/${task.id}`,
