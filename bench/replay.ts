@@ -143,6 +143,9 @@ function print(report: ReplayReport): void {
       `${merges} merges and ${verifications} verifications in ${seconds.toFixed(1)} s with ${report.agents} agents (${report.merges_per_second} merges/s)`,
       `per task ${report.overhead_ms_per_task} ms beyond agents and verification, ${report.verify_ms_per_verification} ms per verification`,
       `the start is ${report.base}`,
+      ...(report.approved.length === 0
+        ? []
+        : [`approved as a person would: ${report.approved.join(', ')}`]),
       wrong.length === 0 ? 'every change ended as it must' : `wrong: ${wrong.join(', ')}`,
     ].join('\n'),
   );

@@ -64,13 +64,15 @@ export async function findRed(
   scratch: Scratch,
   workload: Workload,
   commits: readonly MainCommit[],
+  signal: AbortSignal,
 ): Promise<readonly string[]> {
   const red: string[] = [];
   for (const { commit } of commits) {
-    const { exitCode, signal, timedOut } = await verifyTree(scratch, workload, commit);
+    const end = await verifyTree(scratch, workload, commit, signal);
+    const { exitCode, timedOut } = end;
     if (exitCode === 0 && !timedOut) continue;
     red.push(
-      `main: ${commit} is red (${timedOut ? 'timeout' : (signal ?? `exit code ${exitCode}`)}).`,
+      `main: ${commit} is red (${timedOut ? 'timeout' : (end.signal ?? `exit code ${exitCode}`)}).`,
     );
   }
   return red;

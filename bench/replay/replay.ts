@@ -54,6 +54,8 @@ export interface ReplayReport {
   readonly base: string;
   /** Changes that ran although the scenario does not list them: one that it lists depends on them. */
   readonly added: readonly string[];
+  /** Good changes that the product did not merge without a person's word; the replay gave it. */
+  readonly approved: readonly string[];
   readonly merges_per_second: number;
   readonly verify_ms_per_verification: number;
 }
@@ -69,7 +71,7 @@ export async function replay(
   options: ReplayOptions,
 ): Promise<ReplayReport> {
   const base = await cloneBase(scratch, workload);
-  const start = await verifyStart(scratch, workload, base);
+  const start = await verifyStart(scratch, workload, base, options.signal);
   // Two from the same base at once need an agent each.
   const agents = Math.max(options.agents, plan.contenders.size);
   const troupe = await open(scratch, workload);
@@ -99,7 +101,7 @@ export async function replay(
     const tasks = judge(scratch, plan, endings);
     const commits = await commitsSince(scratch, base);
     const unproved = findUnproved(scratch, RUN, commits);
-    const red = options.checkMain ? await findRed(scratch, workload, commits) : [];
+    const red = options.checkMain ? await findRed(scratch, workload, commits, options.signal) : [];
     const mainTree = commits.at(-1)?.tree ?? (await treeOf(scratch, base));
     const wanted = await expectedTree(scratch, workload, base, mustBeMerged(plan, endings));
     return {
@@ -118,6 +120,9 @@ export async function replay(
       main_wrong: [...unproved, ...red],
       base: start,
       added: plan.added,
+      approved: plan.tasks.flatMap(({ id, change }) =>
+        result.approved.has(id) ? [change.id] : [],
+      ),
       merges_per_second: round(commits.length / seconds, 2),
       verify_ms_per_verification: verifications === 0 ? 0 : round(verifyMs / verifications, 1),
     };
@@ -188,23 +193,41 @@ function taskInput(task: PlannedTask, { contenders, scenario }: Plan): TaskInput
   };
 }
 
+/** So often a good change is approved; it asks again only when it was made anew. */
+const APPROVALS = 3;
+
 /**
- * Waits until nothing moves any more. Where dependencies are left out, a change that is stopped may only have come too
- * early: as long as something was merged since, all that are stopped are given another chance, as a person would. So
- * there are at most as many rounds as changes, and the last one has shown that no further one would help.
+ * Waits until nothing moves any more, and is the person meanwhile that the product asks. That one knows from the manifest
+ * which changes are good: of these it approves what waits for its word, of the others nothing.
+ *
+ * Where dependencies are left out, a change that is stopped may only have come too early: as long as something was merged
+ * since, all that are stopped get another chance. So there are at most as many rounds as changes, and the last one has
+ * shown that no further one would help.
+ * @returns also the ids of the tasks that were approved
  */
-async function playThrough(run: Run, { scenario, tasks }: Plan): Promise<RunResult> {
+export async function playThrough(
+  run: Run,
+  { scenario, tasks }: Pick<Plan, 'scenario' | 'tasks'>,
+): Promise<RunResult & { readonly approved: ReadonlySet<string> }> {
   const good = new Set(tasks.flatMap(({ id, change }) => (change.bad === undefined ? [id] : [])));
+  const approvals = new Map<string, number>();
   for (let mergedBefore = 0; ; ) {
     const result = await run.result();
+    const idsOf = (...states: readonly string[]) =>
+      result.tasks.flatMap(({ id, state }) => (good.has(id) && states.includes(state) ? [id] : []));
+    const asking = idsOf('awaitingApproval').filter((id) => (approvals.get(id) ?? 0) < APPROVALS);
     const merged = result.tasks.filter(({ state }) => state === 'done').length;
-    const stopped = result.tasks.filter(
-      ({ id, state }) => good.has(id) && (state === 'blocked' || state === 'escalated'),
-    );
-    const helps = scenario.ignoreDependsOn && merged > mergedBefore && stopped.length > 0;
-    if (!helps) return result;
+    const again = scenario.ignoreDependsOn && merged > mergedBefore;
+    const stopped = again ? idsOf('blocked', 'escalated') : [];
+    if (asking.length + stopped.length === 0) {
+      return { ...result, approved: new Set(approvals.keys()) };
+    }
     mergedBefore = merged;
-    await Promise.all(stopped.map(({ id }) => run.task(id).unblock({ by: 'replay' })));
+    for (const id of asking) approvals.set(id, (approvals.get(id) ?? 0) + 1);
+    await Promise.all([
+      ...asking.map((id) => run.task(id).decide('approve', { by: 'replay' })),
+      ...stopped.map((id) => run.task(id).unblock({ by: 'replay' })),
+    ]);
   }
 }
 

@@ -21,6 +21,7 @@ export async function verifyTree(
   scratch: Scratch,
   workload: Workload,
   commit: string,
+  signal: AbortSignal,
 ): Promise<CommandResult> {
   const place = await mkdtemp(path.join(scratch.directory, 'tree-'));
   try {
@@ -35,13 +36,16 @@ export async function verifyTree(
       cwd: tree,
       timeoutMs: 600_000,
     });
-    return await runCommand({
+    const result = await runCommand({
       command: [workload.verify.script],
       cwd: tree,
       env: buildEnvironment(PASSED_ON, { TMPDIR: temporary }),
       timeoutMs: workload.verify.timeoutMs,
       processes: scratch.processes,
+      signal,
     });
+    signal.throwIfAborted();
+    return result;
   } finally {
     await rm(place, { recursive: true, force: true, maxRetries: 5 });
   }
@@ -55,8 +59,9 @@ export async function verifyStart(
   scratch: Scratch,
   workload: Workload,
   base: string,
+  signal: AbortSignal,
 ): Promise<string> {
-  const result = await verifyTree(scratch, workload, base);
+  const result = await verifyTree(scratch, workload, base, signal);
   const { script } = workload.verify;
   const said = excerptOf(result.output, 1000);
   if (result.exitCode === DEPENDENCIES_MISSING) {

@@ -22,6 +22,7 @@ import { Git } from '../workspace/git.ts';
 import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { MergeQueue } from '../workspace/merge-queue.ts';
+import { applyPatch, type PatchOutcome } from '../workspace/patch.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { type Redact, redactorFor } from '../workspace/redact.ts';
 import { Repository } from '../workspace/repository.ts';
@@ -94,6 +95,8 @@ export class GitProject {
   /** Files that configure the verification, from the top of the repository. */
   readonly #configuration: readonly string[];
   readonly redact: Redact;
+  /** By directory: the tree that a patch has made of a workspace's files, until they are collected or made anew. */
+  readonly #patched = new Map<string, { readonly attempt: number; readonly tree: string }>();
 
   private constructor(
     options: GitProjectOptions,
@@ -233,12 +236,14 @@ export class GitProject {
     signal: AbortSignal,
   ): Promise<Workspace> {
     await this.repository.ensureBackupRef(input.run);
-    return await this.#workspaces.prepare({
+    const workspace = await this.#workspaces.prepare({
       run: input.run,
       task: input.id,
       attempt: input.attempt,
       signal,
     });
+    this.#patched.delete(workspace.directory);
+    return workspace;
   }
 
   async release(input: WorkspaceInput, signal: AbortSignal): Promise<void> {
@@ -261,6 +266,24 @@ export class GitProject {
     return { outcome: 'submitted', result: { commit, base, tree, note: null } };
   }
 
+  /**
+   * Applies a patch in a workspace in which nobody has worked yet. What it makes of the files is remembered until they
+   * are collected, so that they need not be looked for then: whoever calls this lets nobody else work there.
+   */
+  async applyPatch(
+    workspace: Workspace,
+    patch: Uint8Array,
+    signal: AbortSignal,
+  ): Promise<PatchOutcome> {
+    this.#patched.delete(workspace.directory);
+    const { repository } = this;
+    const outcome = await applyPatch({ repository, workspace, patch, untouched: true, signal });
+    if (outcome.kind === 'applied') {
+      this.#patched.set(workspace.directory, { attempt: workspace.attempt, tree: outcome.tree });
+    }
+    return outcome;
+  }
+
   /** Makes a submission of what the agent left. An empty change is a failed attempt, not a submission. */
   async collect(
     task: TaskOfRun,
@@ -268,8 +291,11 @@ export class GitProject {
     note: JsonValue,
     signal: AbortSignal,
   ): Promise<WorkOutcome> {
+    const patched = this.#patched.get(workspace.directory);
+    this.#patched.delete(workspace.directory);
     const collected = await this.#workspaces.collect({
       workspace,
+      ...(patched?.attempt === workspace.attempt ? { tree: patched.tree } : {}),
       message: task.title,
       trailers: {
         'Troupe-Task': `${task.run}/${task.id}`,

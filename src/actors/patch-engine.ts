@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { RefusedWorkError } from '../protocol/refused-work.ts';
-import { applyPatch } from '../workspace/patch.ts';
 import type { Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 
@@ -21,7 +20,7 @@ export function patchEngine(project: GitProject): Engine {
     }
     // As bytes: a patch may be of files in any encoding.
     const patch = await readFile(file);
-    const result = await applyPatch({ repository: project.repository, workspace, patch, signal });
+    const result = await project.applyPatch(workspace, patch, signal);
     if (result.kind === 'refused') {
       throw new RefusedWorkError('validation', sentenceOf(result.reason), 'apply', {
         name: 'apply',

@@ -54,8 +54,8 @@ export async function fillWorkTree(
     cwd: place.workTree,
     gitDir: place.gitDir,
     workTree: place.workTree,
-    // Making many files waits for the disk, not for the processor: more workers than cores help.
-    config: ['checkout.workers=8'],
+    // A worker is a process; for a few hundred files to start one takes longer than to write them. 0: one per core.
+    config: ['checkout.workers=0', 'checkout.thresholdForParallelism=1000'],
     timeoutMs: 600_000,
     ...(signal === undefined ? {} : { signal }),
   });

@@ -13,6 +13,8 @@ export interface Checkout {
 
 /** Every working tree on the target branch, also one whose rebase of the target is in progress. */
 export async function listTargetCheckouts(repository: Repository): Promise<Checkout[]> {
+  const only = onlyCheckout(repository);
+  if (only !== undefined) return [only];
   const output = await repository.text(['worktree', 'list', '--porcelain', '-z']);
   const checkouts = new Map<string, Checkout>();
   for (const entry of output.split('\0\0')) {
@@ -36,6 +38,22 @@ export async function listTargetCheckouts(repository: Repository): Promise<Check
     }
   }
   return [...checkouts.values()];
+}
+
+/**
+ * The usual case, which three files tell: one working tree on the target, the repository in it, and no linked one.
+ * @returns undefined when git must be asked
+ */
+function onlyCheckout({ root, commonDir, targetRef }: Repository): Checkout | undefined {
+  const head = path.join(commonDir, 'HEAD');
+  const usual =
+    path.join(root, '.git') === commonDir &&
+    // A link in its place is git's to understand.
+    lstatSync(commonDir, { throwIfNoEntry: false })?.isDirectory() === true &&
+    lstatSync(head, { throwIfNoEntry: false })?.isFile() === true &&
+    !existsSync(path.join(commonDir, 'worktrees'));
+  if (!usual || readFileSync(head, 'utf8') !== `ref: ${targetRef}\n`) return undefined;
+  return { directory: root, gitDir: commonDir };
 }
 
 /** What a user has begun in a working tree and not ended: `merge`, `rebase`, `cherry-pick`, `revert`. */

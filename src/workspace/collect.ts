@@ -1,5 +1,5 @@
 import { existsSync, lstatSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import { taskPath } from './branch-name.ts';
@@ -23,6 +23,11 @@ export interface CollectOptions {
   readonly message: string;
   /** Added below the message: `{ 'Troupe-Attempt': '2' }`. */
   readonly trailers?: Readonly<Record<string, string>>;
+  /**
+   * What our index and all files hold, if that is known because nobody but us has written there since. Then the files
+   * are not looked at.
+   */
+  readonly tree?: string;
   readonly signal?: AbortSignal;
   readonly faultPoint?: FaultPoint;
 }
@@ -57,7 +62,10 @@ export async function collectWork(
   const git = workspaceGit(repository, workspace, signal);
   let snapshot: Snapshot;
   try {
-    snapshot = await takeSnapshot(repository, workspace, signal);
+    snapshot =
+      options.tree === undefined
+        ? await takeSnapshot(repository, workspace, signal)
+        : await knownSnapshot(workspace, git, options.tree);
   } catch (error) {
     const nested = nestedRepositoryIn(error);
     if (nested === undefined) throw error;
@@ -131,7 +139,7 @@ export async function salvageWork(
     `refs/troupe/salvage/${name}/`,
   ]);
   if (kept.split('\n').includes(snapshot.tree)) return undefined;
-  await commitSnapshot(
+  const commit = await commitSnapshot(
     repository,
     workspace,
     snapshot,
@@ -141,7 +149,7 @@ export async function salvageWork(
   );
   const namespace = `refs/troupe/salvage/${name}`;
   const ref = `${namespace}/${await repository.nextNumber(namespace)}`;
-  await importCommit(repository, workspace, [ref]);
+  await importCommit(repository, workspace, commit, [ref]);
   return ref;
 }
 
@@ -194,6 +202,12 @@ async function takeSnapshot(
   return { ...(await writeSnapshot(workspace, git)), parent, unmerged };
 }
 
+/** Of files that nobody but us has written: no agent has committed, tracked or hidden anything there. */
+async function knownSnapshot(workspace: Workspace, git: RunGit, tree: string): Promise<Snapshot> {
+  const change = await readChange(git, workspace.base, tree);
+  return { tree, change, parent: workspace.base, unmerged: [] };
+}
+
 /** Our index as a tree, and what that changes. */
 async function writeSnapshot(
   workspace: Workspace,
@@ -223,16 +237,68 @@ async function commitSnapshot(
     stdin: message,
   });
   const commit = stdout.toString('utf8').trim();
-  await git(['update-ref', ref, commit]);
+  await writePlainRef(workspace.gitDir, ref, commit);
   return commit;
 }
 
 /**
- * Copies what the workspace's branch in our git directory stands at, and what that needs, into the user's repository,
- * and only then points the refs at it, all at once, also where somebody looks at such a branch. Objects are checked on
- * the way (`transfer.fsckObjects`).
+ * Points a ref of our git directory, which nobody else writes to and git never packs, at a commit. No fsync: the place
+ * is made anew when a power loss takes it.
+ */
+async function writePlainRef(gitDir: string, ref: string, commit: string): Promise<void> {
+  const file = path.join(gitDir, ref);
+  const temporary = path.join(gitDir, 'new-ref');
+  await mkdir(path.dirname(file), { recursive: true });
+  await writeFile(temporary, `${commit}\n`);
+  await rename(temporary, file);
+}
+
+/**
+ * Copies a commit of our git directory, and what it needs, into the user's repository, and only then points the refs at
+ * it, all at once, also where somebody looks at such a branch. Objects are checked on the way (`--strict`), as a fetch
+ * with `transfer.fsckObjects` does, at the cost of two processes where that starts seven; what is too large to be held in
+ * memory is fetched.
  */
 async function importCommit(
+  repository: Repository,
+  workspace: Workspace,
+  commit: string,
+  refs: readonly string[],
+): Promise<void> {
+  const pack = await packOf(repository, workspace, commit);
+  if (pack === undefined) return await fetchCommit(repository, workspace, refs);
+  await repository.run(['unpack-objects', '-q', '--strict'], { stdin: pack, timeoutMs: 600_000 });
+  await repository.exclusive(() =>
+    repository.run(['update-ref', '-m', 'troupe: import', '--stdin'], {
+      stdin: refs.map((ref) => `update ${ref} ${commit}\n`).join(''),
+    }),
+  );
+}
+
+/** What a commit has beyond the base, as a pack. @returns undefined when it is large */
+async function packOf(
+  repository: Repository,
+  workspace: Workspace,
+  commit: string,
+): Promise<Buffer | undefined> {
+  try {
+    const { stdout } = await runInWorkspace(
+      repository,
+      workspace,
+      ['pack-objects', '--revs', '--thin', '--stdout', '-q'],
+      { stdin: `${commit}\n^${workspace.base}\n`, maxStdoutBytes: MAX_PACK_BYTES },
+    );
+    return stdout;
+  } catch (error) {
+    if (error instanceof GitError && error.kind === 'too_much_output') return undefined;
+    throw error;
+  }
+}
+
+const MAX_PACK_BYTES = 16 * 1024 * 1024;
+
+/** The same for any size: what the workspace's branch in our git directory stands at. */
+async function fetchCommit(
   repository: Repository,
   workspace: Workspace,
   refs: readonly string[],
@@ -361,13 +427,13 @@ async function importWork(
   refs: readonly string[],
 ): Promise<string> {
   try {
-    await importCommit(repository, workspace, refs);
+    await importCommit(repository, workspace, commit, refs);
     return commit;
   } catch (error) {
     if (!isMalformed(error) || snapshot.parent === workspace.base) throw error;
     const squashed = { ...snapshot, parent: workspace.base };
     const result = await commitSnapshot(repository, workspace, squashed, message);
-    await importCommit(repository, workspace, refs);
+    await importCommit(repository, workspace, result, refs);
     return result;
   }
 }

@@ -567,7 +567,7 @@ export async function findMerges(
   since: string,
   task: TaskName,
 ): Promise<readonly Merge[]> {
-  if (head === since) return [];
+  if (head === since || (await hasNoneOf(repository, head, since, trailerValue(task)))) return [];
   const trailer = (key: string) => `%(trailers:key=${key},valueonly,separator=%x2C)`;
   const log = await repository.text([
     'log',
@@ -592,6 +592,29 @@ export async function findMerges(
     `^${since}`,
   ]);
   return merges.filter(({ commit }) => !reverts.includes(`${REVERTS}${commit}`));
+}
+
+/** As far as is looked without a git of its own: those that are verified beside each other are fewer. */
+const FEW_COMMITS = 50;
+
+/**
+ * Whether the target has certainly nothing of a task: between the two there are few commits, and none of them as much as
+ * names it. Read through the git that lives on; most changes are merged while others are being made.
+ */
+async function hasNoneOf(
+  repository: Repository,
+  head: string,
+  since: string,
+  name: string,
+): Promise<boolean> {
+  let commit: string | undefined = head;
+  for (let seen = 0; seen < FEW_COMMITS && commit !== undefined; seen++) {
+    if (commit === since) return true;
+    const content: Buffer | undefined = await repository.objects.content(commit);
+    if (content === undefined || content.includes(`${TASK_TRAILER}: ${name}`)) return false;
+    commit = /^parent (\w+)$/m.exec(content.toString('latin1').split('\n\n', 1)[0] ?? '')?.[1];
+  }
+  return false;
 }
 
 /** What `git revert` writes. */

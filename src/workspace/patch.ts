@@ -1,6 +1,7 @@
+import { lstatSync } from 'node:fs';
 import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { parseRaw, RAW_LISTING, type RunGit } from './change.ts';
+import { type ChangedFile, parseRaw, RAW_LISTING, type RunGit } from './change.ts';
 import { findViolations } from './change-facts.ts';
 import type { RuleSettings } from './change-rules.ts';
 import { excerptOf } from './excerpt.ts';
@@ -16,13 +17,23 @@ export interface ApplyPatchOptions {
   readonly workspace: Workspace;
   /** A unified diff, perhaps with prose and code fences around it. Bytes for files that are not UTF-8. */
   readonly patch: string | Uint8Array;
+  /**
+   * Nobody has worked in the workspace since it was prepared: our index holds its files as they are. Default false: they
+   * are all looked at first.
+   */
+  readonly untouched?: boolean;
   /** What no patch may do; see `findViolations`. */
   readonly policy?: RuleSettings;
   readonly signal?: AbortSignal;
 }
 
 export type PatchOutcome =
-  | { readonly kind: 'applied'; readonly files: readonly string[] }
+  | {
+      readonly kind: 'applied';
+      readonly files: readonly string[];
+      /** What our index holds now, and the files with it. */
+      readonly tree: string;
+    }
   | {
       readonly kind: 'refused';
       /** One sentence for whoever wrote the patch. */
@@ -62,7 +73,7 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
       ...more,
     });
   try {
-    await stageWork(repository, workspace, git);
+    if (options.untouched !== true) await stageWork(repository, workspace, git);
   } catch (error) {
     const nested = nestedRepositoryIn(error);
     if (nested === undefined) throw error;
@@ -88,7 +99,9 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
       git: repository.git,
       place: { cwd: workspace.directory, gitDir: workspace.gitDir, workTree: workspace.directory },
     });
-    const violations = await findViolations(objects, files, options.policy);
+    const violations = isPlain(options, extracted.text, files)
+      ? []
+      : await findViolations(objects, files, options.policy);
     if (violations.length > 0) {
       return { kind: 'refused', reason: violations.join(' '), output: '' };
     }
@@ -100,12 +113,34 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
       };
     }
     await git(['read-tree', '-m', '-u', after]);
-    return { kind: 'applied', files: files.map((file) => file.path) };
+    return { kind: 'applied', files: files.map((file) => file.path), tree: after };
   } finally {
     await rm(trial, { force: true });
     await rm(`${trial}.lock`, { force: true });
   }
 }
+
+/**
+ * Whether none of what is looked for can be there, so that no git has to be asked for the sizes: there is no policy of
+ * the caller's, there are only plain files, and a text can make a file no longer than it is itself.
+ */
+function isPlain(
+  { policy, workspace }: ApplyPatchOptions,
+  text: string,
+  files: readonly ChangedFile[],
+): boolean {
+  // A file that moves or is copied has the size of another.
+  if (policy !== undefined || /^(?:GIT binary patch|rename to |copy to )/m.test(text)) return false;
+  return files.every(({ path: name, mode }) => {
+    if (mode === '000000') return true;
+    if (!mode.startsWith('100')) return false;
+    const before = lstatSync(path.join(workspace.directory, name), { throwIfNoEntry: false });
+    return (before?.size ?? 0) + text.length <= PLAIN_BYTES;
+  });
+}
+
+/** Far below what `findViolations` allows of one file. */
+const PLAIN_BYTES = 1_000_000;
 
 async function applyToIndex(
   git: RunGit,

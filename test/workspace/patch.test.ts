@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, symlinkSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { applyPatch } from '../../src/workspace/patch.ts';
@@ -39,7 +40,7 @@ test.each([
   { name: 'moved by other lines', patch: DIFF.replace('-1,3 +1,3', '-9,3 +9,3') },
 ])('applies a patch: $name', async ({ patch }) => {
   const { apply, read } = await place();
-  expect(await apply(patch)).toEqual({ kind: 'applied', files: ['a.txt'] });
+  expect(await apply(patch)).toMatchObject({ kind: 'applied', files: ['a.txt'] });
   expect(read('a.txt')).toBe(CONTENT.replace('two', 'TWO'));
 });
 
@@ -51,8 +52,37 @@ test('a patch of a file in another encoding is applied byte by byte', async () =
     Buffer.from('+Größe\n+Straße\n', 'latin1'),
   ]);
   const outcome = await applyPatch({ repository: project.repository, workspace, patch });
-  expect(outcome).toEqual({ kind: 'applied', files: ['größe.txt'] });
+  expect(outcome).toMatchObject({ kind: 'applied', files: ['größe.txt'] });
   expect(readFileSync(path.join(workspace.directory, 'größe.txt'))).toEqual(latin);
+});
+
+test('what a patch has made is collected without a look at the files, the same as with one', async () => {
+  const { repository, workspaces } = await openProject({ 'a.txt': CONTENT, 'b.txt': 'b\n' });
+  const collect = async (task: string, looked: boolean) => {
+    const workspace = await workspaces.prepare({ run: 'run', task, attempt: 1 });
+    const patch = `${DIFF}--- /dev/null\n+++ b/dir/new.txt\n@@ -0,0 +1 @@\n+new\n`;
+    const applied = await applyPatch({ repository, workspace, patch, untouched: !looked });
+    const tree = applied.kind === 'applied' && !looked ? { tree: applied.tree } : {};
+    const collected = await workspaces.collect({ workspace, message: 'It', ...tree });
+    const files = git(workspace.directory, 'status', '--porcelain');
+    return { ...collected, status: files };
+  };
+  const [short, long] = [await collect('short', false), await collect('long', true)];
+  expect(short).toMatchObject({ kind: 'submitted', files: ['a.txt', 'dir/new.txt'] });
+  const { commit: _short, ...outcome } = short as typeof short & { readonly commit: string };
+  expect(long).toMatchObject(outcome);
+});
+
+test('a submission that is too large to be held in memory is taken over as well', async () => {
+  const { repository, workspaces } = await openProject();
+  const workspace = await workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  writeFileSync(path.join(workspace.directory, 'large.bin'), randomBytes(17 * 1024 * 1024));
+  const collected = await workspaces.collect({ workspace, message: 'It' });
+  if (collected.kind !== 'submitted')
+    throw new Error(`expected a submission, got ${collected.kind}`);
+  const there = (ref: string) => repository.resolve(ref);
+  expect(await there('refs/heads/troupe/run/task')).toBe(collected.commit);
+  expect(await there('refs/troupe/attempts/run/task/1')).toBe(collected.commit);
 });
 
 test('several files, new, deleted, renamed, ignored and executable ones, from two fences', async () => {
@@ -83,7 +113,7 @@ rename from a.txt
 rename to b.txt
 \`\`\`
 `);
-  expect(outcome).toEqual({
+  expect(outcome).toMatchObject({
     kind: 'applied',
     files: ['a.txt', 'b.txt', 'dir/new.txt', 'kept.log', 'run.sh'],
   });
