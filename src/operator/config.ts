@@ -1,11 +1,12 @@
 import path from 'node:path';
-import type { JsonValue, RetentionOptions, RuleSettings } from '../index.ts';
+import type { JsonValue, RetentionOptions, ReviewOptions, RuleSettings } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
 import {
   checkValue,
   MAX_ACCEPT_COMMANDS,
   MAX_DEPENDENCIES,
   MAX_PATCHES,
+  MAX_REVIEWERS,
   projectSchema,
   tasksSchema,
 } from './config-schema.ts';
@@ -132,6 +133,8 @@ export interface ProjectConfig {
   readonly noTests?: string;
   /** What is refused in a change, or needs a person; with the files that were read as `configuration`. */
   readonly gate: RuleSettings;
+  /** Who looks at what has passed. Default nobody. */
+  readonly review?: ReviewOptions;
   /** Names of variables that agents and verification get besides the usual ones. Default none. */
   readonly environment: readonly string[];
   /** In the order of the file. Default none. */
@@ -215,6 +218,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       ...(always === true ? { always } : {}),
     })),
     ...(project.noTests === undefined ? {} : { noTests: project.noTests }),
+    ...(project.review === undefined ? {} : { review: reviewOf(project.review) }),
     gate: {
       ...(project.gate as RuleSettings | undefined),
       ...(project.protect === undefined ? {} : { protectedPaths: project.protect }),
@@ -262,6 +266,22 @@ function withConsequences(
   const place = ({ file, line, column }: ConfigProblem) => `${line}:${column}:${file}`;
   const places = new Set(refused.map(place));
   return [...refused, ...problems.filter((problem) => !places.has(place(problem)))];
+}
+
+type GivenReview = NonNullable<NonNullable<ReturnType<typeof projectSchema.parse>>['review']>;
+
+function reviewOf({ mode, decide, failures, pause, reviewers }: GivenReview): ReviewOptions {
+  return {
+    ...(mode === undefined ? {} : { mode }),
+    ...(decide === undefined ? {} : { decide }),
+    ...(failures === undefined ? {} : { failures }),
+    ...(pause === undefined ? {} : { pauseMs: pause }),
+    reviewers: reviewers.map(({ name, run, timeout }) => ({
+      name,
+      command: run,
+      timeoutMs: timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
+    })),
+  };
 }
 
 type GivenLimits = NonNullable<NonNullable<ReturnType<typeof projectSchema.parse>>['limits']>;
@@ -489,6 +509,20 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
     if (first === undefined) continue;
     problems.push(
       tasks.source.problem(at(first, 'dependsOn'), `dependency cycle: ${describeCycle(cycle)}`),
+    );
+  }
+
+  const reviewers = field(field(source.value, 'review'), 'reviewers');
+  const names = (Array.isArray(reviewers) ? reviewers.slice(0, MAX_REVIEWERS) : []).map(
+    (reviewer) => textOrNothing(field(reviewer, 'name')),
+  );
+  for (const [index, name] of names.entries()) {
+    if (name === undefined || names.indexOf(name) === index) continue;
+    problems.push(
+      source.problem(
+        ['review', 'reviewers', index, 'name'],
+        `${name} is already the name of a reviewer`,
+      ),
     );
   }
 
