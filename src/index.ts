@@ -66,6 +66,14 @@ export { parseRetention } from './actors/retention.ts';
 // workspace
 export type { RuleAction, RuleName, RuleSettings } from './workspace/change-rules.ts';
 export { CHANGE_RULES, RULE_ACTIONS } from './workspace/change-rules.ts';
+export type {
+  Reviewer,
+  ReviewAnswer,
+  ReviewFinding,
+  ReviewOptions,
+  ReviewRequest,
+} from './workspace/review.ts';
+export { REVIEW_DECISIONS, REVIEW_MODES } from './workspace/review.ts';
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines

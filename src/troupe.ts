@@ -735,6 +735,14 @@ export class Troupe {
     this.#addAgent(name, commandEngine(project, command), options, true);
   }
 
+  /**
+   * What of the project agents and verification will not see as its user does: submodules, files in LFS, a history that is
+   * cut. Something to show before work begins; empty without a project.
+   */
+  async projectNotes(): Promise<readonly string[]> {
+    return (await this.#project?.notes()) ?? [];
+  }
+
   /** Registers an agent that applies the patches named in a task's input. Needs a project. */
   patchAgent(name: string, options: AgentOptions = {}): void {
     this.#addAgent(name, patchEngine(this.#requireProject(`agent "${name}"`)), options, true);

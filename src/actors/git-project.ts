@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { blame } from '../machines/policies/failure-class.ts';
@@ -26,6 +27,7 @@ import { applyPatch, type PatchOutcome } from '../workspace/patch.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { type Redact, redactorFor } from '../workspace/redact.ts';
 import { Repository } from '../workspace/repository.ts';
+import { checkReviewOptions, type ReviewOptions, ReviewPanel } from '../workspace/review.ts';
 import {
   findLeftoverFiles,
   findLeftoverRefs,
@@ -65,6 +67,8 @@ export interface GitProjectOptions {
   readonly policy?: RuleSettings;
   /** Why the project has no tests, in words. Only then may a command named `test` find none to run. */
   readonly noTests?: string;
+  /** Who looks at a change that has passed all commands. Default nobody. */
+  readonly review?: ReviewOptions;
   /** Names of environment variables that agents and verification get besides the usual ones. */
   readonly environment?: readonly string[];
   /** Default `<directory>/.troupe`. */
@@ -97,6 +101,7 @@ export class GitProject {
   readonly redact: Redact;
   /** By directory: the tree that a patch has made of a workspace's files, until they are collected or made anew. */
   readonly #patched = new Map<string, { readonly attempt: number; readonly tree: string }>();
+  readonly #review: ReviewPanel | undefined;
 
   private constructor(
     options: GitProjectOptions,
@@ -123,6 +128,14 @@ export class GitProject {
       root: path.join(stateDirectory, 'workspaces'),
       faultPoint,
     });
+    this.#review =
+      options.review === undefined
+        ? undefined
+        : new ReviewPanel(withProject(options.review, options.directory), {
+            workspaces: this.#workspaces,
+            env: this.environment({}),
+            redact: this.redact,
+          });
   }
 
   /**
@@ -140,6 +153,7 @@ export class GitProject {
         `Expected project.verifyAtOnce to be a positive integer, got ${String(verifyAtOnce)}.`,
       );
     }
+    if (options.review !== undefined) checkReviewOptions(options.review);
     const stateDirectory = path.resolve(
       options.stateDirectory ?? path.join(options.directory, '.troupe'),
     );
@@ -178,6 +192,40 @@ export class GitProject {
     throw new ConfigurationError(
       `${reasons.join('\n')}\nUntil then nothing can be merged into ${this.repository.target}, and agents would not see these changes.`,
     );
+  }
+
+  /**
+   * What of the project agents and verification will not see as its user does, though they can work: submodules, files in
+   * LFS, a history that is cut. One sentence each, with what to do.
+   */
+  async notes(): Promise<readonly string[]> {
+    const { repository } = this;
+    const notes: string[] = [];
+    if (existsSync(path.join(repository.commonDir, 'shallow'))) {
+      notes.push(
+        `The history of ${repository.root} is cut off (a shallow clone): a merge that needs what is missing will fail. Complete it: git fetch --unshallow.`,
+      );
+    }
+    const { repositories, attributes } = await repository.specialEntries(
+      await repository.targetHead(),
+    );
+    if (repositories.length > 0) {
+      notes.push(
+        `${some(repositories)} ${repositories.length === 1 ? 'is a submodule and an empty directory' : 'are submodules and empty directories'} for agents and verification, and stays as it is. What needs the files can fetch them first: git submodule update --init.`,
+      );
+    }
+    for (const { path: name, blob } of attributes) {
+      const text = (await repository.objects.content(blob))?.toString('utf8') ?? '';
+      const patterns = text
+        .split('\n')
+        .filter((line) => !line.startsWith('#') && /\sfilter=lfs\b/.test(line))
+        .map((line) => line.trim().split(/\s+/)[0] ?? '');
+      if (patterns.length === 0) continue;
+      notes.push(
+        `Files in LFS (${some(patterns)} in ${name}) are pointers for agents and verification. What needs their content can fetch it first: git lfs pull. No agent should change them: its version would not be in LFS.`,
+      );
+    }
+    return notes;
   }
 
   /** For when all work is over: waits for removals, ends what was kept running for the next question. */
@@ -384,6 +432,7 @@ export class GitProject {
         queue: this.#queue,
         policy: { ...policy, configuration: this.#configuration },
         ...(noTests === undefined ? {} : { noTests }),
+        ...(this.#review === undefined ? {} : { review: this.#review }),
         ...(submission.approved ? { approvedCommit: change.commit } : {}),
         redact: this.redact,
         env: this.environment({}),
@@ -451,10 +500,28 @@ export async function countPrunableFiles(
   }
 }
 
+const some = (names: readonly string[]): string =>
+  `${names.slice(0, 5).join(', ')}${names.length > 5 ? ', …' : ''}`;
+
 /** It was checked when the run was made. */
 function acceptOf(accept: JsonValue | undefined): readonly VerifyCommand[] {
   return ((accept ?? []) as unknown as readonly VerifyCommand[]).map((command) => ({
     ...command,
     name: acceptName(command),
   }));
+}
+
+/** In the words of a reviewer's command, `{project}` is where the project is, as for agents. */
+function withProject(options: ReviewOptions, directory: string): ReviewOptions {
+  return {
+    ...options,
+    reviewers: options.reviewers.map((reviewer) =>
+      'command' in reviewer && typeof reviewer.command !== 'string'
+        ? {
+            ...reviewer,
+            command: reviewer.command.map((word) => word.replaceAll('{project}', directory)),
+          }
+        : reviewer,
+    ),
+  };
 }

@@ -65,6 +65,7 @@ export async function composeTroupe(
       target: config.target,
       verify: config.verify.map(({ run, ...command }) => ({ ...command, command: run })),
       policy: config.gate,
+      ...(config.review === undefined ? {} : { review: config.review }),
       ...(config.noTests === undefined ? {} : { noTests: config.noTests }),
       ...(config.verifyAtOnce === undefined ? {} : { verifyAtOnce: config.verifyAtOnce }),
       environment: config.environment,

@@ -95,6 +95,7 @@ const SCRIPTS: readonly (readonly [name: string, scripts: readonly string[]])[] 
   ['typecheck', ['typecheck', 'type-check', 'check-types', 'types:check', 'tsc']],
   ['format', ['format:check', 'check:format', 'format-check', 'fmt:check']],
   ['build', ['build']],
+  ['acceptance', ['acceptance', 'test:acceptance', 'acceptance:test']],
 ];
 
 async function detectNode(root: string): Promise<Found | undefined> {
@@ -110,7 +111,10 @@ async function detectNode(root: string): Promise<Found | undefined> {
     Object.keys(objectOf(manifest['dependencies'])).length > 0 ||
     Object.keys(objectOf(manifest['devDependencies'])).length > 0;
   if (manager.lockFile !== undefined || installs) {
-    commands.push({ name: 'setup', run: manager.install });
+    commands.push({
+      name: 'setup',
+      run: [manager.install, ...ownSetup(scripts, run)].join(' && '),
+    });
   }
   for (const [name, candidates] of SCRIPTS) {
     const script = candidates.find((candidate) => {
@@ -121,6 +125,20 @@ async function detectNode(root: string): Promise<Found | undefined> {
   }
   const because = ['package.json', ...(manager.lockFile === undefined ? [] : [manager.lockFile])];
   return { kind: manager.kind, because, commands };
+}
+
+/** What a package manager runs of the project's own after an install; not what only puts hooks into git. */
+function ownSetup(
+  scripts: Readonly<Record<string, unknown>>,
+  run: (script: string) => string,
+): readonly string[] {
+  return ['preinstall', 'install', 'postinstall', 'prepare'].flatMap((script) => {
+    const body = scripts[script];
+    if (typeof body !== 'string' || body.trim() === '') return [];
+    return /\b(?:husky|lefthook|simple-git-hooks|pre-commit|only-allow|git config)\b/.test(body)
+      ? []
+      : [run(script)];
+  });
 }
 
 function parseManifest(text: string, file: string): Readonly<Record<string, unknown>> {
@@ -145,7 +163,11 @@ function objectOf(value: unknown): Readonly<Record<string, unknown>> {
 interface PackageManager {
   readonly kind: 'npm' | 'pnpm' | 'yarn';
   readonly lockFile: string | undefined;
-  /** Installs exactly what the lock file says, when there is one. */
+  /**
+   * Installs exactly what the lock file says, when there is one. Scripts of packages do not run: a change may add a package,
+   * and what that brings would run before anybody has seen it. Only those that the project has today, and that need
+   * theirs, are built by name.
+   */
   readonly install: string;
 }
 
@@ -158,20 +180,49 @@ async function detectManager(
   const pnpm = await has('pnpm-lock.yaml');
   const yarn = await has('yarn.lock');
   if (pnpm || declared.startsWith('pnpm@')) {
-    const install = pnpm ? 'pnpm install --frozen-lockfile' : 'pnpm install';
+    // With a list of its own, pnpm runs the scripts of those and of nobody else.
+    const listed = objectOf(manifest['pnpm'])['onlyBuiltDependencies'] !== undefined;
+    const settings = (await readIfThere(path.join(root, 'pnpm-workspace.yaml'))) ?? '';
+    const own = listed || /^(?:onlyBuiltDependencies|allowBuilds):/m.test(settings);
+    const exact = pnpm ? 'pnpm install --frozen-lockfile' : 'pnpm install';
+    const install = own ? exact : `${exact} --ignore-scripts`;
     return { kind: 'pnpm', lockFile: pnpm ? 'pnpm-lock.yaml' : undefined, install };
   }
   if (yarn || declared.startsWith('yarn@')) {
     // Yarn 2 and later renamed the option; `--frozen-lockfile` is the one of Yarn 1.
     const modern = /^yarn@[2-9]/.test(declared) || (await has('.yarnrc.yml'));
-    const exact = modern ? 'yarn install --immutable' : 'yarn install --frozen-lockfile';
+    const exact = modern ? ' --immutable' : ' --frozen-lockfile';
     const lockFile = yarn ? 'yarn.lock' : undefined;
-    return { kind: 'yarn', lockFile, install: yarn ? exact : 'yarn install' };
+    const plain = `yarn install${yarn ? exact : ''}`;
+    const install = modern ? `YARN_ENABLE_SCRIPTS=0 ${plain}` : `${plain} --ignore-scripts`;
+    return { kind: 'yarn', lockFile, install };
   }
   for (const lockFile of ['package-lock.json', 'npm-shrinkwrap.json']) {
-    if (await has(lockFile)) return { kind: 'npm', lockFile, install: 'npm ci' };
+    const lock = await readIfThere(path.join(root, lockFile));
+    if (lock === undefined) continue;
+    const built = packagesWithScripts(lock);
+    const rebuild = built.length === 0 ? '' : ` && npm rebuild ${built.join(' ')}`;
+    return { kind: 'npm', lockFile, install: `npm ci --ignore-scripts${rebuild}` };
   }
-  return { kind: 'npm', lockFile: undefined, install: 'npm install --no-package-lock' };
+  const install = 'npm install --no-package-lock --ignore-scripts';
+  return { kind: 'npm', lockFile: undefined, install };
+}
+
+/** Packages that the lock file says have scripts of their own for an install, by name. */
+function packagesWithScripts(lock: string): readonly string[] {
+  let packages: Readonly<Record<string, unknown>>;
+  try {
+    packages = objectOf(objectOf(JSON.parse(lock))['packages']);
+  } catch {
+    return []; // `npm ci` will say so
+  }
+  const names = Object.entries(packages).flatMap(([place, entry]) => {
+    const { hasInstallScript, optional } = objectOf(entry) as Readonly<Record<string, unknown>>;
+    const [, name] = /(?:^|\/)node_modules\/((?:@[\w.~-]+\/)?[\w.~-]+)$/.exec(place) ?? [];
+    // One for another system may not be there to be built.
+    return hasInstallScript === true && optional !== true && name !== undefined ? [name] : [];
+  });
+  return [...new Set(names)].sort();
 }
 
 async function detectGo(root: string): Promise<Found | undefined> {
@@ -198,6 +249,15 @@ async function detectRust(root: string): Promise<Found | undefined> {
     commands: [
       { name: 'setup', run: `cargo fetch${option}` },
       { name: 'test', run: `cargo test${option}` },
+      // A project that configures them uses them; elsewhere they may not be installed.
+      ...((await exists(path.join(root, 'clippy.toml'))) ||
+      (await exists(path.join(root, '.clippy.toml')))
+        ? [{ name: 'lint', run: `cargo clippy${option} -- -D warnings` }]
+        : []),
+      ...((await exists(path.join(root, 'rustfmt.toml'))) ||
+      (await exists(path.join(root, '.rustfmt.toml')))
+        ? [{ name: 'format', run: 'cargo fmt --check' }]
+        : []),
       { name: 'build', run: `cargo build${option}` },
     ],
   };
@@ -226,6 +286,9 @@ async function detectPython(root: string): Promise<Found | undefined> {
         ...(usesPytest ? [{ name: 'test', run: 'uv run pytest' }] : []),
         ...(tool('ruff') ? [{ name: 'lint', run: 'uv run ruff check .' }] : []),
         ...(tool('mypy') ? [{ name: 'typecheck', run: 'uv run mypy .' }] : []),
+        ...(tool('ruff') && /^\[tool\.ruff\.format\]/m.test(project ?? '')
+          ? [{ name: 'format', run: 'uv run ruff format --check .' }]
+          : []),
       ],
     };
   }
@@ -261,7 +324,7 @@ async function detectTarget(root: string): Promise<string> {
 // ---- The file ----
 
 const WHY: Readonly<Record<string, string>> = {
-  setup: 'installs what the project needs',
+  setup: 'installs exactly what is locked; new packages run no scripts',
   test: 'must always pass: allowFail is refused here',
 };
 
@@ -282,7 +345,7 @@ function renderConfig(detected: Detected): string {
         '  # Take away the # from the next two lines and write the command that runs your tests:',
         '  # - name: test',
         '  #   run: make test',
-        '  # If the project really has no tests, say so in words instead ("tests: none", outside this list)',
+        '  # If the project really has no tests, say why instead (noTests: "It is prose.", outside this list)',
         '  # and list at least one other command that has to pass.',
       ];
   return `# What Troupe does in this project. ${found}
@@ -294,13 +357,22 @@ target: ${quoted(detected.target)}
 
 # What every change has to pass, in this order, in a fresh copy of the project, before it is accepted.
 # A text is a shell command; a list such as [npm, test] is a program and its arguments, without a shell.
-# Each may have a timeout (default 10m), and any but the test command "allowFail: true".
+# Each may have a timeout (default 10m), and any but the test command "allowFail: true". With "always: true" it runs also
+# for files that have passed before.
 verify:
 ${[...fillIn, ...commands].join('\n')}
 
 # Changes wait in line for the target branch, and several are verified at once, each on top of those ahead of it. Write 1 if
 # the commands above get in each other's way (a fixed port, one database). Default: one per core, at most 4.
 # verifyAtOnce: 1
+
+# What no change may touch, and what a person has to agree to whatever the commands say: deleted, skipped or weakened tests,
+# changes of what verifies, emptied files, many deletions and more need an approval unless a rule says otherwise
+# (approve, refuse or off).
+#protect: ["migrations/**"]
+#gate:
+#  rules: { tests-deleted: refuse, mass-deletion: approve }
+#  maxDeletedFiles: 20
 
 # Variables that agents and the commands above get besides PATH, HOME and the like. Names only, no values.
 environment: []
@@ -344,6 +416,7 @@ tasks: []
 #    title: Say what is to be done
 #    agent: writer
 #    priority: normal          # low, normal, high, urgent or critical
+#    accept: [{ name: says hello, run: ./accept.sh }]    # has to pass besides, after the commands above
 #    dependsOn: []             # ids of tasks that have to be done before
 #    input: { any: json }      # given to the agent as it is
 `;

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import { CHANGE_RULES, RULE_ACTIONS } from '../index.ts';
+import { CHANGE_RULES, REVIEW_DECISIONS, REVIEW_MODES, RULE_ACTIONS } from '../index.ts';
 import {
   type ConfigProblem,
   describeValue,
@@ -231,6 +231,19 @@ const share = () =>
     .min(0, { error: 'a number from 0 to 1' })
     .max(1, { error: 'a number from 0 to 1' });
 
+export const MAX_REVIEWERS = 20;
+
+const review = section('a mapping such as { mode: gate, reviewers: [{ name: …, run: … }] }', {
+  mode: oneOf(...REVIEW_MODES).optional(),
+  decide: oneOf(...REVIEW_DECISIONS).optional(),
+  reviewers: z
+    .array(acceptCommand, { error: 'a list with at least one reviewer' })
+    .min(1)
+    .max(MAX_REVIEWERS, { error: `at most ${MAX_REVIEWERS} reviewers` }),
+  failures: wholeNumber(1, 1_000).optional(),
+  pause: duration().optional(),
+});
+
 /** What is refused in a change, or needs a person, whatever the commands say. */
 const gate = section('a mapping such as { rules: { mass-deletion: refuse } }', {
   rules: section(
@@ -349,6 +362,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
     .max(1_000, { error: 'at most 1000 globs' })
     .optional(),
   gate: gate.optional(),
+  review: review.optional(),
   environment: z
     .array(text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]{0,127}$/), {
       error: 'a list of names of environment variables',

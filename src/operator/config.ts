@@ -5,6 +5,7 @@ import type {
   FlowOptions,
   JsonValue,
   RetentionOptions,
+  ReviewOptions,
   RuleSettings,
   Tract,
 } from '../index.ts';
@@ -14,6 +15,7 @@ import {
   MAX_ACCEPT_COMMANDS,
   MAX_DEPENDENCIES,
   MAX_PATCHES,
+  MAX_REVIEWERS,
   projectSchema,
   tasksSchema,
 } from './config-schema.ts';
@@ -151,6 +153,8 @@ export interface ProjectConfig {
   readonly gate: RuleSettings;
   /** Verifications that run at once. Default: as `GitProjectOptions`. */
   readonly verifyAtOnce?: number;
+  /** Who looks at what has passed. Default nobody. */
+  readonly review?: ReviewOptions;
   /** Names of variables that agents and verification get besides the usual ones. Default none. */
   readonly environment: readonly string[];
   /** In the order of the file. Default none. */
@@ -264,6 +268,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       ...(always === true ? { always } : {}),
     })),
     ...(project.noTests === undefined ? {} : { noTests: project.noTests }),
+    ...(project.review === undefined ? {} : { review: reviewOf(project.review) }),
     gate: {
       ...(project.gate as RuleSettings | undefined),
       ...(project.protect === undefined ? {} : { protectedPaths: project.protect }),
@@ -405,6 +410,22 @@ function flowOf({ perKey, rateLimit, throttle, debounce }: GivenAgent): FlowOpti
     ...(debounce === undefined
       ? {}
       : { debounce: { key: debounce.key, periodMs: debounce.period } }),
+  };
+}
+
+type GivenReview = NonNullable<NonNullable<ReturnType<typeof projectSchema.parse>>['review']>;
+
+function reviewOf({ mode, decide, failures, pause, reviewers }: GivenReview): ReviewOptions {
+  return {
+    ...(mode === undefined ? {} : { mode }),
+    ...(decide === undefined ? {} : { decide }),
+    ...(failures === undefined ? {} : { failures }),
+    ...(pause === undefined ? {} : { pauseMs: pause }),
+    reviewers: reviewers.map(({ name, run, timeout }) => ({
+      name,
+      command: run,
+      timeoutMs: timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
+    })),
   };
 }
 
@@ -635,6 +656,20 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
     if (first === undefined) continue;
     problems.push(
       tasks.source.problem(at(first, 'dependsOn'), `dependency cycle: ${describeCycle(cycle)}`),
+    );
+  }
+
+  const reviewers = field(field(source.value, 'review'), 'reviewers');
+  const names = (Array.isArray(reviewers) ? reviewers.slice(0, MAX_REVIEWERS) : []).map(
+    (reviewer) => textOrNothing(field(reviewer, 'name')),
+  );
+  for (const [index, name] of names.entries()) {
+    if (name === undefined || names.indexOf(name) === index) continue;
+    problems.push(
+      source.problem(
+        ['review', 'reviewers', index, 'name'],
+        `${name} is already the name of a reviewer`,
+      ),
     );
   }
 

@@ -16,7 +16,7 @@ const DEFAULT_PATH = '/usr/bin:/bin';
  * @throws {ConfigurationError} one error for all that are missing: each with the commands that need it
  */
 export function requirePrograms(
-  config: Pick<ProjectConfig, 'verify' | 'agents'>,
+  config: Pick<ProjectConfig, 'verify' | 'agents' | 'review'>,
   searchPath = process.env['PATH'] ?? DEFAULT_PATH,
 ): void {
   const setup = config.verify.findIndex(({ name }) => name === 'setup');
@@ -25,6 +25,10 @@ export function requirePrograms(
       .slice(0, setup === -1 ? undefined : setup + 1)
       .filter(({ allowFail }) => !allowFail)
       .map(({ name, run }) => ({ run, of: `verify: ${name}` })),
+    ...(config.review?.mode === 'off' ? [] : (config.review?.reviewers ?? [])).flatMap(
+      (reviewer) =>
+        'command' in reviewer ? [{ run: reviewer.command, of: `review: ${reviewer.name}` }] : [],
+    ),
     ...config.agents.flatMap((agent) =>
       agent.engine === 'command' ? [{ run: agent.run, of: `agents: ${agent.name}` }] : [],
     ),

@@ -100,6 +100,7 @@ export class Session {
         );
       });
       const { troupe, store } = composition;
+      for (const note of await troupe.projectNotes()) cli.stderr.line(`troupe: note: ${note}`);
       observer = await RunObserver.start(troupe, store);
       const { view } = observer;
       const onEvent = observer.onEvent.bind(observer);

@@ -30,7 +30,7 @@ export async function readChangeFacts(
   from: string,
   to: string,
   change: Change,
-  commands: readonly VerifyCommand[],
+  commands: readonly VerifyCommand['command'][],
 ): Promise<ChangeFacts> {
   const { objects } = repository;
   const git: RunGit = repository.run.bind(repository);
@@ -40,10 +40,7 @@ export async function readChangeFacts(
     files,
     conflictMarkers: await findConflictMarkers(git, from, to, change),
     nulBytes: change.mayHoldNul ? await findNulBytes(objects, change.files) : [],
-    scripts: findVerifyScripts(
-      commands.map(({ command }) => command),
-      await readPackageScripts(objects, from),
-    ),
+    scripts: findVerifyScripts(commands, await readPackageScripts(objects, from)),
     filesBefore: deleted < COUNTED_FROM_DELETED ? undefined : await countFiles(git, from),
     testCounts: [],
   };

@@ -5,6 +5,7 @@ import type { CommandEvidence, RejectionStage } from '../protocol/verdict.ts';
 import { type TaskName, taskPath } from './branch-name.ts';
 import type { PolicyFlag } from './change-rules.ts';
 import { writeDurably } from './durable-file.ts';
+import type { ReviewVote } from './review.ts';
 
 /** What is kept of one attempt: of each round of its gatekeeper, or of why it never came to one. */
 export interface GateArtifact {
@@ -42,6 +43,8 @@ export interface GateArtifact {
   readonly flags?: readonly PolicyFlag[];
   /** A person has agreed to what the flags say. */
   readonly approved?: boolean;
+  /** Who looked at it, and what they said. */
+  readonly reviews?: readonly ReviewVote[];
   readonly errorFingerprint?: string;
   readonly changeFingerprint?: string;
   /** ISO 8601. */

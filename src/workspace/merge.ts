@@ -26,6 +26,7 @@ import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import { mergeInMemory } from './merge-in-memory.ts';
 import { type Ground, type MergePlace, MergeQueue } from './merge-queue.ts';
 import type { Repository } from './repository.ts';
+import { describeFinding, type ReviewPanel, type ReviewVote } from './review.ts';
 import { moveTarget } from './target-branch.ts';
 import { checkVerifyCommands, type VerifyCommand, verifyCommit } from './verification.ts';
 import { VerifiedTrees } from './verified-trees.ts';
@@ -53,6 +54,8 @@ export interface VerifyAndMergeOptions {
   readonly policy?: RuleSettings;
   /** The submitted commit that was approved: an approval counts for what was seen, not for what came later. */
   readonly approvedCommit?: string;
+  /** Who looks at what has passed. Default nobody. */
+  readonly review?: ReviewPanel;
   /** Why the project has no tests; see `VerificationOptions.noTests`. */
   readonly noTests?: string;
   /** For the commands; see `VerificationOptions.env`. */
@@ -70,6 +73,7 @@ export interface VerifyAndMergeOptions {
 type GateProgress =
   | { readonly phase: 'merging' }
   | { readonly phase: 'running'; readonly command: string }
+  | { readonly phase: 'reviewing' }
   | { readonly phase: 'moving' };
 
 /** How often a target that moves under our hands is followed before we leave it to a later try. */
@@ -79,9 +83,9 @@ const MAX_ROUNDS = 5;
  * Verifies the target with a change on top, and moves the target to exactly the tree that was verified.
  *
  * ```
- * already merged? ── merge in memory ── policy ── fresh checkout, commands ── approval ── artifact ── swap ── checkouts
- *                          │ conflict      │                │ red              │                       │ lost
- *                       rejected       rejected         rejected             asked           from the start (5 times)
+ * already merged? ── merge in memory ── policy ── fresh checkout, commands ── review ── approval ── artifact ── swap ── checkouts
+ *                          │ conflict      │                │ red             │          │                       │ lost
+ *                       rejected       rejected         rejected          rejected     asked           from the start (5 times)
  * ```
  * Whatever the machine, not the change, is to blame for gives `infrastructure`. Every round leaves an artifact.
  * Crash: before the swap nothing has happened to the target, and what was verified is remembered by its tree; after
@@ -129,6 +133,13 @@ function feedbackOf({
   if (left < 100) return excerptOf(reason);
   return `${reason}\n${excerptOf(output, left)}`.trim();
 }
+
+const shownVote = ({ reviewer, vote, reason, findings }: ReviewVote) => ({
+  reviewer,
+  vote,
+  ...(reason === undefined ? {} : { reason }),
+  findings: findings.slice(0, 10).map(describeFinding),
+});
 
 const shownFlag = ({ rule, action, path: file, reason }: PolicyFlag) => ({
   rule,
@@ -259,7 +270,11 @@ class GateRound {
       files: change.files.map((file) => file.path),
       changeFingerprint: change.fingerprint,
     });
-    const facts = await readChangeFacts(repository, treeOfHead, tree, change, verify);
+    const reviewers = this.#options.review?.options.reviewers ?? [];
+    const commands = [...verify, ...reviewers.filter((each) => 'command' in each)].map(
+      ({ command }) => command,
+    );
+    const facts = await readChangeFacts(repository, treeOfHead, tree, change, commands);
     const refused = await this.#applyPolicy(findFlags(facts, policy));
     if (refused !== undefined) return refused;
     const commit = await this.#commitOnTop(head, tree);
@@ -268,7 +283,8 @@ class GateRound {
     // Nobody builds on what a person has to agree to first.
     if (await this.#mustBeAsked()) this.#place.doubt();
     else this.#place.offer(commit);
-    const failed = await this.#verify(commit, tree);
+    const failed =
+      (await this.#verify(commit, tree)) ?? (await this.#review(commit, treeOfHead, tree));
     if (failed !== undefined) return failed;
     // What those ahead have counted is known only when they are through.
     if (!(await this.#counts(true))) return 'target_moved';
@@ -304,6 +320,54 @@ class GateRound {
     return await this.#applyPolicy(
       findFlags({ ...facts, testCounts }, this.#options.policy, COUNTED),
     );
+  }
+
+  /** @returns undefined when the reviewers approve, or only advise, or there are none */
+  async #review(
+    commit: string,
+    from: string,
+    tree: string,
+  ): Promise<Verdict | 'target_moved' | undefined> {
+    const { review, submission } = this.#options;
+    const { mode = 'gate' } = review?.options ?? {};
+    if (review === undefined || mode === 'off') return undefined;
+    this.#options.onProgress?.({ phase: 'reviewing' });
+    const { stdout } = await this.#repository.run([
+      'diff-tree',
+      '-r',
+      '-p',
+      '-M',
+      '--end-of-options',
+      from,
+      tree,
+    ]);
+    const { outcome, votes } = await review.review(
+      {
+        run: submission.run,
+        task: submission.task,
+        title: submission.title,
+        commit,
+        changeFingerprint: this.#facts.changeFingerprint ?? commit,
+        diff: stdout.toString('utf8'),
+        files: this.#facts.files ?? [],
+      },
+      this.#signal,
+    );
+    this.#note({ reviews: votes });
+    if (mode === 'advisory' || outcome === 'approved') return undefined;
+    if (outcome === 'undecided') {
+      const why = votes.map(({ reviewer, reason }) => `${reviewer}: ${reason}`).join(' ');
+      return await this.giveUp(`No reviewer could answer, which is no approval. ${why}`);
+    }
+    const against = votes.filter(({ vote }) => vote === 'reject');
+    const findings = against.flatMap(({ reviewer, findings: found }) =>
+      found.map((finding) => `${reviewer}: ${describeFinding(finding)}`),
+    );
+    const names = against.map(({ reviewer }) => reviewer).join(', ');
+    const reason = `The review did not approve (${names}).`;
+    const text = [reason, ...findings].join('\n');
+    this.#note({ errorFingerprint: this.#options.fingerprint(text) });
+    return await this.#reject('review', reason, [excerptOf(text)]);
   }
 
   /** @returns undefined when nobody has to agree, or somebody has agreed to all that was found in this very commit */
@@ -522,12 +586,13 @@ class GateRound {
 
   #evidence(): Evidence {
     const { commands = [], verdict, mergeCommit, tree, verifiedBefore, flags } = this.#facts;
-    const { stage, approved } = this.#facts;
+    const { stage, approved, reviews } = this.#facts;
     const details = {
       ...(verifiedBefore === undefined ? {} : { verifiedBefore }),
       ...(stage === undefined ? {} : { stage }),
       ...(flags === undefined ? {} : { flags: flags.slice(0, MAX_FLAGS_SHOWN).map(shownFlag) }),
       ...(approved === undefined ? {} : { approved }),
+      ...(reviews === undefined ? {} : { reviews: reviews.map(shownVote) }),
     };
     const merged = verdict === undefined || verdict === 'accepted';
     return {

@@ -172,6 +172,8 @@ const LANGUAGES: readonly Language[] = [
   { ...OTHER, files: /\.(?:rb|exs?|sh|bats)$/, comments: 'hash' },
 ];
 
+const MAX_LINE_CHARACTERS = 2_000;
+
 /** A file that holds expected outputs of tests. */
 const SNAPSHOT = /(?:^|\/)__snapshots__\/|\.snap$/;
 
@@ -218,7 +220,9 @@ function analyse(language: Language, text: string): TestSource {
   const assertions: string[] = [];
   const marks: TestMark[] = [];
   const names = new Set<string>();
-  const nameAt = code.map((line, index) => nameIn(language, line, raw[index] ?? ''));
+  const nameAt = code.map((line, index) =>
+    line.length > MAX_LINE_CHARACTERS ? undefined : nameIn(language, line, raw[index] ?? ''),
+  );
   for (const [index, line] of code.entries()) {
     const written = (raw[index] ?? '').trim();
     const name = nameAt[index];
@@ -226,7 +230,8 @@ function analyse(language: Language, text: string): TestSource {
     if (language.markedComments?.test(written) === true) {
       marks.push({ kind: 'skip', line: written, subject: undefined });
     }
-    if (line.trim() === '') continue;
+    // Nobody has written such a line, and no pattern shall be kept busy.
+    if (line.trim() === '' || line.length > MAX_LINE_CHARACTERS) continue;
     if (language.test.test(line)) tests.push(withoutMarks(written));
     if (!language.always.test(line)) {
       const found = line.match(language.assertion)?.length ?? 0;

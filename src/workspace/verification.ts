@@ -137,13 +137,27 @@ export function acceptName({ name }: Pick<VerifyCommand, 'name'>): string {
 
 /**
  * Checks a commit out into a fresh place and runs the commands there in order, up to the first failure that counts.
- * Nothing of that place is used afterwards: what may be merged is the commit's tree. It is removed meanwhile; see
- * `Workspaces.settled`.
+ * Nothing of that place is used afterwards: what may be merged is the commit's tree.
+ * @throws {GitError} the place cannot be made
+ */
+export async function verifyCommit(options: VerificationOptions): Promise<VerificationOutcome> {
+  return await inFreshCheckout(options, (workTree, env) => runCommands(options, workTree, env));
+}
+
+/**
+ * Gives some work a fresh checkout of a commit. It is removed meanwhile; see `Workspaces.settled`.
  * @throws {GitError} the place cannot be made
  * Crash: `Workspaces.reap` removes the place.
  */
-export async function verifyCommit(options: VerificationOptions): Promise<VerificationOutcome> {
-  const { workspaces, commit, signal } = options;
+export async function inFreshCheckout<T>(
+  {
+    workspaces,
+    commit,
+    env: given,
+    signal,
+  }: Pick<VerificationOptions, 'workspaces' | 'commit' | 'env' | 'signal'>,
+  work: (workTree: string, env: Readonly<Record<string, string>>) => Promise<T>,
+): Promise<T> {
   const { repository } = workspaces;
   const root = path.join(workspaces.stateDirectory, 'verify');
   await ensureIgnoredDirectory(root);
@@ -157,12 +171,11 @@ export async function verifyCommit(options: VerificationOptions): Promise<Verifi
     const gitDir = path.join(workTree, '.git');
     await makeGitDirectory({ repository, gitDir, branch: 'troupe/verify', commit, base: commit });
     await fillWorkTree(repository, { gitDir, workTree, commit }, signal);
-    const env = {
-      ...(options.env ?? buildEnvironment()),
+    return await work(workTree, {
+      ...(given ?? buildEnvironment()),
       ...ceilingEnvironment(workTree),
       TMPDIR: temporary,
-    };
-    return await runCommands(options, workTree, env);
+    });
   } finally {
     // Hundreds of files take their time, and what comes next does not need it.
     workspaces.removeMeanwhile(workspaces.cleanup.removeOrQueue(place));

@@ -71,7 +71,7 @@ describe('what cannot work is refused, with one clear message', () => {
     },
     {
       spec: run({ ...a, dependson: [] }),
-      says: 'task "a": there is no setting "dependson". Did you mean "dependsOn"? Known settings: id, title, agent, gatekeeper, dependsOn, priority, input, limits, staged.',
+      says: 'task "a": there is no setting "dependson". Did you mean "dependsOn"? Known settings: id, title, agent, gatekeeper, dependsOn, priority, input, accept, limits, staged.',
     },
     {
       spec: run({ ...a, staged: 'yes' }),

@@ -207,6 +207,107 @@ test('what stands in the way is in the way of resume as well, and of no decision
   expect(merges(directory)).toEqual(['wrong']);
 });
 
+interface Unusual {
+  readonly what: string;
+  readonly make: () => { readonly directory: string; readonly env?: NodeJS.ProcessEnv };
+  /** What is said before work begins; nothing where all is as usual. */
+  readonly notes?: readonly string[];
+}
+
+/** A project, and what somebody has done to it. */
+const made = (change: (directory: string) => void): { readonly directory: string } => {
+  const directory = makeProject(TASKS);
+  change(directory);
+  return { directory };
+};
+
+test.each<Unusual>([
+  {
+    what: 'in a shallow clone',
+    make: () => {
+      const directory = path.join(temporaryDirectory(), 'clone');
+      const { directory: from } = made((origin) => commit(origin, { 'more.txt': 'x\n' }));
+      git(temporaryDirectory(), 'clone', '-q', '--depth', '1', `file://${from}`, directory);
+      return { directory };
+    },
+    notes: ['is cut off (a shallow clone)', 'git fetch --unshallow'],
+  },
+  {
+    what: 'with submodules',
+    make: () =>
+      made((directory) => {
+        const other = makeProject([]);
+        git(
+          directory,
+          '-c',
+          'protocol.file.allow=always',
+          'submodule',
+          'add',
+          '-q',
+          other,
+          'lib/other',
+        );
+        git(directory, 'commit', '-q', '-m', 'submodule');
+      }),
+    notes: ['lib/other is a submodule', 'git submodule update --init'],
+  },
+  {
+    what: 'with files in LFS',
+    make: () =>
+      made((directory) => {
+        commit(directory, { '.gitattributes': '# filter=lfs\n*.bin filter=lfs diff=lfs\n' });
+      }),
+    notes: ['Files in LFS (*.bin in .gitattributes) are pointers', 'git lfs pull'],
+  },
+  {
+    what: 'on a detached HEAD',
+    make: () => made((directory) => git(directory, 'checkout', '-q', '--detach')),
+  },
+  {
+    what: 'in a linked worktree',
+    make: () => {
+      const linked = path.join(temporaryDirectory(), 'linked');
+      made((directory) => {
+        git(directory, 'checkout', '-q', '-b', 'side');
+        git(directory, 'worktree', 'add', '-q', linked, 'main');
+      });
+      return { directory: linked };
+    },
+  },
+  {
+    what: 'with a sparse checkout',
+    make: () =>
+      made((directory) =>
+        git(directory, 'sparse-checkout', 'set', '--no-cone', '/*', '!/add.patch'),
+      ),
+  },
+  {
+    what: 'without an identity',
+    make: () => ({
+      ...made(() => undefined),
+      env: {
+        HOME: temporaryDirectory(),
+        XDG_CONFIG_HOME: '/nonexistent',
+        GIT_CONFIG_NOSYSTEM: '1',
+        EMAIL: '',
+      },
+    }),
+  },
+])(
+  'work goes on $what, and what is unlike elsewhere is said before',
+  async ({ make, notes = [] }) => {
+    const { directory, env } = make();
+    const { exitCode, stderr } = await new Cli(directory, ['run'], env).ended;
+    expect({ exitCode, stderr: notes.length === 0 ? stderr : '' }).toEqual({
+      exitCode: 0,
+      stderr: '',
+    });
+    for (const note of notes) expect(stderr).toContain(note);
+    if (notes.length > 0) expect(stderr).toMatch(/^troupe: note: .*\n$/);
+    expect(git(directory, 'log', '-1', '--format=%s', 'main')).toBe('one');
+  },
+);
+
 test('changes are in nobody’s way where the target is not checked out, nor are untracked files', async () => {
   const directory = makeProject([writing('one')]);
   git(directory, 'checkout', '-q', '-b', 'mine');
@@ -290,6 +391,13 @@ describe('the programs that commands begin with', () => {
     expect(() => check([verify('setup', 'nothing'), verify('test', 'sh')])).toThrow(
       'nothing (verify: setup)',
     );
+  });
+
+  test('are missed when a reviewer begins with them, unless nobody is asked', () => {
+    const review = { reviewers: [{ name: 'ada', command: ['nothing'] }] };
+    const config = { verify: [verify('test', 'sh')], agents: [] };
+    expect(() => requirePrograms({ ...config, review })).toThrow('nothing (review: ada)');
+    requirePrograms({ ...config, review: { ...review, mode: 'off' } });
   });
 
   test('are all named in one error', () => {

@@ -160,6 +160,11 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
     text: `${MINIMAL}gate: { maxDeletedFiles: -1, maxDeletedShare: 2, maxFileBytes: 10MB }\n`,
   },
   { name: 'protect is a text', text: `${MINIMAL}protect: db/**\n` },
+  { name: 'a review by nobody', text: `${MINIMAL}review: { mode: on, reviewers: [] }\n` },
+  {
+    name: 'two reviewers of one name',
+    text: `${MINIMAL}review: { reviewers: [{ name: a, run: x }, { name: a, run: y }] }\n`,
+  },
   { name: 'noTests: true', text: `${verify('- { name: lint, run: x }')}noTests: true\n` },
   { name: 'noTests without a word', text: `${verify('- { name: lint, run: x }')}noTests: " "\n` },
   { name: 'always: often', text: verify('- { name: test, run: a, always: often }') },

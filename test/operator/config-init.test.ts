@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import {
   chmod,
   lstat,
@@ -64,7 +65,7 @@ const COMPLETE: readonly ProjectKind[] = [
     kind: 'npm',
     because: ['package.json', 'package-lock.json'],
     commands: [
-      ['setup', 'npm ci'],
+      ['setup', 'npm ci --ignore-scripts'],
       ['test', 'npm test'],
       ['lint', 'npm run lint'],
       ['typecheck', 'npm run check-types'],
@@ -84,7 +85,7 @@ const COMPLETE: readonly ProjectKind[] = [
     files: { 'package.json': manifest({ test: 'jest' }, { devDependencies: { jest: '*' } }) },
     kind: 'npm',
     commands: [
-      ['setup', 'npm install --no-package-lock'],
+      ['setup', 'npm install --no-package-lock --ignore-scripts'],
       ['test', 'npm test'],
     ],
   },
@@ -94,7 +95,7 @@ const COMPLETE: readonly ProjectKind[] = [
     kind: 'pnpm',
     because: ['package.json', 'pnpm-lock.yaml'],
     commands: [
-      ['setup', 'pnpm install --frozen-lockfile'],
+      ['setup', 'pnpm install --frozen-lockfile --ignore-scripts'],
       ['test', 'pnpm test'],
     ],
   },
@@ -108,7 +109,46 @@ const COMPLETE: readonly ProjectKind[] = [
     },
     kind: 'pnpm',
     commands: [
-      ['setup', 'pnpm install'],
+      ['setup', 'pnpm install --ignore-scripts'],
+      ['test', 'pnpm test'],
+    ],
+  },
+  {
+    what: 'npm with packages that have to be built, and scripts of its own',
+    files: {
+      'package.json': manifest({
+        test: 'x',
+        postinstall: 'node generate.js',
+        prepare: 'husky',
+        'test:acceptance': 'y',
+      }),
+      'package-lock.json': JSON.stringify({
+        packages: {
+          '': { hasInstallScript: true },
+          'node_modules/a': { hasInstallScript: true },
+          'node_modules/b': {},
+          'node_modules/b/node_modules/@x/native': { hasInstallScript: true },
+          'node_modules/fsevents': { hasInstallScript: true, optional: true },
+          'node_modules/; echo': { hasInstallScript: true },
+        },
+      }),
+    },
+    kind: 'npm',
+    commands: [
+      ['setup', 'npm ci --ignore-scripts && npm rebuild @x/native a && npm run postinstall'],
+      ['test', 'npm test'],
+      ['acceptance', 'npm run test:acceptance'],
+    ],
+  },
+  {
+    what: 'pnpm that lists what may be built',
+    files: {
+      'package.json': manifest({ test: 'x' }, { pnpm: { onlyBuiltDependencies: ['a'] } }),
+      'pnpm-lock.yaml': '',
+    },
+    kind: 'pnpm',
+    commands: [
+      ['setup', 'pnpm install --frozen-lockfile'],
       ['test', 'pnpm test'],
     ],
   },
@@ -117,7 +157,7 @@ const COMPLETE: readonly ProjectKind[] = [
     files: { 'package.json': manifest({ test: 'x', lint: 'y' }), 'yarn.lock': '' },
     kind: 'yarn',
     commands: [
-      ['setup', 'yarn install --frozen-lockfile'],
+      ['setup', 'yarn install --frozen-lockfile --ignore-scripts'],
       ['test', 'yarn test'],
       ['lint', 'yarn run lint'],
     ],
@@ -127,7 +167,7 @@ const COMPLETE: readonly ProjectKind[] = [
     files: { 'package.json': manifest({ test: 'x' }), 'yarn.lock': '', '.yarnrc.yml': '' },
     kind: 'yarn',
     commands: [
-      ['setup', 'yarn install --immutable'],
+      ['setup', 'YARN_ENABLE_SCRIPTS=0 yarn install --immutable'],
       ['test', 'yarn test'],
     ],
   },
@@ -162,6 +202,18 @@ const COMPLETE: readonly ProjectKind[] = [
     commands: [
       ['setup', 'cargo fetch --locked'],
       ['test', 'cargo test --locked'],
+      ['build', 'cargo build --locked'],
+    ],
+  },
+  {
+    what: 'rust with settings for its tools',
+    files: { 'Cargo.toml': '[package]\n', 'Cargo.lock': '', 'clippy.toml': '', 'rustfmt.toml': '' },
+    kind: 'rust',
+    commands: [
+      ['setup', 'cargo fetch --locked'],
+      ['test', 'cargo test --locked'],
+      ['lint', 'cargo clippy --locked -- -D warnings'],
+      ['format', 'cargo fmt --check'],
       ['build', 'cargo build --locked'],
     ],
   },
@@ -269,7 +321,9 @@ describe('a project whose tests are found', () => {
     const minimal = path.join(directory, 'minimal.yaml');
     await writeFile(minimal, 'version: 1\nverify: [{ name: test, run: x }]\n');
     const written = await loadConfig(file);
-    expect(written).toEqual({ ...(await loadConfig(minimal)), file, verify: written.verify });
+    const { verify, gate } = written;
+    expect(gate).toEqual({ configuration: ['troupe.yaml'] });
+    expect(written).toEqual({ ...(await loadConfig(minimal)), file, verify, gate });
   });
 
   test('what it shows in comments works once the signs are taken away', async () => {
@@ -335,6 +389,40 @@ describe('a project whose tests are not found', () => {
     const config = await loadConfig(file);
     expect(config.verify.map((command) => command.name)).toEqual(['test', ...others]);
   });
+});
+
+test('the scripts of a package do not run when it is installed', async () => {
+  const directory = await project({
+    'package.json': manifest({ test: 'x' }, { dependencies: { canary: 'file:canary' } }),
+    'canary/package.json': JSON.stringify({
+      name: 'canary',
+      version: '1.0.0',
+      scripts: { postinstall: 'echo ran > ../ran.txt' },
+    }),
+    'package-lock.json': JSON.stringify({
+      name: 'x',
+      lockfileVersion: 3,
+      packages: {
+        '': { name: 'x', dependencies: { canary: 'file:canary' } },
+        canary: { version: '1.0.0' },
+        'node_modules/canary': { resolved: 'canary', link: true },
+      },
+    }),
+  });
+  const { detected } = await writeInitialConfig(directory);
+  const setup = detected.commands.find(({ name }) => name === 'setup')?.run ?? 'false';
+  const install = (command: string) =>
+    execFileSync('/bin/sh', ['-c', command], {
+      cwd: directory,
+      env: { ...process.env, npm_config_offline: 'true', npm_config_audit: 'false' },
+      stdio: 'pipe',
+    });
+  install(setup);
+  expect(await readdir(path.join(directory, 'node_modules'))).toContain('canary');
+  expect(await readdir(directory)).not.toContain('ran.txt');
+  // It would have, else.
+  install(setup.replace(' --ignore-scripts', ''));
+  expect(await readdir(directory)).toContain('ran.txt');
 });
 
 describe('what is there already', () => {

@@ -334,6 +334,7 @@ verify:
 noTests: It is prose.
 protect: ["db/**"]
 gate: { rules: { tests-deleted: refuse, mass-deletion: "off" }, maxDeletedFiles: 3, maxDeletedShare: 0.1, maxFileBytes: 5 }
+review: { mode: advisory, decide: all, pause: 1m, reviewers: [{ name: ada, run: [look, hard] }] }
 agents: { scribe: { engine: command, run: x } }
 tasks: work/list.yaml
 `,
@@ -345,6 +346,12 @@ tasks: work/list.yaml
     const config = await loadConfig(file);
     expect(config.verify[0]?.always).toBe(true);
     expect(config.noTests).toBe('It is prose.');
+    expect(config.review).toEqual({
+      mode: 'advisory',
+      decide: 'all',
+      pauseMs: 60_000,
+      reviewers: [{ name: 'ada', command: ['look', 'hard'], timeoutMs: 600_000 }],
+    });
     expect(config.gate).toEqual({
       rules: { 'tests-deleted': 'refuse', 'mass-deletion': 'off' },
       protectedPaths: ['db/**'],
