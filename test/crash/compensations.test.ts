@@ -89,6 +89,8 @@ test('one that the process dies of every time is given up, and the others are ta
     stopped: [],
     notStopped: [],
     compensated: ['1/part[3]', '1/part[1]'],
-    failed: [{ step: '1/part[2]', reason: 'The process died at least 3 times while it was taken back.' }],
+    failed: [
+      { step: '1/part[2]', reason: 'The process died at least 3 times while it was taken back.' },
+    ],
   });
 });

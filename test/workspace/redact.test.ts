@@ -19,10 +19,16 @@ test.each<[text: string, clean: string]>([
   ['s3cret-value-1-longer', '[DB_PASSWORD]'],
   // Too short to be told from a word, or not named like a secret.
   ['abc in production', 'abc in production'],
-  [`ghp_${'a'.repeat(36)} sk-${'b'.repeat(30)} AKIAABCDEFGHIJKLMNOP`, '*** *** ***'],
-  ['Authorization: Bearer abcdefghijklmnop1234', 'Authorization: Bearer ***'],
-  ['postgres://ada:hunter2@db/x', 'postgres://ada:***@db/x'],
-  ['-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nafter', '***\nafter'],
+  [
+    `ghp_${'a'.repeat(36)} sk-${'b'.repeat(30)} AKIAABCDEFGHIJKLMNOP`,
+    '[redacted] [redacted] [redacted]',
+  ],
+  ['Authorization: Bearer abcdefghijklmnop1234', 'Authorization: Bearer [redacted]'],
+  ['postgres://ada:hunter2@db/x', 'postgres://ada:[redacted]@db/x'],
+  [
+    '-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nafter',
+    '[redacted]\nafter',
+  ],
   [
     'sk-ip the tests; https://example.org:8080/a@b',
     'sk-ip the tests; https://example.org:8080/a@b',

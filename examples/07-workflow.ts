@@ -1,5 +1,5 @@
 // A workflow: phases one after the other, tasks side by side, a time budget that is used up, and a person who decides.
-// Run: node examples/05-workflow.ts
+// Run: node examples/07-workflow.ts
 
 import { createTroupe } from '../src/index.ts';
 

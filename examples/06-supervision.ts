@@ -1,5 +1,5 @@
 // A supervisor keeps actors alive: whoever fails begins a new life, and those that rest on it with it; all of it is stored.
-// Run: node examples/05-supervision.ts
+// Run: node examples/06-supervision.ts
 
 import { pino } from 'pino';
 import { assign, fromPromise, setup } from 'xstate';

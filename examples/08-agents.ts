@@ -1,5 +1,5 @@
 // Four agents that need no model, on a real project: one plans, one tests, one reviews, one prepares the release.
-// Run: node examples/05-agents.ts
+// Run: node examples/08-agents.ts
 
 import { execFileSync } from 'node:child_process';
 import { cp, mkdtemp, rm } from 'node:fs/promises';
