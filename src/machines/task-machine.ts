@@ -755,15 +755,9 @@ const base = durable.extend({
         reason: `Skipped by ${by}: "${context.spec.id}" goes on without it.`,
         skippedFor: context.spec.id,
       });
-      const wasLost = context.lost.length > 0;
-      enqueue.assign({
-        ...rest,
-        without: skipped,
-        staged: false,
-        reason: wasLost ? null : context.reason,
-        cause: wasLost ? null : context.cause,
-      });
+      enqueue.assign({ ...rest, without: skipped, staged: false });
     }),
+    forgetReason: assign({ reason: null, cause: null }),
     /** Skipped, it takes along what only has to be done for it. */
     skipOn: command(({ context, event, enqueue }) => {
       if (event.type !== 'task.cancel' || event.skippedFor === undefined) return;
@@ -934,7 +928,10 @@ const cancellable = {
 
 /** Where dependencies are waited for, or may be: it goes on without those that are not done. */
 const skippable = {
-  'task.skipTo': { target: '#task.admitting', actions: ['skipDependencies', 'answerAdmitted'] },
+  'task.skipTo': {
+    target: '#task.admitting',
+    actions: ['skipDependencies', 'forgetReason', 'answerAdmitted'],
+  },
 } as const;
 
 /** It does not wait for dependencies, or not only: it stays as it is. */

@@ -403,7 +403,11 @@ export class Turns {
   }
 
   /** Tells the receiver of a request that its asker does not wait any more. */
-  #callOff(from: Address, { generation, action }: DurableTimer): void {
+  #callOff(
+    from: Address,
+    { generation, action }: DurableTimer,
+    id: string = `${generation}~off`,
+  ): void {
     if (action.do !== 'deadline') return;
     const sending = this.#timers.get(from, SEND + generation.slice(0, -DEADLINE.length));
     if (sending !== undefined) {
@@ -413,7 +417,7 @@ export class Turns {
     }
     const { request: type, to, correlation, attempt, priority = PRIORITIES.normal } = action;
     const off = { from, to: to as Address, type, correlation, attempt, priority };
-    this.#delivery.callOff(off, `${generation}~off`, true);
+    this.#delivery.callOff(off, id, true);
   }
 
   /** Tells of a chain of messages that seems to have no end. @returns whether it was ended */
@@ -752,7 +756,7 @@ export class Turns {
         return;
       }
       case 'cancelRequest':
-        this.#cancelRequest(address, (action.params as { id: string }).id);
+        this.#cancelRequest(address, (action.params as { id: string }).id, id);
         return;
       case 'reply': {
         const params = action.params as ReplyParams;
@@ -787,10 +791,11 @@ export class Turns {
     }
   }
 
-  #cancelRequest(address: Address, request: string): void {
+  /** @param id of the message that tells its receiver */
+  #cancelRequest(address: Address, request: string, id: string): void {
     const timer = this.#timers.get(address, REQUEST + request);
     if (timer === undefined) return;
-    this.#callOff(address, timer);
+    this.#callOff(address, timer, id);
     this.#timers.take(timer);
   }
 

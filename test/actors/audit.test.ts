@@ -143,7 +143,7 @@ describe.each(DISKS)('on $disk', ({ make }) => {
       expect.arrayContaining([brief(orders[4] as AuditEntry), brief(orders[5] as AuditEntry)]),
     );
     expect(led.filter(({ kind }) => kind === 'turn').map(({ type }) => type)).toEqual(
-      expect.arrayContaining(['task.cancel', 'agent.cancel', 'xstate.done.actor.release']),
+      expect.arrayContaining(['task.cancel', 'request.cancelled', 'xstate.done.actor.release']),
     );
     gate.pass();
   });

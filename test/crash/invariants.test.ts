@@ -259,6 +259,8 @@ const file =
 const replaced = (from: RegExp, to: string) => (directory: string) => {
   for (const artifact of artifactsIn(directory)) {
     const text = readFileSync(artifact, 'utf8');
+    // What stood on one that was not merged has proved nothing.
+    if (text.includes('"verdict": "superseded"')) continue;
     expect(text).toMatch(from);
     writeFileSync(artifact, text.replace(from, to));
   }
