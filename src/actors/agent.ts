@@ -131,6 +131,7 @@ async function doTask(
     artifact: artifactKeeper(context.stepsOf(artifactScope(work.task, work.attempt), signal)),
     artifacts: () => loadArtifacts(store, work.task, work.attempt),
     progress: progressKeeper(context, context.streamOf(work.task, writer, PROGRESS_STREAM)),
+    heartbeat: context.heartbeat,
     stream,
     write: (value) => stream().write(value),
     nextSignal: receiver.next,

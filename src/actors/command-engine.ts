@@ -7,7 +7,7 @@ import { diskTrouble } from '../workspace/disk-trouble.ts';
 import { excerptOf } from '../workspace/excerpt.ts';
 import type { Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
-import { outputStream } from './output-stream.ts';
+import { OutputStream } from './output-stream.ts';
 
 export interface CommandEngineOptions {
   /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */
@@ -26,7 +26,7 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
     typeof options.run === 'string'
       ? options.run
       : options.run.map((part) => part.replaceAll('{project}', options.projectDirectory));
-  return async ({ task, workspace, signal, stream }) => {
+  return async ({ task, workspace, signal, stream, heartbeat }) => {
     if (workspace === null) {
       throw new ConfigurationError(
         `Task "${task.id}" has no workspace: a command agent works on the project's files, so its gatekeeper must be the git one.`,
@@ -50,6 +50,7 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       TROUPE_TASK_FILE: taskFile,
       TROUPE_PROJECT: options.projectDirectory,
     });
+    const output = new OutputStream(stream(), project.redact, `… the rest is in ${logFile}`);
     const result = await runCommand({
       command,
       cwd: workspace.directory,
@@ -60,11 +61,14 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       redact: project.redact,
       signal,
       processes: project.processes,
-      // Each is a sign of life, too.
-      onOutput: outputStream(stream(), `… the rest is in ${logFile}`),
-    });
+      onOutput: (chunk, from) => {
+        // Also when the stream takes no more.
+        heartbeat();
+        output.take(chunk, from);
+      },
+    }).finally(() => output.end());
     signal.throwIfAborted();
-    const output = project.redact(result.output);
+    const said = project.redact(result.output);
     if (result.missingTool) {
       throw new TroupeError(
         'unavailable',
@@ -82,16 +86,16 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       if (trouble !== undefined) {
         throw new TroupeError(
           'unavailable',
-          `The agent's command failed while ${trouble}: ${result.command}\n${excerptOf(output, 2000)}`,
+          `The agent's command failed while ${trouble}: ${result.command}\n${excerptOf(said, 2000)}`,
         );
       }
       const how =
         result.signal === null ? `exited with ${result.exitCode}` : `was ended by ${result.signal}`;
       throw new TroupeError(
         'unhandled',
-        `The agent's command ${how}: ${result.command}\n${excerptOf(output, 2000)}`,
+        `The agent's command ${how}: ${result.command}\n${excerptOf(said, 2000)}`,
       );
     }
-    return { output: excerptOf(output, 2000) };
+    return { output: excerptOf(said, 2000) };
   };
 }

@@ -49,6 +49,8 @@ export interface EngineContext {
    * stream `progress`; the newest is `TaskStatus.progress`.
    */
   readonly progress: (value: JsonValue) => void;
+  /** Says only that it is alive. Nothing is kept. Work that gives no sign for too long is aborted (`heartbeatMs`). */
+  readonly heartbeat: () => void;
   /**
    * A stream of the task, for others to read while it works and afterwards: `troupe.readStream('task/RUN/TASK', { name })`.
    * A restart of the attempt that writes the same does not store it twice; a new attempt is another writer.

@@ -1,5 +1,6 @@
-import { StringDecoder } from 'node:string_decoder';
 import type { StreamWriter } from '../runtime/stream.ts';
+import type { Redact } from '../workspace/redact.ts';
+import { RedactedLines } from '../workspace/redacted-lines.ts';
 
 /** Of one attempt, in characters; the log file has the rest. */
 const MAX_OUTPUT = 1024 * 1024;
@@ -7,27 +8,45 @@ const MAX_OUTPUT = 1024 * 1024;
 const MAX_PIECE = 32 * 1024;
 
 /**
- * Copies what a command prints into a stream, as text, in the order in which it comes.
- * @param rest what to say where it is cut off
+ * Copies what a command prints into a stream, line by line, without secrets, in the order in which it comes. Of a
+ * longer output, its beginning.
  */
-export function outputStream(
-  stream: StreamWriter,
-  rest: string,
-): (chunk: Buffer, from: 'stdout' | 'stderr') => void {
-  const decoders = { stdout: new StringDecoder('utf8'), stderr: new StringDecoder('utf8') };
-  let left = MAX_OUTPUT;
-  const write = (text: string): void => {
+export class OutputStream {
+  readonly #stream: StreamWriter;
+  readonly #rest: string;
+  readonly #lines: Readonly<Record<'stdout' | 'stderr', RedactedLines>>;
+  #left = MAX_OUTPUT;
+
+  /** @param rest what to say where it is cut off */
+  constructor(stream: StreamWriter, redact: Redact, rest: string) {
+    this.#stream = stream;
+    this.#rest = rest;
+    this.#lines = { stdout: new RedactedLines(redact), stderr: new RedactedLines(redact) };
+  }
+
+  take(chunk: Buffer, from: 'stdout' | 'stderr'): void {
+    if (this.#left > 0) this.#put(this.#lines[from].take(chunk));
+  }
+
+  /** No more comes. */
+  end(): void {
+    for (const lines of Object.values(this.#lines)) this.#put(lines.rest());
+  }
+
+  #put(text: string): void {
+    if (this.#left <= 0 || text === '') return;
+    const kept = text.slice(0, this.#left).toWellFormed();
+    this.#left -= text.length;
+    for (let at = 0; at < kept.length; at += MAX_PIECE) {
+      this.#write(kept.slice(at, at + MAX_PIECE));
+    }
+    if (this.#left <= 0) this.#write(`\n${this.#rest}\n`);
+  }
+
+  #write(text: string): void {
     // What is refused is in the log of the runtime; the command goes on, and its log file has everything.
-    stream.write(text).catch(() => {
-      left = 0;
+    this.#stream.write(text).catch(() => {
+      this.#left = 0;
     });
-  };
-  return (chunk, from) => {
-    const text = decoders[from].write(chunk);
-    if (left <= 0 || text === '') return;
-    const kept = text.slice(0, left).toWellFormed();
-    left -= text.length;
-    for (let at = 0; at < kept.length; at += MAX_PIECE) write(kept.slice(at, at + MAX_PIECE));
-    if (left <= 0) write(`\n${rest}\n`);
-  };
+  }
 }

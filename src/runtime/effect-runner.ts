@@ -30,6 +30,8 @@ export interface EffectContext<Input = JsonValue> {
    * @param signal of the work they are part of, if that may end before the effect. Default: the effect's own
    */
   stepsOf(scope: string, signal?: AbortSignal): Step;
+  /** Says that it is alive: see `heartbeatMs`. */
+  readonly heartbeat: () => void;
   /** Says that it is alive, and what it does. Seen by observers; not stored. */
   progress(value: JsonValue): void;
   /**
@@ -315,6 +317,7 @@ export class EffectRunner<E extends Runnable> {
         },
         stream: (name = DEFAULT_STREAM) => streamOf(record.address, key, checkStreamName(name)),
         streamOf,
+        heartbeat: () => this.#beat(running),
         patiently: (wait) => this.#patiently(running, wait),
       };
       const output: unknown = await settledOrLeftBehind(

@@ -6,6 +6,7 @@ import { OutputBuffer } from './output-buffer.ts';
 import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
 import type { Redact } from './redact.ts';
+import { RedactedLines } from './redacted-lines.ts';
 
 export interface CommandOptions {
   /** An array is program and arguments. A string is the user's own shell command, run by `/bin/sh -c`. */
@@ -119,16 +120,11 @@ function isMissingTool(
   return end.exitCode === 126 && typeof command === 'string';
 }
 
-const MAX_LINE_BYTES = 64 * 1024;
-const MAX_SECRET_BYTES = 4 * 1024;
-
 /** Takes output as fast as it comes; never more than its limit, so what waits for the disk is bounded as well. */
 class LogFile {
   readonly #handle: FileHandle;
   readonly #maxBytes: number;
-  readonly #redact: Redact | undefined;
-  /** The last line while it is not complete: a secret that comes in two pieces is still one. */
-  #line = Buffer.alloc(0);
+  readonly #lines: RedactedLines | undefined;
   #bytes = 0;
   #writing: Promise<void> = Promise.resolve();
   #failed = false;
@@ -136,7 +132,7 @@ class LogFile {
   private constructor(handle: FileHandle, maxBytes: number, redact: Redact | undefined) {
     this.#handle = handle;
     this.#maxBytes = maxBytes;
-    this.#redact = redact;
+    this.#lines = redact === undefined ? undefined : new RedactedLines(redact);
   }
 
   static async open(file: string, maxBytes: number, redact?: Redact): Promise<LogFile> {
@@ -150,24 +146,11 @@ class LogFile {
   }
 
   append(chunk: Buffer): void {
-    if (this.#redact === undefined) {
-      this.#take(chunk);
-      return;
-    }
-    const all = this.#line.length === 0 ? chunk : Buffer.concat([this.#line, chunk]);
-    const lines = all.lastIndexOf(0x0a) + 1;
-    // A line without an end is not kept in memory; what begins in its last part is not torn.
-    const ready = all.length - lines > MAX_LINE_BYTES ? all.length - MAX_SECRET_BYTES : lines;
-    this.#line = Buffer.from(all.subarray(ready));
-    if (ready > 0) this.#takeRedacted(all.subarray(0, ready));
-  }
-
-  #takeRedacted(bytes: Buffer): void {
-    this.#take(Buffer.from(this.#redact?.(bytes.toString('utf8')) ?? ''));
+    this.#take(this.#lines === undefined ? chunk : Buffer.from(this.#lines.take(chunk)));
   }
 
   #take(chunk: Buffer): void {
-    if (this.#bytes >= this.#maxBytes) return;
+    if (chunk.length === 0 || this.#bytes >= this.#maxBytes) return;
     const part = chunk.subarray(0, this.#maxBytes - this.#bytes);
     this.#bytes += part.length;
     this.#write(part);
@@ -177,7 +160,7 @@ class LogFile {
   }
 
   async close(): Promise<void> {
-    if (this.#line.length > 0) this.#takeRedacted(this.#line);
+    this.#take(Buffer.from(this.#lines?.rest() ?? ''));
     await this.#writing;
     await this.#handle.close();
   }

@@ -27,7 +27,7 @@ const troupe = await createTroupe({
   ...(faults === undefined ? {} : { faultPoint: faults.hit }),
 });
 
-troupe.on('progress', ({ value }) => say(`progress ${JSON.stringify(value)}`));
+troupe.on('streamed', ({ name }) => say(`progress ${name}`));
 troupe.on('turn', ({ address, machine, state, context }) => {
   if (machine !== 'task') return;
   const name = address.slice('task/'.length);
