@@ -46,6 +46,7 @@ export const signalStream = (name: string): string => `signal:${name}`;
 /** A signal that was given to an attempt. */
 type Given = { readonly offset: number; readonly at: EpochMs; readonly value: JsonValue };
 
+/** @internal */
 export interface SignalSource {
   readonly task: string;
   readonly attempt: number;
@@ -56,7 +57,7 @@ export interface SignalSource {
   readonly streams: Pick<Streams, 'read'>;
 }
 
-/** Gives an attempt its signals: each to one attempt, those of one name in their order. */
+/** Gives an attempt its signals: each to one attempt, those of one name in their order. @internal */
 export class SignalReceiver {
   readonly #source: SignalSource;
   readonly #step: Step;

@@ -33,7 +33,7 @@ export interface MachineOptions extends MailboxOptions {
   /** May refuse messages before their turns. Default: all are taken. */
   readonly validate?: Validate;
   /** For a single actor, instead of `mailboxLimit` and `overflow`; undefined: these. @internal */
-  readonly mailboxOf?: (address: Address) => MailboxPolicy | undefined;
+  readonly mailboxOf?: MailboxOf;
   /**
    * Actors of this kind decide about the lives of those whose parent they are: they are told of every end of one, and
    * what waits for it waits on until they have decided. @internal
@@ -48,7 +48,7 @@ export interface MachineOptions extends MailboxOptions {
   /**
    * Told after each commit who had sent what an actor of this machine has handled, and its state after it. @internal
    */
-  readonly observe?: (actor: ProjectedActor, meta: Meta) => void;
+  readonly observe?: Observe;
   /**
    * Questions that can be asked about an actor's state, by name: `{ count: ({ context }) => context.items.length }`. They
    * are answered without a turn (`troupe.queryActor`), also for an actor that is not in memory.
@@ -58,6 +58,10 @@ export interface MachineOptions extends MailboxOptions {
 
 /** A cut to be taken, before it has an id. */
 export type CutPlan = Omit<CutRequest, 'id'>;
+
+type MailboxOf = (address: Address) => MailboxPolicy | undefined;
+
+type Observe = (actor: ProjectedActor, meta: Meta) => void;
 
 type CutOf = (actor: ProjectedActor, occasion: 'start' | 'milestone') => CutPlan;
 
@@ -78,13 +82,13 @@ export interface Registration {
   readonly project: MachineOptions['project'];
   readonly cut: CutOf | undefined;
   readonly mailbox: MailboxPolicy;
-  readonly mailboxOf: MachineOptions['mailboxOf'];
+  readonly mailboxOf: MailboxOf | undefined;
   readonly validate: Validate | undefined;
   /** Its machine wants to hear that nobody waits for its answer any more. */
   readonly hearsCancelled: boolean;
   readonly supervises: boolean;
   readonly audited: boolean;
-  readonly observe: MachineOptions['observe'];
+  readonly observe: Observe | undefined;
   readonly queries: Queries;
 }
 
