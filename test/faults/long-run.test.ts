@@ -16,7 +16,7 @@ import { SimulatedClock } from '../runtime/simulated-clock.ts';
  */
 
 const LONG = process.env['FAULTS'] === 'all';
-const EVENTS = LONG ? 1_000_000 : 12_000;
+const EVENTS = LONG ? 1_000_000 : 30_000;
 const POINTS = 10;
 const DAY_MS = 86_400_000;
 /** Until then caches fill, code is compiled, and the first history is younger than anything that is removed. */
