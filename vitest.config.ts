@@ -2,13 +2,24 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
+/** What starts no processes and leaves nothing behind: these files share the modules that one of them has loaded. */
+const SHARED = ['actors', 'machines', 'protocol', 'runtime'].map(
+  (folder) => `test/${folder}/**/*.test.ts`,
+);
+
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
     testTimeout: 30_000,
     // Real processes, git and disks: more workers than cores only adds noise.
     maxWorkers: 2,
     // Compiled modules are shared by all programs that the tests start: each starts in half the time.
     env: { NODE_COMPILE_CACHE: join(tmpdir(), 'troupe-test-compile-cache') },
+    projects: [
+      { extends: true, test: { name: 'shared', include: SHARED, isolate: false } },
+      {
+        extends: true,
+        test: { name: 'apart', include: ['test/**/*.test.ts'], exclude: SHARED },
+      },
+    ],
   },
 });
