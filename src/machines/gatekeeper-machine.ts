@@ -64,6 +64,11 @@ const durable = setup({
 });
 
 const base = durable.extend({
+  guards: {
+    /** A program says it at each start; what it says again is no turn. */
+    isNews: ({ context, event }) =>
+      event.type === 'gatekeeper.configure' && event.concurrency !== context.pool.concurrency,
+  },
   actions: {
     takeSubmission: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'gatekeeper.verify') return;
@@ -174,7 +179,7 @@ export const gatekeeperMachine = base.createMachine({
     'gatekeeper.verify': { actions: ['takeSubmission', 'startVerifying'] },
     'gatekeeper.cancel': { actions: ['withdrawSubmission', 'startVerifying'] },
     'request.cancelled': { actions: ['dropSubmission', 'startVerifying'] },
-    'gatekeeper.configure': { actions: ['configure', 'startVerifying'] },
+    'gatekeeper.configure': { guard: 'isNews', actions: ['configure', 'startVerifying'] },
     'xstate.done.actor.*': { actions: ['answer', 'startVerifying'] },
     'xstate.error.actor.*': { actions: ['answer', 'startVerifying'] },
   },

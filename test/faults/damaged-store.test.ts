@@ -1,9 +1,19 @@
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import Database from 'better-sqlite3';
-import { expect, test, vi } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { makeProject, merges, troupe, writing } from '../operator/cli-fixture.ts';
 import { childFile } from '../store/sqlite/children.ts';
 import { temporaryDirectory } from '../store/sqlite/temporary.ts';
@@ -100,12 +110,29 @@ const DAMAGES: readonly Damage[] = [
   },
 ];
 
+/** Where a project lies whose run has ended; made once, and copied for each case. */
+let ended: string | undefined;
+afterAll(() => {
+  if (ended !== undefined) rmSync(ended, { recursive: true, force: true });
+});
+
+async function endedProject(): Promise<string> {
+  if (ended === undefined) {
+    const directory = makeProject(TASKS);
+    expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
+    ended = mkdtempSync(path.join(tmpdir(), 'troupe-ended-'));
+    cpSync(directory, ended, { recursive: true });
+  }
+  const copy = path.join(temporaryDirectory(), 'project');
+  cpSync(ended, copy, { recursive: true });
+  return copy;
+}
+
 test.each(DAMAGES)(
   'a store $what: run and status say what is wrong, and leave it as it is',
   async (damage) => {
-    const directory = makeProject(TASKS);
+    const directory = await endedProject();
     const store = storeOf(directory);
-    expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
     const healthy = readFileSync(store);
     rmSync(store);
     damage.make(store, healthy);
@@ -126,9 +153,8 @@ test.each(DAMAGES)(
 );
 
 test('flipped pages: run refuses; status refuses or says what was so', async () => {
-  const directory = makeProject(TASKS);
+  const directory = await endedProject();
   const store = storeOf(directory);
-  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
   const { stdout: truth } = await troupe(directory, 'status');
   const bytes = readFileSync(store);
   const pages = bytes.length / 4096;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { runCli } from '../../src/operator/cli.ts';
-import { Cli, makeProject, open } from './cli-fixture.ts';
+import { Cli, makeProject, open, troupe } from './cli-fixture.ts';
 import { FakeStream } from './cli-terminal.ts';
 
 /** Prints, waits for a gate, prints again, and hands in a file. */
@@ -62,7 +62,7 @@ test('what an agent prints is followed from another process, and is there afterw
   expect(none.stderr).toContain(
     'task/main/one has no stream "none" yet; it has output, signal:steer.',
   );
-  const ended = await here(directory, 'signal', 'one', 'steer');
+  const ended = await troupe(directory, 'signal', 'one', 'steer');
   expect(ended).toMatchObject({ exitCode: 22 });
   const unknown = await here(directory, 'query', 'agent/script', 'nothing');
   expect(unknown.stderr).toContain('the machine "agent" has work.');
