@@ -98,7 +98,10 @@ export class GitProject {
   readonly #faultPoint: FaultPoint;
   /** Files that configure the verification, from the top of the repository. */
   readonly #configuration: readonly string[];
-  readonly redact: Redact;
+  /** Takes secrets out of a text: those of the environment that commands get, and of `hideValuesOf`. */
+  readonly redact: Redact = (text) => this.#redactor(text);
+  #redactor: Redact;
+  readonly #hidden = new Set<string>();
   /** By directory: the tree that a patch has made of a workspace's files, until they are collected or made anew. */
   readonly #patched = new Map<string, { readonly attempt: number; readonly tree: string }>();
   readonly #review: ReviewPanel | undefined;
@@ -122,7 +125,7 @@ export class GitProject {
         .split(path.sep)
         .join('/'),
     );
-    this.redact = redactorFor(this.environment({}));
+    this.#redactor = redactorFor(this.environment({}));
     this.#workspaces = new Workspaces({
       repository,
       root: path.join(stateDirectory, 'workspaces'),
@@ -275,8 +278,18 @@ export class GitProject {
     return path.join(this.#stateDirectory, 'tasks', slugOf(run), slugOf(task));
   }
 
-  environment(extra: Readonly<Record<string, string>>): Record<string, string> {
-    return buildEnvironment(this.#options.environment ?? [], extra);
+  /** @param more names of variables besides those that every command gets */
+  environment(
+    extra: Readonly<Record<string, string>>,
+    more: readonly string[] = [],
+  ): Record<string, string> {
+    return buildEnvironment([...(this.#options.environment ?? []), ...more], extra);
+  }
+
+  /** From now on `redact` takes out the values of these variables as well: one agent is given them. */
+  hideValuesOf(variables: readonly string[]): void {
+    for (const name of variables) this.#hidden.add(name);
+    this.#redactor = redactorFor(this.environment({}, [...this.#hidden]));
   }
 
   async prepare(

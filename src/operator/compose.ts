@@ -88,6 +88,9 @@ export async function composeTroupe(
       if (agent.engine === 'patch') {
         const { name, engine: _engine, ...options } = agent;
         troupe.patchAgent(name, options);
+      } else if (agent.engine === 'preset') {
+        const { name, engine: _engine, program, ...options } = agent;
+        troupe.commandAgent(name, { ...program, projectDirectory: directory }, options);
       } else {
         const { name, engine: _engine, run, ...options } = agent;
         troupe.commandAgent(name, { run, projectDirectory: directory }, options);

@@ -388,6 +388,12 @@ agents: {}
 #    concurrency: 2        # tasks it does at once; default 1
 #    perKey: { key: input.customer, limit: 1 }   # at once of one customer; also throttle, rateLimit, debounce
 #    timeout: 20m          # for one attempt; default 20m
+#    fallback: coder       # does the task when this one cannot be asked; that one may have a fallback, too
+#  coder:
+#    engine: command
+#    preset: codex         # or claude, or gemini: a program that is installed here
+#    environment: [CODEX_API_KEY]   # what of its own variables it is given; only the agent, not the commands above
+#    arguments: []         # further ones for the program
 #  patcher: { engine: patch }
 
 # When a task stops trying and asks for a decision. These are the defaults.
