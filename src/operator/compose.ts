@@ -68,6 +68,7 @@ export async function composeTroupe(
       ...(config.review === undefined ? {} : { review: config.review }),
       ...(config.noTests === undefined ? {} : { noTests: config.noTests }),
       ...(config.verifyAtOnce === undefined ? {} : { verifyAtOnce: config.verifyAtOnce }),
+      ...(config.preflight === undefined ? {} : { preflight: config.preflight }),
       environment: config.environment,
       stateDirectory,
       // Agents would work for nothing, or for a long time at least. To decide about a task it may be as it is.

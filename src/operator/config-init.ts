@@ -366,6 +366,9 @@ ${[...fillIn, ...commands].join('\n')}
 # the commands above get in each other's way (a fixed port, one database). Default: one per core, at most 4.
 # verifyAtOnce: 1
 
+# Run the commands above where the agent has worked first: what is red there is sent back without a verification.
+# preflight: true
+
 # What no change may touch, and what a person has to agree to whatever the commands say: deleted, skipped or weakened tests,
 # changes of what verifies, emptied files, many deletions and more need an approval unless a rule says otherwise
 # (approve, refuse or off).

@@ -400,6 +400,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
     .literal('none', { error: 'the word none, and only if the project has no tests' })
     .optional(),
   verifyAtOnce: wholeNumber(1, 64).optional(),
+  preflight: flag().optional(),
   noTests: text(
     'text of 1 to 1000 characters that says why',
     /^(?=[\s\S]*\S)[\s\S]{1,1000}$/,

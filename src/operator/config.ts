@@ -160,6 +160,8 @@ export interface ProjectConfig {
   readonly gate: RuleSettings;
   /** Verifications that run at once. Default: as `GitProjectOptions`. */
   readonly verifyAtOnce?: number;
+  /** The commands are run where the agent has worked, before a gatekeeper is asked. Default not. */
+  readonly preflight?: true;
   /** Who looks at what has passed. Default nobody. */
   readonly review?: ReviewOptions;
   /** Names of variables that agents and verification get besides the usual ones. Default none. */
@@ -296,6 +298,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     },
     tests: project.tests ?? 'command',
     ...(project.verifyAtOnce === undefined ? {} : { verifyAtOnce: project.verifyAtOnce }),
+    ...(project.preflight === true ? { preflight: true } : {}),
     environment: project.environment ?? [],
     agents,
     limits,
