@@ -18,6 +18,12 @@ export { createTroupe, Run, Task, Troupe } from './troupe.ts';
 
 // actors
 export type { AgentLifeOptions } from './actors/agent-life.ts';
+export {
+  AGENT_PRESETS,
+  type AgentPreset,
+  type AgentPresetSettings,
+  type PresetAgentOptions,
+} from './actors/agent-presets.ts';
 export { type AgentStats, agentStats } from './actors/agent-stats.ts';
 export type { Artifacts } from './actors/artifacts.ts';
 export type { AssignedTask, Engine, EngineContext } from './actors/engine.ts';

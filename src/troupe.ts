@@ -7,6 +7,7 @@ import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
 import { AgentLife, type AgentLifeOptions, DEFAULT_START_TIMEOUT_MS } from './actors/agent-life.ts';
 import { agentMigrations } from './actors/agent-migrations.ts';
+import type { PresetAgentOptions } from './actors/agent-presets.ts';
 import { type AgentStats, agentStats } from './actors/agent-stats.ts';
 import {
   type AuditEntry,
@@ -21,7 +22,7 @@ import {
   listBreakers,
   parseBreakerSettings,
 } from './actors/breaker.ts';
-import { type CommandEngineOptions, commandEngine } from './actors/command-engine.ts';
+import { type CommandEngineOptions, commandEngine, presetEngine } from './actors/command-engine.ts';
 import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
 import type { Engine } from './actors/engine.ts';
@@ -230,6 +231,11 @@ export interface AgentOptions extends FlowOptions, AgentLifeOptions {
   /**
    * The agent that does a task when this one cannot be asked: its breaker is open, or too many wait for it. The attempt
    * says so (`by`), and the next one asks this agent again. Default: nobody does, and the task is tried again later.
+   *
+   * Fallbacks in a row are a chain: each is an agent that is registered, and `by.insteadOf` has those that were passed
+   * over, with the reasons. Bad work leads to nobody else. What opens the breaker is the infrastructure alone (a
+   * program that is missing, a model that is away): with `breaker: { failures: 1 }` the first such failure leads to the
+   * next of the chain, and those that come before the limit are tried again with the same agent.
    */
   readonly fallback?: string;
 }
@@ -729,10 +735,20 @@ export class Troupe {
     return await listBreakers(this.#store);
   }
 
-  /** Registers an agent that is a command run in the task's workspace. Needs a project. */
-  commandAgent(name: string, command: CommandEngineOptions, options: AgentOptions = {}): void {
+  /**
+   * Registers an agent that is a command run in the task's workspace: your own, or a program of `AGENT_PRESETS`. Needs a
+   * project.
+   * @throws {ConfigurationError} the name is taken, an option is out of range, or there is no such preset
+   */
+  commandAgent(
+    name: string,
+    command: CommandEngineOptions | PresetAgentOptions,
+    options: AgentOptions = {},
+  ): void {
     const project = this.#requireProject(`agent "${name}"`);
-    this.#addAgent(name, commandEngine(project, command), options, true);
+    const engine =
+      'preset' in command ? presetEngine(project, name, command) : commandEngine(project, command);
+    this.#addAgent(name, engine, options, true);
   }
 
   /**

@@ -158,7 +158,14 @@ async function doTask(
     if (project === undefined) {
       throw new TroupeError('configuration', `Task "${work.id}" is code, but no project is open.`);
     }
-    return await project.collect(work, workspace, note, signal);
+    const outcome = await project.collect(work, workspace, note, signal);
+    if (outcome.outcome === 'submitted') {
+      const submission = { ...work, result: outcome.result, approved: false };
+      await project.preflight(submission, workspace, signal, (name) =>
+        engineContext.progress(`preflight: ${name}`),
+      );
+    }
+    return outcome;
   } catch (error) {
     if (error instanceof QuestionAsked) return { outcome: 'question', question: error.question };
     // Called off from outside, it is no attempt that failed.

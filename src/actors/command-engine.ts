@@ -5,7 +5,13 @@ import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import { runCommand } from '../workspace/child-process.ts';
 import { diskTrouble } from '../workspace/disk-trouble.ts';
 import { excerptOf } from '../workspace/excerpt.ts';
-import type { Engine } from './engine.ts';
+import {
+  AGENT_PRESETS,
+  type PresetAgentOptions,
+  presetCommand,
+  promptFor,
+} from './agent-presets.ts';
+import type { AssignedTask, Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import { OutputStream } from './output-stream.ts';
 
@@ -22,10 +28,47 @@ export interface CommandEngineOptions {
  * never put into a command line.
  */
 export function commandEngine(project: GitProject, options: CommandEngineOptions): Engine {
+  const { run, projectDirectory } = options;
   const command =
-    typeof options.run === 'string'
-      ? options.run
-      : options.run.map((part) => part.replaceAll('{project}', options.projectDirectory));
+    typeof run === 'string'
+      ? run
+      : run.map((part) => part.replaceAll('{project}', projectDirectory));
+  return engineOf(project, { command, projectDirectory, variables: [], unavailable: [] });
+}
+
+/**
+ * An agent that is a program of `AGENT_PRESETS`: as a command, and its task is on its standard input besides.
+ * @throws {ConfigurationError} no such preset, or a variable that it does not know
+ */
+export function presetEngine(
+  project: GitProject,
+  agent: string,
+  options: PresetAgentOptions,
+): Engine {
+  const command = presetCommand(agent, options);
+  const variables = options.environment ?? [];
+  project.hideValuesOf(variables);
+  return engineOf(project, {
+    command,
+    projectDirectory: options.projectDirectory ?? project.repository.root,
+    variables,
+    unavailable: AGENT_PRESETS[options.preset].unavailable,
+    stdin: promptFor,
+  });
+}
+
+interface CommandEngine {
+  readonly command: string | readonly string[];
+  readonly projectDirectory: string;
+  /** Names of variables that it is given besides those of the project. */
+  readonly variables: readonly string[];
+  /** Exit codes that are nobody's fault. */
+  readonly unavailable: readonly number[];
+  readonly stdin?: (task: AssignedTask) => string;
+}
+
+function engineOf(project: GitProject, options: CommandEngine): Engine {
+  const { command } = options;
   return async ({ task, workspace, signal, stream, heartbeat }) => {
     if (workspace === null) {
       throw new ConfigurationError(
@@ -42,14 +85,17 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
     await writeFile(taskFile, `${JSON.stringify({ ...task, feedback }, null, 2)}\n`, {
       flag: 'wx',
     });
-    const env = project.environment({
-      ...workspace.env,
-      TROUPE_RUN: task.run,
-      TROUPE_TASK: task.id,
-      TROUPE_ATTEMPT: String(task.attempt),
-      TROUPE_TASK_FILE: taskFile,
-      TROUPE_PROJECT: options.projectDirectory,
-    });
+    const env = project.environment(
+      {
+        ...workspace.env,
+        TROUPE_RUN: task.run,
+        TROUPE_TASK: task.id,
+        TROUPE_ATTEMPT: String(task.attempt),
+        TROUPE_TASK_FILE: taskFile,
+        TROUPE_PROJECT: options.projectDirectory,
+      },
+      options.variables,
+    );
     const output = new OutputStream(stream(), project.redact, `… the rest is in ${logFile}`);
     const result = await runCommand({
       command,
@@ -58,6 +104,7 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       // The agent's own limit aborts the signal; this one is only a backstop.
       timeoutMs: 24 * 3_600_000,
       logFile,
+      ...(options.stdin === undefined ? {} : { stdin: options.stdin(task) }),
       redact: project.redact,
       signal,
       processes: project.processes,
@@ -80,6 +127,12 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
         throw new TroupeError(
           'unavailable',
           `The agent's command could not be started (${result.spawnError}): ${result.command}`,
+        );
+      }
+      if (result.exitCode !== null && options.unavailable.includes(result.exitCode)) {
+        throw new TroupeError(
+          'unavailable',
+          `The agent's command could not work (exit code ${result.exitCode}): ${result.command}\n${excerptOf(output, 2000)}`,
         );
       }
       const trouble = await diskTrouble([workspace.directory, env['TMPDIR'] ?? os.tmpdir()]);

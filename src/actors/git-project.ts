@@ -14,6 +14,7 @@ import {
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import { RefusedWorkError, refusalIn } from '../protocol/refused-work.ts';
+import type { RejectionStage } from '../protocol/verdict.ts';
 import { slugOf } from '../workspace/branch-name.ts';
 import type { RuleSettings } from '../workspace/change-rules.ts';
 import { buildEnvironment } from '../workspace/environment.ts';
@@ -36,7 +37,13 @@ import {
   runsWithFiles,
 } from '../workspace/run-leftovers.ts';
 import { removeStaleLocks } from '../workspace/stale-locks.ts';
-import { acceptName, checkVerifyCommands, type VerifyCommand } from '../workspace/verification.ts';
+import {
+  acceptName,
+  checkInPlace,
+  checkVerifyCommands,
+  feedbackOf,
+  type VerifyCommand,
+} from '../workspace/verification.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { type Reaped, Workspaces } from '../workspace/workspaces.ts';
 import type { Submission, Verifier } from './gatekeeper.ts';
@@ -55,6 +62,12 @@ export interface GitProjectOptions {
    * verified; undefined leaves what `verify` says.
    */
   readonly verifyTimeoutMs?: (submission: Submission) => number | undefined;
+  /**
+   * Run `verify` in the agent's workspace first, right after its work is taken: what is red there fails the attempt with
+   * the same feedback, and no gatekeeper is asked. It counts as the agent's time. Default false: it costs a second run of
+   * the commands for work that is good, and saves the wait for the gatekeeper for work that is not.
+   */
+  readonly preflight?: boolean;
   /**
    * Verifications that run at once, each on top of the changes ahead of it: see MergeQueue. 1 for commands that get in
    * each other's way (a fixed port, one database). Default: one per core, at most 4.
@@ -98,7 +111,10 @@ export class GitProject {
   readonly #faultPoint: FaultPoint;
   /** Files that configure the verification, from the top of the repository. */
   readonly #configuration: readonly string[];
-  readonly redact: Redact;
+  /** Takes secrets out of a text: those of the environment that commands get, and of `hideValuesOf`. */
+  readonly redact: Redact = (text) => this.#redactor(text);
+  #redactor: Redact;
+  readonly #hidden = new Set<string>();
   /** By directory: the tree that a patch has made of a workspace's files, until they are collected or made anew. */
   readonly #patched = new Map<string, { readonly attempt: number; readonly tree: string }>();
   readonly #review: ReviewPanel | undefined;
@@ -122,7 +138,7 @@ export class GitProject {
         .split(path.sep)
         .join('/'),
     );
-    this.redact = redactorFor(this.environment({}));
+    this.#redactor = redactorFor(this.environment({}));
     this.#workspaces = new Workspaces({
       repository,
       root: path.join(stateDirectory, 'workspaces'),
@@ -275,8 +291,18 @@ export class GitProject {
     return path.join(this.#stateDirectory, 'tasks', slugOf(run), slugOf(task));
   }
 
-  environment(extra: Readonly<Record<string, string>>): Record<string, string> {
-    return buildEnvironment(this.#options.environment ?? [], extra);
+  /** @param more names of variables besides those that every command gets */
+  environment(
+    extra: Readonly<Record<string, string>>,
+    more: readonly string[] = [],
+  ): Record<string, string> {
+    return buildEnvironment([...(this.#options.environment ?? []), ...more], extra);
+  }
+
+  /** From now on `redact` takes out the values of these variables as well: one agent is given them. */
+  hideValuesOf(variables: readonly string[]): void {
+    for (const name of variables) this.#hidden.add(name);
+    this.#redactor = redactorFor(this.environment({}, [...this.#hidden]));
   }
 
   async prepare(
@@ -363,6 +389,40 @@ export class GitProject {
     }
   }
 
+  /**
+   * Runs the project's commands where the agent has worked, if `preflight` says so. After `collect`: what they write is
+   * no part of the change.
+   * @throws {RefusedWorkError} a command that counts has failed
+   */
+  async preflight(
+    submission: Submission,
+    workspace: Workspace,
+    signal: AbortSignal,
+    onCommand: (name: string) => void,
+  ): Promise<void> {
+    if (this.#options.preflight !== true) return;
+    const { noTests } = this.#options;
+    const { run, id: task, attempt } = submission;
+    const directory = artifactDirectory(this.#stateDirectory, { run, task });
+    const outcome = await checkInPlace(
+      {
+        workspaces: this.#workspaces,
+        commands: this.#verifyCommandsFor(submission),
+        // Beside those of the gatekeeper, and kept as long.
+        logPrefix: `${newArtifactPath(directory, Date.now(), attempt)}.preflight`,
+        redact: this.redact,
+        ...(noTests === undefined ? {} : { noTests }),
+        onCommand: ({ name }) => onCommand(name),
+        signal,
+      },
+      workspace.directory,
+      this.environment(workspace.env),
+    );
+    // What the machine is to blame for is for the gatekeeper to find: it keeps the work, and verifies it again later.
+    if (outcome.kind !== 'failed') return;
+    throw new RefusedWorkError('validation', feedbackOf(outcome), outcome.stage, outcome.commands);
+  }
+
   /** Submissions the gatekeeper takes at once: one in each lane, and as many that are made ready for one or wait to be merged. */
   get gatekeeperConcurrency(): number {
     return this.#queue.lanes * 2;
@@ -376,7 +436,7 @@ export class GitProject {
   async keepFailure(task: TaskOfRun, workspace: Workspace, error: unknown): Promise<TroupeError> {
     const failure = toFailure(error);
     const { stage } = failure.context ?? {};
-    const isStage = stage === 'apply' || stage === 'policy';
+    const isStage = STAGES.some((each) => each === stage);
     const name = { run: task.run, task: task.id };
     const startedAtMs = Date.now();
     const directory = artifactDirectory(this.#stateDirectory, name);
@@ -390,7 +450,7 @@ export class GitProject {
         attempt: task.attempt,
         title: task.title,
         verdict: isStage ? 'rejected' : blame(failure) === 'work' ? 'failed' : 'infrastructure',
-        ...(isStage ? { stage } : {}),
+        ...(isStage ? { stage: stage as RejectionStage } : {}),
         reason: excerptOf(message),
         target: this.repository.target,
         base: workspace.base,
@@ -459,6 +519,9 @@ export class GitProject {
 }
 
 /** What an agent has left cannot be submitted: its fault, and not worth a verification. */
+/** Where work is refused before a gatekeeper sees it. */
+const STAGES: readonly RejectionStage[] = ['apply', 'policy', 'setup', 'verify', 'verify_timeout'];
+
 function refused(reason: string, stage: 'apply' | 'policy'): RefusedWorkError {
   return new RefusedWorkError('policy', reason, stage, {
     name: 'collect',

@@ -68,6 +68,7 @@ export async function composeTroupe(
       ...(config.review === undefined ? {} : { review: config.review }),
       ...(config.noTests === undefined ? {} : { noTests: config.noTests }),
       ...(config.verifyAtOnce === undefined ? {} : { verifyAtOnce: config.verifyAtOnce }),
+      ...(config.preflight === undefined ? {} : { preflight: config.preflight }),
       environment: config.environment,
       stateDirectory,
       // Agents would work for nothing, or for a long time at least. To decide about a task it may be as it is.
@@ -88,6 +89,9 @@ export async function composeTroupe(
       if (agent.engine === 'patch') {
         const { name, engine: _engine, ...options } = agent;
         troupe.patchAgent(name, options);
+      } else if (agent.engine === 'preset') {
+        const { name, engine: _engine, program, ...options } = agent;
+        troupe.commandAgent(name, { ...program, projectDirectory: directory }, options);
       } else {
         const { name, engine: _engine, run, ...options } = agent;
         troupe.commandAgent(name, { run, projectDirectory: directory }, options);

@@ -366,6 +366,9 @@ ${[...fillIn, ...commands].join('\n')}
 # the commands above get in each other's way (a fixed port, one database). Default: one per core, at most 4.
 # verifyAtOnce: 1
 
+# Run the commands above where the agent has worked first: what is red there is sent back without a verification.
+# preflight: true
+
 # What no change may touch, and what a person has to agree to whatever the commands say: deleted, skipped or weakened tests,
 # changes of what verifies, emptied files, many deletions and more need an approval unless a rule says otherwise
 # (approve, refuse or off).
@@ -388,6 +391,12 @@ agents: {}
 #    concurrency: 2        # tasks it does at once; default 1
 #    perKey: { key: input.customer, limit: 1 }   # at once of one customer; also throttle, rateLimit, debounce
 #    timeout: 20m          # for one attempt; default 20m
+#    fallback: coder       # does the task when this one cannot be asked; that one may have a fallback, too
+#  coder:
+#    engine: command
+#    preset: codex         # or claude, or gemini: a program that is installed here
+#    environment: [CODEX_API_KEY]   # what of its own variables it is given; only the agent, not the commands above
+#    arguments: []         # further ones for the program
 #  patcher: { engine: patch }
 
 # When a task stops trying and asks for a decision. These are the defaults.

@@ -1,5 +1,12 @@
 import * as z from 'zod';
-import { CHANGE_RULES, REVIEW_DECISIONS, REVIEW_MODES, RULE_ACTIONS } from '../index.ts';
+import {
+  AGENT_PRESETS,
+  type AgentPreset,
+  CHANGE_RULES,
+  REVIEW_DECISIONS,
+  REVIEW_MODES,
+  RULE_ACTIONS,
+} from '../index.ts';
 import {
   type ConfigProblem,
   describeValue,
@@ -79,6 +86,7 @@ function filePath() {
   return text('a path relative to the project', /^[^\0]{1,1000}$/);
 }
 
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 const MAX_ARGUMENTS = 1_000;
 const COMMAND = 'a shell command, or a list of a program and its arguments';
 
@@ -181,6 +189,36 @@ const agentSettings = () => ({
   ...flow,
 });
 
+const PRESET_NAMES = Object.keys(AGENT_PRESETS) as [AgentPreset, ...AgentPreset[]];
+
+/** An agent has either a command of its own or a preset, and only with a preset what belongs to that. */
+function checkPresetOf(
+  given: {
+    readonly run?: unknown;
+    readonly preset?: AgentPreset | undefined;
+    readonly arguments?: unknown;
+    readonly environment?: readonly string[] | undefined;
+  },
+  context: z.RefinementCtx,
+): void {
+  const refuse = (path: PropertyKey[], message: string) =>
+    context.addIssue({ code: 'custom', path, message });
+  const { run, preset, environment = [] } = given;
+  if (preset === undefined) {
+    if (run === undefined) refuse(['run'], `${COMMAND}, or preset: ${PRESET_NAMES.join(', ')}`);
+    for (const key of ['arguments', 'environment'] as const) {
+      if (given[key] !== undefined) refuse([key], 'nothing here without a preset');
+    }
+    return;
+  }
+  if (run !== undefined) refuse(['run'], 'nothing here beside a preset');
+  const known = AGENT_PRESETS[preset].environment;
+  for (const [index, variable] of environment.entries()) {
+    if (known.includes(variable) || !VARIABLE.test(variable)) continue;
+    refuse(['environment', index], `one of ${known.join(', ')}`);
+  }
+}
+
 const agent = z.discriminatedUnion(
   'engine',
   [
@@ -190,11 +228,22 @@ const agent = z.discriminatedUnion(
     }),
     section('an agent', {
       engine: z.literal('command'),
-      run: command(),
+      run: command().optional(),
+      preset: oneOf(...PRESET_NAMES).optional(),
+      arguments: z
+        .array(text('an argument (text)', /^[^\0]*$/), { error: 'a list of arguments' })
+        .max(MAX_ARGUMENTS, { error: `at most ${MAX_ARGUMENTS} arguments` })
+        .optional(),
+      environment: z
+        .array(text('the name of an environment variable', VARIABLE), {
+          error: 'a list of names of environment variables',
+        })
+        .max(200, { error: 'at most 200 names' })
+        .optional(),
       ...agentSettings(),
       timeout: duration().optional(),
       ...flow,
-    }),
+    }).superRefine(checkPresetOf),
   ],
   {
     error: (issue) =>
@@ -351,6 +400,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
     .literal('none', { error: 'the word none, and only if the project has no tests' })
     .optional(),
   verifyAtOnce: wholeNumber(1, 64).optional(),
+  preflight: flag().optional(),
   noTests: text(
     'text of 1 to 1000 characters that says why',
     /^(?=[\s\S]*\S)[\s\S]{1,1000}$/,
@@ -364,7 +414,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
   gate: gate.optional(),
   review: review.optional(),
   environment: z
-    .array(text('the name of an environment variable', /^[A-Za-z_][A-Za-z0-9_]{0,127}$/), {
+    .array(text('the name of an environment variable', VARIABLE), {
       error: 'a list of names of environment variables',
     })
     .max(200, { error: 'at most 200 names' })
@@ -487,7 +537,10 @@ function hintOf(issue: z.core.$ZodIssue, value: unknown): string {
 
 /** People write `environment: [TOKEN=secret]`, or a key where its variable belongs: the name is shown, never the rest. */
 function describeGot(keys: readonly PropertyKey[], value: unknown): string {
-  const isVariable = keys[0] === 'environment' || keys[1] === 'keyVariable';
+  const isVariable =
+    keys[0] === 'environment' ||
+    keys[1] === 'keyVariable' ||
+    (keys[0] === 'agents' && keys[2] === 'environment');
   if (!isVariable || typeof value !== 'string') return describeValue(value);
   const [name = '', ...rest] = value.split('=');
   return rest.length > 0 && /^\w+$/.test(name)

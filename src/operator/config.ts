@@ -4,6 +4,7 @@ import type {
   BreakerSettings,
   FlowOptions,
   JsonValue,
+  PresetAgentOptions,
   RetentionOptions,
   ReviewOptions,
   RuleSettings,
@@ -70,6 +71,12 @@ type ConfiguredEngine =
       readonly engine: 'command';
       /** As written: what stands in braces, such as `{project}`, is for the engine to fill in. */
       readonly run: ConfiguredCommand;
+      /** For one attempt. Default 1 200 000 (20 minutes). */
+      readonly timeoutMs: number;
+    })
+  | (AgentSettings & {
+      readonly engine: 'preset';
+      readonly program: PresetAgentOptions;
       /** For one attempt. Default 1 200 000 (20 minutes). */
       readonly timeoutMs: number;
     });
@@ -153,6 +160,8 @@ export interface ProjectConfig {
   readonly gate: RuleSettings;
   /** Verifications that run at once. Default: as `GitProjectOptions`. */
   readonly verifyAtOnce?: number;
+  /** The commands are run where the agent has worked, before a gatekeeper is asked. Default not. */
+  readonly preflight?: true;
   /** Who looks at what has passed. Default nobody. */
   readonly review?: ReviewOptions;
   /** Names of variables that agents and verification get besides the usual ones. Default none. */
@@ -253,7 +262,17 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     const settings = { ...agentSettings(name, agent), ...flowOf(agent) };
     if (agent.engine === 'patch') return { ...settings, engine: 'patch' };
     const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
-    return { ...settings, engine: 'command', run: agent.run, timeoutMs };
+    const { preset, arguments: more, environment } = agent;
+    if (preset !== undefined) {
+      const program = {
+        preset,
+        ...(more === undefined ? {} : { arguments: more }),
+        ...(environment === undefined ? {} : { environment }),
+      };
+      return { ...settings, engine: 'preset', program, timeoutMs };
+    }
+    // The schema has seen to it that there is one of the two.
+    return { ...settings, engine: 'command', run: agent.run as ConfiguredCommand, timeoutMs };
   });
   const total = agents.reduce((sum, agent) => sum + reachOf(agent), 0);
   return {
@@ -279,6 +298,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     },
     tests: project.tests ?? 'command',
     ...(project.verifyAtOnce === undefined ? {} : { verifyAtOnce: project.verifyAtOnce }),
+    ...(project.preflight === true ? { preflight: true } : {}),
     environment: project.environment ?? [],
     agents,
     limits,

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { accessSync, constants, statSync } from 'node:fs';
 import path from 'node:path';
-import { ConfigurationError } from '../index.ts';
+import { AGENT_PRESETS, ConfigurationError } from '../index.ts';
 import type { ProjectConfig } from './config.ts';
 
 /** What is searched when PATH is not set. */
@@ -29,9 +29,12 @@ export function requirePrograms(
       (reviewer) =>
         'command' in reviewer ? [{ run: reviewer.command, of: `review: ${reviewer.name}` }] : [],
     ),
-    ...config.agents.flatMap((agent) =>
-      agent.engine === 'command' ? [{ run: agent.run, of: `agents: ${agent.name}` }] : [],
-    ),
+    ...config.agents.flatMap((agent) => {
+      if (agent.engine === 'patch') return [];
+      const run =
+        agent.engine === 'preset' ? AGENT_PRESETS[agent.program.preset].command : agent.run;
+      return [{ run, of: `agents: ${agent.name}` }];
+    }),
   ];
   const missing = new Map<string, string[]>();
   for (const { run, of } of commands) {

@@ -9,18 +9,21 @@ export interface WorkRefusal {
 }
 
 /**
- * An agent's work that cannot be submitted: a patch that does not apply, a change that is empty or not allowed. As a
- * failure it carries its stage and its evidence, so that the attempt is recorded with both, as a verdict's would be.
+ * An agent's work that cannot be submitted: a patch that does not apply, a change that is empty or not allowed, or one
+ * that has failed the preflight. As a failure it carries its stage and its evidence, so that the attempt is recorded with both, as a verdict's would be.
  */
 export class RefusedWorkError extends TroupeError {
   constructor(
     code: Extract<ErrorCode, 'validation' | 'policy'>,
     message: string,
     stage: RejectionStage,
-    check: Pick<CommandEvidence, 'name' | 'command' | 'exitCode' | 'excerpt'>,
+    check:
+      | Pick<CommandEvidence, 'name' | 'command' | 'exitCode' | 'excerpt'>
+      | readonly CommandEvidence[],
   ) {
-    const command: CommandEvidence = { ...check, signal: null, durationMs: 0 };
-    const refusal: WorkRefusal = { stage, evidence: { commands: [command] } };
+    const commands: readonly CommandEvidence[] =
+      'name' in check ? [{ ...check, signal: null, durationMs: 0 }] : check;
+    const refusal: WorkRefusal = { stage, evidence: { commands } };
     super(code, message, { context: refusal as unknown as JsonObject });
   }
 }

@@ -12,7 +12,7 @@ import {
   type RuleSettings,
 } from './change-rules.ts';
 import { messageWithTrailers } from './collect.ts';
-import { excerptOf, MAX_EXCERPT_CHARACTERS } from './excerpt.ts';
+import { excerptOf } from './excerpt.ts';
 import {
   artifactDirectory,
   findAcceptance,
@@ -28,7 +28,12 @@ import { type Ground, type MergePlace, MergeQueue } from './merge-queue.ts';
 import type { Repository } from './repository.ts';
 import { describeFinding, type ReviewPanel, type ReviewVote } from './review.ts';
 import { moveTarget } from './target-branch.ts';
-import { checkVerifyCommands, type VerifyCommand, verifyCommit } from './verification.ts';
+import {
+  checkVerifyCommands,
+  feedbackOf,
+  type VerifyCommand,
+  verifyCommit,
+} from './verification.ts';
 import { VerifiedTrees } from './verified-trees.ts';
 import type { Workspaces } from './workspaces.ts';
 
@@ -120,19 +125,6 @@ export async function verifyAndMerge(options: VerifyAndMergeOptions): Promise<Ve
 const COUNTED: readonly RuleName[] = ['test-count'];
 /** The artifact has them all; a verdict is stored and sent. */
 const MAX_FLAGS_SHOWN = 50;
-
-/** What the next attempt is told: why, and what the command printed; at most 4 000 characters. */
-function feedbackOf({
-  reason,
-  output,
-}: {
-  readonly reason: string;
-  readonly output: string;
-}): string {
-  const left = MAX_EXCERPT_CHARACTERS - reason.length - 1;
-  if (left < 100) return excerptOf(reason);
-  return `${reason}\n${excerptOf(output, left)}`.trim();
-}
 
 const shownVote = ({ reviewer, vote, reason, findings }: ReviewVote) => ({
   reviewer,

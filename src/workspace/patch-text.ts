@@ -9,20 +9,35 @@ export type PatchText =
   | { readonly kind: 'refused'; readonly reason: string };
 
 /**
- * Takes the unified diff out of what a model wrote (each character a byte, if the files may be in any encoding): code fences and prose around it are dropped, several diffs are
+ * Takes the unified diff out of what a model wrote (each character a byte, if the files may be in any encoding): code
+ * fences and prose around it are dropped, and so is the margin of one that is indented or quoted; several diffs are
  * joined, headers without `diff --git` are fine. Other formats are refused by name.
  */
 export function extractPatch(text: string): PatchText {
   // The mark of UTF-8, also as its three bytes when each byte is a character.
   const lines = text.replace(/^(?:\ufeff|\u00ef\u00bb\u00bf)/, '').split('\n');
-  const diff = new DiffScanner(lines).scan();
+  let diff = new DiffScanner(lines).scan();
+  if (diff.lines.length === 0) diff = new DiffScanner(withoutMargin(lines, text)).scan();
   if (diff.lines.length === 0 || !diff.hasChange)
     return { kind: 'refused', reason: describeOther(text) };
   return {
     kind: 'diff',
     text: `${diff.lines.join('\n')}\n`,
-    strip: diff.paths.every(hasPrefix) ? 1 : 0,
+    strip: havePrefixes(diff.paths) ? 1 : 0,
   };
+}
+
+/** What stands before each line of a diff inside of a list, or in the answer to a mail. */
+const MARGIN = /^([ \t>]{1,40})(?:diff --git |--- [^\n]*\n\1\+\+\+ )/m;
+
+function withoutMargin(lines: readonly string[], text: string): readonly string[] {
+  const margin = MARGIN.exec(text)?.[1];
+  if (margin === undefined) return [];
+  return lines.map((line) => {
+    if (line.startsWith(margin)) return line.slice(margin.length);
+    // Of an empty line editors strip the blanks of the margin as well.
+    return line.trimEnd() === margin.trimEnd() || line.trim() === '' ? '' : line;
+  });
 }
 
 const HUNK = /^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@(.*)$/s;
@@ -34,7 +49,7 @@ const EXTENDED_HEADER =
 class DiffScanner {
   readonly #lines: readonly string[];
   readonly #kept: string[] = [];
-  readonly #paths: string[] = [];
+  readonly #paths: DiffPaths[] = [];
   #hasChange = false;
   #at = 0;
 
@@ -44,7 +59,7 @@ class DiffScanner {
 
   scan(): {
     readonly lines: readonly string[];
-    readonly paths: readonly string[];
+    readonly paths: readonly DiffPaths[];
     readonly hasChange: boolean;
   } {
     while (this.#at < this.#lines.length) {
@@ -69,10 +84,10 @@ class DiffScanner {
   }
 
   #takeNames(): void {
-    for (const header of [this.#line(), this.#line(1)]) {
-      const name = header.slice(4).split('\t')[0]?.trim() ?? '';
-      if (name !== '/dev/null') this.#paths.push(name);
-    }
+    const [before = '', after = ''] = [this.#line(), this.#line(1)].map(
+      (header) => header.slice(4).split('\t')[0]?.trim() ?? '',
+    );
+    this.#paths.push({ before, after });
     this.#take();
     this.#take();
   }
@@ -135,8 +150,26 @@ class DiffScanner {
   }
 }
 
-function hasPrefix(name: string): boolean {
-  return /^"?[ab]\//.test(name);
+/** The names of one file in the two lines that begin with `---` and `+++`. */
+interface DiffPaths {
+  readonly before: string;
+  readonly after: string;
+}
+
+/** What `diff.mnemonicPrefix` makes of `a/` and `b/`: commit, index, working tree, object, and the files of `--no-index`. */
+const MNEMONIC = ['ci', 'cw', 'iw', 'ow', '12', 'ic', 'wc', 'wi', 'wo', '21'];
+
+/**
+ * Whether the first part of each name is none of the file's path. One letter in both lines may also be a directory,
+ * unless it is that of `a/` and `b/`.
+ */
+function havePrefixes(paths: readonly DiffPaths[]): boolean {
+  return paths.every(({ before, after }) => {
+    const names = [before, after].filter((name) => name !== '/dev/null');
+    if (names.every((name) => /^"?(?:[ab]|\.)\//.test(name))) return true;
+    const pair = names.map((name) => /^"?([ciow12])\//.exec(name)?.[1] ?? '').join('');
+    return MNEMONIC.includes(pair);
+  });
 }
 
 const OTHER_FORMATS: readonly (readonly [RegExp, string])[] = [
@@ -146,9 +179,19 @@ const OTHER_FORMATS: readonly (readonly [RegExp, string])[] = [
   ],
   [/^<{5,9} ?SEARCH/m, 'search/replace blocks (<<<<<<< SEARCH)'],
   [/^\*\*\* .*\n--- .*\n\*{15}/m, 'a context diff (*** and ---)'],
-  [/^@@(?: |$)(?!-\d)/m, 'a diff whose hunks have no line numbers'],
-  [/^\d+(?:,\d+)?[acd]\d+(?:,\d+)?\n[<>] /m, 'a normal diff (1c1, <, >)'],
+  [
+    /^<{7} [^\n]*\n(?:[\s\S]*\n)?={7}\r?\n(?:[\s\S]*\n)?>{7} /m,
+    'conflict markers (<<<<<<<, >>>>>>>)',
+  ],
+  [/^@@@+ -\d/m, 'the combined diff of a merge (@@@)'],
+  [/^@@ -\d/m, 'hunks with no names of files before them'],
+  [/^@@(?:[ \r]|$)(?!-\d)/m, 'a diff whose hunks have no line numbers'],
+  [/^--- [^\n]*\n\+\+\+ /m, 'the names of files with no hunk after them'],
+  [/^\d+(?:,\d+)?[acd]\d+(?:,\d+)?\r?\n[<>] /m, 'a normal diff (1c1, <, >)'],
+  [/^\d+(?:,\d+)?[acd]\r?\n(?:[^\n]*\n)*?\.\r?$/m, 'an ed script (2c, .)'],
+  [/\[-[^\n]*-\]|\{\+[^\n]*\+\}/, 'a word diff ([-old-]{+new+})'],
   [/^\s*(?:```json\s*)?[[{]\s*"/, 'JSON'],
+  [/^[ \t]*(?:`{3}|~{3})/m, 'code in a fence, with no diff in it'],
 ];
 
 function describeOther(text: string): string {

@@ -54,7 +54,7 @@ const WAYS = [[], ['--3way']] as const;
 /**
  * Applies a patch to a workspace, all of it or nothing. It is first applied to a copy of our index, so that what it
  * would do is known and checked before any file is touched; git itself refuses paths that leave the directory, name
- * `.git` or go through a symlink.
+ * `.git` or go through a symlink that it knows, and we those that go through another.
  * Crash: files may be half written; the attempt is made again in a fresh workspace.
  */
 export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutcome> {
@@ -95,6 +95,8 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
       after,
     ]);
     const files = parseRaw(splitNul(listing.stdout.toString('utf8')));
+    const beyond = findBeyondLink(workspace.directory, files);
+    if (beyond !== undefined) return { kind: 'refused', reason: beyond, output: '' };
     await using objects = new ObjectReader({
       git: repository.git,
       place: { cwd: workspace.directory, gitDir: workspace.gitDir, workTree: workspace.directory },
@@ -118,6 +120,24 @@ export async function applyPatch(options: ApplyPatchOptions): Promise<PatchOutco
     await rm(trial, { force: true });
     await rm(`${trial}.lock`, { force: true });
   }
+}
+
+/**
+ * A file that would lie beyond a symlink which git does not know, because it is ignored: git would write through none,
+ * but put a directory into its place.
+ */
+function findBeyondLink(directory: string, files: readonly ChangedFile[]): string | undefined {
+  const seen = new Set(['.']);
+  for (const { path: name, mode } of files) {
+    if (mode === '000000') continue;
+    for (let above = path.dirname(name); !seen.has(above); above = path.dirname(above)) {
+      seen.add(above);
+      const found = lstatSync(path.join(directory, above), { throwIfNoEntry: false });
+      if (found?.isSymbolicLink() !== true) continue;
+      return `${JSON.stringify(name)} lies beyond the symlink ${JSON.stringify(above)}; write to where that one leads, or leave it out.`;
+    }
+  }
+  return undefined;
 }
 
 /**

@@ -8,7 +8,7 @@ import { ceilingEnvironment, fillWorkTree, makeGitDirectory } from './borrowed-c
 import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
 import { diskTrouble } from './disk-trouble.ts';
 import { buildEnvironment } from './environment.ts';
-import { excerptOf, stripControls } from './excerpt.ts';
+import { excerptOf, MAX_EXCERPT_CHARACTERS, stripControls } from './excerpt.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import { countTests } from './test-counts.ts';
 import type { Workspaces } from './workspaces.ts';
@@ -135,6 +135,19 @@ export function acceptName({ name }: Pick<VerifyCommand, 'name'>): string {
   return name === '' ? '' : `accept: ${name}`;
 }
 
+/** What the next attempt is told: why, and what the command printed; at most 4 000 characters. */
+export function feedbackOf({
+  reason,
+  output,
+}: {
+  readonly reason: string;
+  readonly output: string;
+}): string {
+  const left = MAX_EXCERPT_CHARACTERS - reason.length - 1;
+  if (left < 100) return excerptOf(reason);
+  return `${reason}\n${excerptOf(output, left)}`.trim();
+}
+
 /**
  * Checks a commit out into a fresh place and runs the commands there in order, up to the first failure that counts.
  * Nothing of that place is used afterwards: what may be merged is the commit's tree.
@@ -142,6 +155,18 @@ export function acceptName({ name }: Pick<VerifyCommand, 'name'>): string {
  */
 export async function verifyCommit(options: VerificationOptions): Promise<VerificationOutcome> {
   return await inFreshCheckout(options, (workTree, env) => runCommands(options, workTree, env));
+}
+
+/**
+ * Runs the commands in a place where somebody has worked, as `verifyCommit` does in a fresh one. What passes here may
+ * still fail there: files that are ignored, or left from before, are not in the commit.
+ */
+export async function checkInPlace(
+  options: Omit<VerificationOptions, 'commit' | 'env'>,
+  directory: string,
+  env: Readonly<Record<string, string>>,
+): Promise<VerificationOutcome> {
+  return await runCommands(options, directory, env);
 }
 
 /**
@@ -183,7 +208,7 @@ export async function inFreshCheckout<T>(
 }
 
 async function runCommands(
-  options: VerificationOptions,
+  options: Omit<VerificationOptions, 'commit' | 'env'>,
   cwd: string,
   env: Readonly<Record<string, string>>,
 ): Promise<VerificationOutcome> {

@@ -117,6 +117,50 @@ describe('an agent that cannot be asked', () => {
     ).rejects.toThrow('agent/first');
   });
 
+  test('bad work leads to none of the chain, whoever has done it', async () => {
+    const troupe = await memoryDisk().open();
+    const did: string[] = [];
+    const breaker = { failures: 1, openMs: 3_600_000 };
+    // Away at first: what is rejected is the work of its fallback.
+    troupe.agent('first', away, { breaker, fallback: 'second' });
+    troupe.agent(
+      'second',
+      ({ task: { attempt } }) => {
+        did.push(`second ${attempt}`);
+        if (did.length === 2) throw new Error('I cannot do it.');
+        return did.length;
+      },
+      { breaker, fallback: 'third' },
+    );
+    troupe.agent('third', () => {
+      did.push('third');
+      return null;
+    });
+    troupe.gatekeeper('editor', ({ submission: { result } }) =>
+      result === 3
+        ? { accepted: true, evidence: ['read it'] }
+        : { accepted: false, reason: 'Not good enough.' },
+    );
+    const run = await troupe.start({
+      id: 'r',
+      limits: { infrastructureAttempts: 20, infrastructureBackoff: FAST, backoff: FAST },
+      tasks: [task('a')],
+    });
+    const { state, tasks } = await run.result();
+    expect([state, tasks[0]?.agent]).toEqual(['done', 'second']);
+    expect(did.map((each) => each.split(' ')[0])).toEqual(['second', 'second', 'second']);
+    const attempts = await attemptsOf(troupe, 'a');
+    const [rejected, failed, accepted] = attempts.slice(-3);
+    expect([rejected?.outcome, failed?.outcome, accepted?.outcome]).toEqual([
+      'rejected',
+      'failed',
+      'accepted',
+    ]);
+    for (const { by } of [rejected, failed, accepted].filter((each) => each !== undefined)) {
+      expect(by).toMatchObject({ agent: 'second', insteadOf: [{ agent: 'first' }] });
+    }
+  });
+
   test('a full mailbox leads to the fallback too; the 1 001st is told that it is full', async () => {
     const troupe = await memoryDisk().open();
     const release = Promise.withResolvers<void>();

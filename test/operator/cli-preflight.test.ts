@@ -374,6 +374,19 @@ describe('the programs that commands begin with', () => {
     expect(() => check([], [agent('scribe', run)], searchPath)).toThrow('(agents: scribe)');
   });
 
+  test('are missed when a preset starts them', () => {
+    const coder = {
+      name: 'coder',
+      engine: 'preset',
+      tract: 'external',
+      concurrency: 1,
+      timeoutMs: 1,
+      program: { preset: 'codex' },
+    } as const;
+    const config = { verify: [verify('test', 'sh')], agents: [coder] };
+    expect(() => requirePrograms(config, '/usr/bin:/bin')).toThrow('codex (agents: coder)');
+  });
+
   test('a directory or a file that cannot be executed is none', () => {
     const bin = temporaryDirectory();
     mkdirSync(path.join(bin, 'tool'));

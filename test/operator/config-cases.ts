@@ -204,6 +204,22 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
     text: `${MINIMAL}agents:\n  a: { engine: comand, run: x }\n`,
   },
   { name: 'command agent without run', text: `${MINIMAL}agents:\n  a: { engine: command }\n` },
+  {
+    name: 'presets: unknown, beside a command, and what only they may have',
+    text: `${MINIMAL}agents:
+  a: { engine: command, preset: codx }
+  b: { engine: command, preset: codex, run: x }
+  c: { engine: command, run: x, arguments: [y], environment: [Z] }
+  d: { engine: command, preset: codex, arguments: [1], environment: codex }
+`,
+  },
+  {
+    name: 'variables that a preset does not know, and one with its value',
+    text: `${MINIMAL}agents:
+  a: { engine: command, preset: claude, environment: [OPENAI_API_KEY] }
+  b: { engine: command, preset: claude, environment: ["ANTHROPIC_API_KEY=sk-secret"] }
+`,
+  },
   { name: 'patch agent with run', text: `${MINIMAL}agents:\n  a: { engine: patch, run: x }\n` },
   {
     name: 'agent with concurrency 0',

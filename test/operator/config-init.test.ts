@@ -338,7 +338,7 @@ describe('a project whose tests are found', () => {
         .replaceAll(/^#(?! \S)/gm, ''),
     );
     const config = await loadConfig(file);
-    expect(config.agents.map((agent) => agent.name)).toEqual(['writer', 'patcher']);
+    expect(config.agents.map((agent) => agent.name)).toEqual(['writer', 'coder', 'patcher']);
     expect(config.tasks.map((task) => task.id)).toEqual(['first-task']);
     expect(config.policy).toHaveLength(1);
     expect(config.concurrency).toBe(4);

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { applyPatch } from '../../src/workspace/patch.ts';
@@ -38,10 +38,30 @@ test.each([
   { name: 'no newline at the end', patch: DIFF.trimEnd() },
   { name: 'line endings of Windows', patch: DIFF.replaceAll('\n', '\r\n') },
   { name: 'moved by other lines', patch: DIFF.replace('-1,3 +1,3', '-9,3 +9,3') },
+  { name: 'in a fence of tildes', patch: `~~~diff\n${DIFF}~~~\n` },
+  {
+    name: 'in a fence of a list',
+    patch: `1. Do it:\n\n${DIFF.replace(/^/, '```diff\n').replaceAll(/^(?=.)/gm, '   ')}   \`\`\`\n2. Go on.\n`,
+  },
+  { name: 'quoted', patch: `Ada wrote:\n${DIFF.trimEnd().replaceAll(/^/gm, '> ')}\n\nYes.\n` },
+  {
+    name: 'from svn',
+    patch: `Index: a.txt\n${'='.repeat(67)}\n--- a.txt\t(revision 1)\n+++ a.txt\t(working copy)\n${HUNK}`,
+  },
+  { name: 'names of diff.mnemonicPrefix', patch: `--- i/a.txt\n+++ w/a.txt\n${HUNK}` },
+  { name: 'names from the directory', patch: `--- ./a.txt\n+++ ./a.txt\n${HUNK}` },
 ])('applies a patch: $name', async ({ patch }) => {
   const { apply, read } = await place();
   expect(await apply(patch)).toMatchObject({ kind: 'applied', files: ['a.txt'] });
   expect(read('a.txt')).toBe(CONTENT.replace('two', 'TWO'));
+});
+
+test('bare names in a directory of one letter are not cut', async () => {
+  const project = await openProject({ 'i/a.txt': CONTENT });
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  const patch = `--- i/a.txt\n+++ i/a.txt\n${HUNK}`;
+  const outcome = await applyPatch({ repository: project.repository, workspace, patch });
+  expect(outcome).toMatchObject({ kind: 'applied', files: ['i/a.txt'] });
 });
 
 test('a patch of a file in another encoding is applied byte by byte', async () => {
@@ -178,6 +198,38 @@ test.each([
     patch: newFile('outside/evil'),
     says: 'beyond a symbolic link',
   },
+  {
+    name: 'a file beyond an ignored symlink',
+    patch: newFile('ignored.log/evil'),
+    says: 'lies beyond the symlink',
+  },
+  {
+    name: 'a file beyond a symlink of its own',
+    patch: `${newFile('dir', '120000', 'elsewhere')}${newFile('dir/evil')}`,
+    says: 'beyond a symbolic link',
+  },
+  {
+    name: 'the git directory of a subdirectory',
+    patch: newFile('sub/.git/x'),
+    says: 'invalid path',
+  },
+  { name: 'a way back up', patch: newFile('sub/../../evil'), says: 'invalid path' },
+  {
+    name: 'a quoted way up',
+    patch: newFile('x').replaceAll(/([ab])\/x/g, '"$1/\\056\\056/evil"'),
+    says: 'invalid path',
+  },
+  {
+    name: 'to copy what lies outside',
+    patch:
+      'diff --git a/../secret b/copy\nsimilarity index 100%\ncopy from ../secret\ncopy to copy\n',
+    says: 'does not exist in index',
+  },
+  {
+    name: 'to delete what lies outside',
+    patch: '--- a/../secret\n+++ /dev/null\n@@ -1 +0,0 @@\n-s\n',
+    says: 'does not exist in index',
+  },
   { name: 'lines that are not there', patch: DIFF.replace('two', 'TOO'), says: 'does not apply' },
   {
     name: 'half of it fitting',
@@ -187,13 +239,15 @@ test.each([
   { name: 'a huge file', patch: newFile('big', '100644', 'x'.repeat(11_000_000)), says: 'at most' },
 ])('refuses $name and changes nothing', async ({ patch, says }) => {
   const { workspace, apply } = await place();
-  symlinkSync('..', path.join(workspace.directory, 'outside'));
+  for (const link of ['outside', 'ignored.log'])
+    symlinkSync('..', path.join(workspace.directory, link));
   const before = git(workspace.directory, 'status', '--porcelain');
   const outcome = await apply(patch);
   expect(outcome.kind).toBe('refused');
   expect(JSON.stringify(outcome)).toContain(says);
   expect(git(workspace.directory, 'status', '--porcelain')).toBe(before);
   expect(existsSync(path.join(workspace.directory, '..', 'evil'))).toBe(false);
+  expect(lstatSync(path.join(workspace.directory, 'ignored.log')).isSymbolicLink()).toBe(true);
 });
 
 test.each([
@@ -213,6 +267,17 @@ test.each([
   },
   { text: '2c2\n< two\n---\n> TWO\n', got: 'a normal diff' },
   { text: '--- a/a.txt\n+++ b/a.txt\n@@\n-two\n+TWO\n', got: 'hunks have no line numbers' },
+  { text: '--- a/a.txt\r\n+++ b/a.txt\r\n@@\r\n-two\r\n', got: 'hunks have no line numbers' },
+  { text: '--- a/a.txt\n+++ b/a.txt\n-two\n+TWO\n', got: 'no hunk after them' },
+  { text: `\`\`\`diff\n${HUNK}\`\`\`\n`, got: 'no names of files before them' },
+  {
+    text: 'diff --cc a.txt\n--- a/a.txt\n+++ b/a.txt\n@@@ -1,1 -1,1 +1,1 @@@\n- two\n -too\n++TWO\n',
+    got: 'the combined diff of a merge',
+  },
+  { text: '<<<<<<< HEAD\ntwo\n=======\nTWO\n>>>>>>> mine\n', got: 'conflict markers' },
+  { text: '2c\nTWO\n.\n', got: 'an ed script' },
+  { text: 'one [-two-]{+TWO+} three', got: 'a word diff' },
+  { text: 'a.txt:\n```js\nconst two = 2;\n```\n', got: 'code in a fence' },
   { text: '{"patch": "x"}', got: 'JSON' },
   { text: '```json\n[ "x" ]\n```', got: 'JSON' },
 ])('names what came instead of a diff: $got', ({ text, got }) => {
