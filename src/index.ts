@@ -64,6 +64,11 @@ export type { PhaseInput, PhaseTask, WorkflowSpec } from './actors/workflow.ts';
 export { parseRetention } from './actors/retention.ts';
 
 // workspace
+export {
+  type CheckProjectOptions,
+  checkProject,
+  type ProjectCheck,
+} from './workspace/check-project.ts';
 export type { RuleAction, RuleName, RuleSettings } from './workspace/change-rules.ts';
 export { CHANGE_RULES, RULE_ACTIONS } from './workspace/change-rules.ts';
 export type {
@@ -136,6 +141,7 @@ export type { PayloadCodec } from './store/payload/codec.ts';
 export { PackedStore } from './store/payload/packed-store.ts';
 export type { Reencrypted, ReencryptOptions } from './store/payload/reencrypt.ts';
 export { findUnfinishedBackups } from './store/sqlite/unfinished-backups.ts';
+export { findStoreOwner, type StoreOwner } from './store/sqlite/owner-lock.ts';
 export { openReadOnlyStore } from './store/sqlite/read-only.ts';
 export { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';

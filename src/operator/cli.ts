@@ -498,9 +498,16 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .option(...json)
     .action(async (options: { json: boolean }) => done(await actors(cli, options)));
 
-  command('doctor', 'say what is wrong in the store and does not mend itself')
+  command('doctor', 'say what is wrong here and does not mend itself: store, git, disks, leftovers')
+    .option(
+      '--fixtures',
+      'also do whole pieces of work in a temporary directory, and compare',
+      false,
+    )
     .option(...json)
-    .action(async (options: { json: boolean }) => done(await doctor(cli, options)));
+    .action(async (options: { fixtures: boolean; json: boolean }) =>
+      done(await doctor(cli, options)),
+    );
 
   command('prune', 'remove history that is older than troupe.yaml says, and give its space back')
     .option('--dry-run', 'only count what would go', false)
