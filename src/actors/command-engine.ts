@@ -9,6 +9,9 @@ import type { Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import { outputStream } from './output-stream.ts';
 
+/** In the facts of a failure: the signal that has ended the agent's process. It did not end by itself. */
+export const DIED_OF = 'diedOf';
+
 export interface CommandEngineOptions {
   /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */
   readonly run: string | readonly string[];
@@ -90,6 +93,7 @@ export function commandEngine(project: GitProject, options: CommandEngineOptions
       throw new TroupeError(
         'unhandled',
         `The agent's command ${how}: ${result.command}\n${excerptOf(output, 2000)}`,
+        result.signal === null ? {} : { context: { [DIED_OF]: result.signal } },
       );
     }
     return { output: excerptOf(output, 2000) };
