@@ -70,6 +70,11 @@ export type { PhaseInput, PhaseTask, WorkflowSpec } from './actors/workflow.ts';
 export { parseRetention } from './actors/retention.ts';
 
 // workspace
+export {
+  type CheckProjectOptions,
+  checkProject,
+  type ProjectCheck,
+} from './workspace/check-project.ts';
 export type { RuleAction, RuleName, RuleSettings } from './workspace/change-rules.ts';
 export { CHANGE_RULES, RULE_ACTIONS } from './workspace/change-rules.ts';
 export type {
@@ -90,6 +95,7 @@ export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
 export type { SkipPlan, SkippableTask } from './machines/policies/skip.ts';
 export { planSkip } from './machines/policies/skip.ts';
+export type { StagingInput, StagingLimits } from './machines/policies/staging.ts';
 export { type PhaseStatus, phaseStatus } from './machines/policies/phases.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export { describeProgress, type TaskProgress } from './machines/policies/task-progress.ts';
@@ -142,6 +148,7 @@ export type { PayloadCodec } from './store/payload/codec.ts';
 export { PackedStore } from './store/payload/packed-store.ts';
 export type { Reencrypted, ReencryptOptions } from './store/payload/reencrypt.ts';
 export { findUnfinishedBackups } from './store/sqlite/unfinished-backups.ts';
+export { findStoreOwner, type StoreOwner } from './store/sqlite/owner-lock.ts';
 export { openReadOnlyStore } from './store/sqlite/read-only.ts';
 export { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';

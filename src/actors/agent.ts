@@ -2,7 +2,14 @@ import { z } from 'zod';
 import { agentMachine } from '../machines/agent-machine.ts';
 import { PROGRESS_STREAM, progressOf } from '../machines/policies/task-progress.ts';
 import type { Question, WorkOutcome } from '../protocol/catalogue.ts';
-import { TimeoutError, TroupeError, ValidationError } from '../protocol/errors.ts';
+import {
+  type Failure,
+  fromFailure,
+  TimeoutError,
+  TroupeError,
+  toFailure,
+  ValidationError,
+} from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -16,6 +23,7 @@ import type { Store } from '../store/store.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { artifactKeeper, artifactScope, loadArtifacts } from './artifacts.ts';
 import { boundedByTask } from './bounded-by-task.ts';
+import { DIED_OF } from './command-engine.ts';
 import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';
@@ -103,6 +111,8 @@ async function doTask(
       new TimeoutError(`The agent was not done after ${agent.timeoutMs} ms.`, { retryable: true }),
     ),
   );
+  // It ends as it does when its time is up: here it is known what can be saved of its work.
+  context.onSilence((reason) => limit.abort(reason));
   // An engine that does not heed its signal never comes to the `finally` below.
   context.signal.addEventListener('abort', cancelLimit, { once: true });
   const signal = AbortSignal.any([context.signal, limit.signal]);
@@ -172,9 +182,40 @@ async function doTask(
     if (context.signal.aborted) throw error;
     const failed: unknown = limit.signal.aborted ? limit.signal.reason : error;
     if (workspace === null || project === undefined) throw failed;
-    throw await project.keepFailure(work, workspace, failed);
+    if (!limit.signal.aborted && !hasDied(error)) {
+      throw await project.keepFailure(work, workspace, failed);
+    }
+    const saved = await salvage(project, work, workspace, toFailure(failed), context.signal);
+    if ('outcome' in saved) return saved.outcome;
+    throw await project.keepFailure(work, workspace, fromFailure(saved.failure));
   } finally {
     cancelLimit();
+  }
+}
+
+/** It did not end by itself, so it had no word in what it left. */
+const hasDied = (error: unknown): boolean =>
+  error instanceof TroupeError && error.context?.[DIED_OF] !== undefined;
+
+/** What is saved of an attempt that was ended, or else its failure, which says what is kept of it. */
+async function salvage(
+  project: GitProject,
+  work: WorkInput,
+  workspace: Workspace,
+  failure: Failure,
+  signal: AbortSignal,
+): Promise<{ readonly outcome: WorkOutcome } | { readonly failure: Failure }> {
+  const also = (sentence: string): { failure: Failure } => ({
+    failure: { ...failure, message: `${failure.message} ${sentence}` },
+  });
+  try {
+    const { outcome, keptAs } = await project.salvage(work, workspace, failure.message, signal);
+    if (outcome !== undefined) return { outcome };
+    // Not which one: that would make the same failure another one each time.
+    return keptAs === undefined ? { failure } : also(`What it left is kept below ${keptAs}.`);
+  } catch (error) {
+    signal.throwIfAborted();
+    return also(`What it left could not be kept: ${toFailure(error).message}`);
   }
 }
 

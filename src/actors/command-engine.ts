@@ -15,6 +15,9 @@ import type { AssignedTask, Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import { OutputStream } from './output-stream.ts';
 
+/** In the facts of a failure: the signal that has ended the agent's process. It did not end by itself. */
+export const DIED_OF = 'diedOf';
+
 export interface CommandEngineOptions {
   /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */
   readonly run: string | readonly string[];
@@ -132,7 +135,7 @@ function engineOf(project: GitProject, options: CommandEngine): Engine {
       if (result.exitCode !== null && options.unavailable.includes(result.exitCode)) {
         throw new TroupeError(
           'unavailable',
-          `The agent's command could not work (exit code ${result.exitCode}): ${result.command}\n${excerptOf(output, 2000)}`,
+          `The agent's command could not work (exit code ${result.exitCode}): ${result.command}\n${excerptOf(said, 2000)}`,
         );
       }
       const trouble = await diskTrouble([workspace.directory, env['TMPDIR'] ?? os.tmpdir()]);
@@ -147,6 +150,7 @@ function engineOf(project: GitProject, options: CommandEngine): Engine {
       throw new TroupeError(
         'unhandled',
         `The agent's command ${how}: ${result.command}\n${excerptOf(said, 2000)}`,
+        result.signal === null ? {} : { context: { [DIED_OF]: result.signal } },
       );
     }
     return { output: excerptOf(said, 2000) };

@@ -423,6 +423,46 @@ export class GitProject {
     throw new RefusedWorkError('validation', feedbackOf(outcome), outcome.stage, outcome.commands);
   }
 
+  /**
+   * Saves what an agent has left that was ended, or has died, in the middle of its work. What it had committed is a
+   * submission, for the gatekeeper to judge; what it had not is kept below `refs/troupe/salvage/<run>/<task>`.
+   * @param reason why it was ended
+   */
+  async salvage(
+    task: TaskOfRun,
+    workspace: Workspace,
+    reason: string,
+    signal: AbortSignal,
+  ): Promise<{ readonly outcome?: WorkOutcome; readonly keptAs?: string }> {
+    this.#patched.delete(workspace.directory);
+    const collected = await this.#workspaces.collect({
+      workspace,
+      committedOnly: true,
+      message: task.title,
+      trailers: {
+        'Troupe-Task': `${task.run}/${task.id}`,
+        'Troupe-Attempt': String(task.attempt),
+        'Troupe-Salvaged': 'yes',
+      },
+      signal,
+    });
+    // After it: what is on the branch already is not kept twice.
+    const ref = await this.#workspaces.salvage(workspace);
+    const kept = ref === undefined ? {} : { keptAs: path.posix.dirname(ref) };
+    if (collected.kind !== 'submitted') return kept;
+    const { kind: _kind, ...submission } = collected;
+    const why = reason.split('\n', 1)[0] ?? reason;
+    const rest = ref === undefined ? '' : ` What it had not committed is kept as ${ref}.`;
+    return {
+      ...kept,
+      outcome: {
+        outcome: 'submitted',
+        result: { ...submission, note: { salvaged: why, uncommitted: ref ?? null } },
+        summary: `Salvaged: what the agent had committed before it was ended is handed in. ${why}${rest}`,
+      },
+    };
+  }
+
   /** Submissions the gatekeeper takes at once: one in each lane, and as many that are made ready for one or wait to be merged. */
   get gatekeeperConcurrency(): number {
     return this.#queue.lanes * 2;

@@ -11,7 +11,7 @@ import { exportRuns } from './commands/export.ts';
 import { flow } from './commands/flow.ts';
 import { init } from './commands/init.ts';
 import { logs } from './commands/logs.ts';
-import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
+import { cancelRun, enqueue, orderTask, pauseRun, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
 import { query } from './commands/query.ts';
 import { reencrypt } from './commands/reencrypt.ts';
@@ -338,6 +338,14 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
       },
     );
 
+  command('enqueue', 'let the next staged tasks of a run in, the most urgent first')
+    .argument('[count]', 'how many', parseCount, 10)
+    .option('--run <id>', 'the run, if there are several')
+    .option(...json)
+    .action(async (count: number, { run: id, ...options }: { json: boolean; run?: string }) =>
+      done(await enqueue(cli, id, count, options)),
+    );
+
   command('block', 'set an escalated task aside')
     .argument('<task>', 'TASK, or RUN/TASK')
     .option('--reason <text>', 'why')
@@ -498,9 +506,16 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     .option(...json)
     .action(async (options: { json: boolean }) => done(await actors(cli, options)));
 
-  command('doctor', 'say what is wrong in the store and does not mend itself')
+  command('doctor', 'say what is wrong here and does not mend itself: store, git, disks, leftovers')
+    .option(
+      '--fixtures',
+      'also do whole pieces of work in a temporary directory, and compare',
+      false,
+    )
     .option(...json)
-    .action(async (options: { json: boolean }) => done(await doctor(cli, options)));
+    .action(async (options: { fixtures: boolean; json: boolean }) =>
+      done(await doctor(cli, options)),
+    );
 
   command('prune', 'remove history that is older than troupe.yaml says, and give its space back')
     .option('--dry-run', 'only count what would go', false)

@@ -42,6 +42,11 @@ export interface EffectContext<Input = JsonValue> {
   stream(name?: string): StreamWriter;
   /** @internal One of another actor, under the name of a writer that outlives this effect. Any name. */
   streamOf(address: string, writer: string, name: string): StreamWriter;
+  /**
+   * @internal Told once when it has shown no sign of life for the limit, instead of being aborted: it ends what is silent,
+   * and saves what can be saved. It is aborted when it is silent for as long again, or for a minute if that is longer.
+   */
+  onSilence(end: (reason: TimeoutError) => void): void;
   /** @internal While this waits for others, it need not show signs of life. */
   patiently<T>(wait: () => Promise<T>): Promise<T>;
 }
@@ -92,6 +97,10 @@ interface Running<E extends Runnable> {
   cancelHeartbeat: () => void;
   /** Waits of it that need no signs of life. */
   waits: number;
+  /** Ends what is silent in its place, once. */
+  endSilence: ((reason: TimeoutError) => void) | undefined;
+  /** It was silent, and saves what can be saved. */
+  saving: boolean;
   /** Its state was left: whatever it does from now on changes nothing. */
   abandoned: boolean;
 }
@@ -101,6 +110,9 @@ interface Running<E extends Runnable> {
  * long does not die of it, or of something slower than anybody can wait for; and perhaps this one waits for that one.
  */
 export const SUSPECT_ALONE_MS = 600_000;
+
+/** To save what a silent effect has done takes some processes and no long work. */
+const SAVING_MS = 60_000;
 
 /** The same for every start of an effect, different for every other. Also the scope of its own steps. */
 export const effectKey = (effect: {
@@ -261,6 +273,8 @@ export class EffectRunner<E extends Runnable> {
       settled,
       cancelHeartbeat: () => undefined,
       waits: 0,
+      endSilence: undefined,
+      saving: false,
       abandoned: false,
     };
     this.#running.set(effect, running);
@@ -318,6 +332,9 @@ export class EffectRunner<E extends Runnable> {
         stream: (name = DEFAULT_STREAM) => streamOf(record.address, key, checkStreamName(name)),
         streamOf,
         heartbeat: () => this.#beat(running),
+        onSilence: (end) => {
+          running.endSilence = end;
+        },
         patiently: (wait) => this.#patiently(running, wait),
       };
       const output: unknown = await settledOrLeftBehind(
@@ -384,14 +401,20 @@ export class EffectRunner<E extends Runnable> {
     const ended = this.#running.get(running.effect) !== running;
     if (ended || running.waits > 0 || this.#limits.heartbeatMs === 0) return;
     const { record } = running.effect;
+    const { heartbeatMs } = this.#limits;
     running.cancelHeartbeat = this.#host.clock.setTimer(
-      this.#limits.heartbeatMs,
-      () =>
-        running.controller.abort(
-          new TimeoutError(
-            `The effect "${record.src}" of ${record.address} showed no sign of life for ${this.#limits.heartbeatMs} ms.`,
-          ),
-        ),
+      running.saving ? Math.max(heartbeatMs, SAVING_MS) : heartbeatMs,
+      () => {
+        const reason = new TimeoutError(
+          `The effect "${record.src}" of ${record.address} showed no sign of life for ${heartbeatMs} ms.`,
+        );
+        const { endSilence } = running;
+        if (endSilence === undefined) return running.controller.abort(reason);
+        running.endSilence = undefined;
+        running.saving = true;
+        this.#beat(running);
+        endSilence(reason);
+      },
       true,
     );
   }

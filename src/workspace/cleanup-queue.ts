@@ -118,13 +118,8 @@ export class CleanupQueue {
   }
 
   async #load(): Promise<Map<string, CleanupEntry>> {
-    let text: string;
-    try {
-      text = await readFile(this.#options.file, 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Map();
-      throw error;
-    }
+    const text = await readIfThere(this.#options.file);
+    if (text === undefined) return new Map();
     const entries = parseEntries(text);
     if (entries === undefined) {
       await rename(this.#options.file, `${this.#options.file}.corrupt`);
@@ -142,6 +137,24 @@ export class CleanupQueue {
 
   async #save(entries: ReadonlyMap<string, CleanupEntry>): Promise<void> {
     await writeDurably(this.#options.file, `${JSON.stringify([...entries.values()], null, 2)}\n`);
+  }
+}
+
+/**
+ * What waits in a queue that another process may be working on: it is only read.
+ * @returns undefined when the file cannot be understood
+ */
+export async function readCleanupQueue(file: string): Promise<readonly CleanupEntry[] | undefined> {
+  const text = await readIfThere(file);
+  return text === undefined ? [] : parseEntries(text);
+}
+
+async function readIfThere(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
   }
 }
 

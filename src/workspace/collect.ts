@@ -28,6 +28,8 @@ export interface CollectOptions {
    * are not looked at.
    */
   readonly tree?: string;
+  /** Only what the agent has committed itself, on top of the base; what it has not stays where it is. Default false. */
+  readonly committedOnly?: boolean;
   readonly signal?: AbortSignal;
   readonly faultPoint?: FaultPoint;
 }
@@ -63,9 +65,11 @@ export async function collectWork(
   let snapshot: Snapshot;
   try {
     snapshot =
-      options.tree === undefined
-        ? await takeSnapshot(repository, workspace, signal)
-        : await knownSnapshot(workspace, git, options.tree);
+      options.committedOnly === true
+        ? await committedSnapshot(repository, workspace, git, signal)
+        : options.tree === undefined
+          ? await takeSnapshot(repository, workspace, signal)
+          : await knownSnapshot(workspace, git, options.tree);
   } catch (error) {
     const nested = nestedRepositoryIn(error);
     if (nested === undefined) throw error;
@@ -206,6 +210,19 @@ async function takeSnapshot(
 async function knownSnapshot(workspace: Workspace, git: RunGit, tree: string): Promise<Snapshot> {
   const change = await readChange(git, workspace.base, tree);
   return { tree, change, parent: workspace.base, unmerged: [] };
+}
+
+/** Of the agent's last commit: its files may be half written. */
+async function committedSnapshot(
+  repository: Repository,
+  workspace: Workspace,
+  git: RunGit,
+  signal?: AbortSignal,
+): Promise<Snapshot> {
+  const parent = await readAgentHead(repository, workspace, signal);
+  const { stdout } = await git(['rev-parse', '--verify', `${parent}^{tree}`]);
+  const tree = stdout.toString('utf8').trim();
+  return { tree, change: await readChange(git, workspace.base, tree), parent, unmerged: [] };
 }
 
 /** Our index as a tree, and what that changes. */

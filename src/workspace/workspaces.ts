@@ -137,6 +137,11 @@ export class Workspaces {
     return await collectWork(this.repository, { ...options, faultPoint: this.#faultPoint });
   }
 
+  /** Keeps what an attempt has left, committed or not; see `salvageWork`. */
+  async salvage(workspace: Workspace): Promise<string | undefined> {
+    return await salvageWork(this.repository, workspace);
+  }
+
   /** Removes a task's place, and its branch if asked. What cannot be deleted now is queued. */
   async release(
     options: TaskName & { readonly deleteBranch?: boolean },

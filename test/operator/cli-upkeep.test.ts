@@ -1,7 +1,8 @@
-import { readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test, vi } from 'vitest';
+import { describeProcess } from '../../src/store/sqlite/process-identity.ts';
 import { Cli, makeProject, merges, open, troupe, untilWritten, writing } from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
@@ -82,7 +83,9 @@ describe('troupe doctor', () => {
     expect((await troupe(directory, 'run')).exitCode).toBe(30);
     expect(await troupe(directory, 'doctor')).toMatchObject({
       exitCode: 0,
-      stdout: expect.stringMatching(/^No process works on it\.\nNothing is wrong: \d+ actors/),
+      stdout: expect.stringMatching(
+        /^No process works on it\.\nok {3}configuration: .*\nok {3}store: .*state\.db is whole\.\nok {3}lock: (?:.*\n)+Nothing is wrong: \d+ actors/,
+      ),
     });
     putStrangeState(directory, 'task/main/two');
     // Whoever goes on meets it.
@@ -96,6 +99,56 @@ describe('troupe doctor', () => {
       healthy: false,
       quarantined: [{ address: 'task/main/two' }],
     });
+  });
+});
+
+describe('troupe doctor, about the store as a file', () => {
+  const check = async (directory: string, name: string) => {
+    const { exitCode, stdout } = await troupe(directory, 'doctor', '--json');
+    const { checks } = JSON.parse(stdout) as { checks: { name: string }[] };
+    return { exitCode, ...checks.find((one) => one.name === name) };
+  };
+
+  test('finds damage, and an owner that shows no sign of life', async () => {
+    const directory = makeProject([writing('one')]);
+    expect(await check(directory, 'store')).toMatchObject({
+      exitCode: 0,
+      says: ['Nothing was run here yet.'],
+    });
+    expect((await troupe(directory, 'run')).exitCode).toBe(0);
+    const lock = `${storeOf(directory)}.lock`;
+    const store = storeOf(directory);
+    const held = { ...describeProcess(process.pid), lockedAt: '2026-01-01T00:00:00.000Z', store };
+    writeFileSync(lock, JSON.stringify(held));
+    expect(await check(directory, 'lock')).toMatchObject({ exitCode: 0, ok: true });
+    utimesSync(lock, 1, 1);
+    expect(await check(directory, 'lock')).toMatchObject({
+      ...{ exitCode: 40, ok: false },
+      says: [expect.stringMatching(`^The store is held by process ${process.pid} since 2026-`)],
+    });
+    // Of a process that has ended: the next one takes it over.
+    writeFileSync(lock, JSON.stringify({ ...held, startedAt: '1' }));
+    expect(await check(directory, 'lock')).toMatchObject({ exitCode: 0, ok: true });
+    const db = new Database(storeOf(directory));
+    db.pragma('foreign_keys = OFF');
+    db.exec('DELETE FROM cuts');
+    db.close();
+    expect(await check(directory, 'store')).toMatchObject({
+      ...{ exitCode: 40, ok: false },
+      says: expect.arrayContaining(['a row of cut_members has lost its cuts']),
+    });
+  });
+
+  test('says so when it is no store, or the configuration is wrong', async () => {
+    const directory = makeProject([writing('one')]);
+    mkdirSync(path.join(directory, '.troupe'));
+    writeFileSync(storeOf(directory), 'This is no database, but long enough for one.\n'.repeat(9));
+    expect(await check(directory, 'store')).toMatchObject({
+      ...{ exitCode: 40, ok: false },
+      says: [expect.stringContaining('not an SQLite database')],
+    });
+    writeFileSync(path.join(directory, 'troupe.yaml'), 'version: 9\n');
+    expect(await check(directory, 'configuration')).toMatchObject({ exitCode: 40, ok: false });
   });
 });
 

@@ -311,6 +311,24 @@ describe('an effect', () => {
     expect(log(world)).toEqual(['timeout']);
   });
 
+  test('that ends its silence itself is told once, and then has a minute, or its limit again', async () => {
+    const { world, outside } = await newWorld({ effects: { heartbeatMs: 1000 } });
+    await world.send('worker/a', { type: 'start' });
+    const told: string[] = [];
+    outside.last('work').context.onSilence((reason) => told.push(reason.message));
+    await world.advance(1000);
+    expect(told).toEqual([expect.stringContaining('showed no sign of life for 1000 ms')]);
+    await world.advance(59_000);
+    // A sign of life begins the minute anew.
+    outside.last('work').context.progress('saving');
+    await world.advance(59_999);
+    expect(outside.last('work').aborted).toBe(false);
+    await world.advance(1);
+    expect(outside.last('work').aborted).toBe(true);
+    expect(told).toHaveLength(1);
+    expect(log(world)).toEqual(['timeout']);
+  });
+
   test('no heartbeat, no limit', async () => {
     const { world, outside } = await newWorld({ effects: { heartbeatMs: 0 } });
     await world.send('worker/a', { type: 'start' });

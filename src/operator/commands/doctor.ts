@@ -1,7 +1,21 @@
+import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { EXIT_CODES, findUnfinishedBackups, type Store } from '../../index.ts';
+import {
+  checkProject,
+  EXIT_CODES,
+  findStoreOwner,
+  findUnfinishedBackups,
+  NotFoundError,
+  type ProjectCheck,
+  type Store,
+  type StoreOwner,
+  TroupeError,
+} from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
+import { loadConfig } from '../config.ts';
 import { connectControl } from '../control/client.ts';
+import { type FixtureReport, runFixtures } from '../fixtures.ts';
+import type { ProjectPlace } from '../project.ts';
 import { stateDirectoryOf, storePathOf } from '../state-directory.ts';
 import { readProject } from '../stored-runs.ts';
 import { safeJson } from '../terminal/text.ts';
@@ -9,10 +23,28 @@ import { safeJson } from '../terminal/text.ts';
 /** More dead letters than this are counted, not shown. */
 const MAX_LETTERS = 5;
 
+/** An owner that answers no more and shows no sign of life for so long hangs. It shows one every 20 s. */
+const HANGS_AFTER_MS = 60_000;
+
 /** What `troupe doctor` says about a project. */
-interface Diagnosis {
+interface Diagnosis extends StoreDiagnosis {
   /** The process that works on it. */
   readonly owner: number | null;
+  /** What backups that were killed have left in the project and beside its store. Harmless, and may be large. */
+  readonly unfinishedBackups: readonly string[];
+  /** Of the configuration, the store as a file, its lock, git, disks, and what is left behind. */
+  readonly checks: readonly Check[];
+  /** Null when they were not asked for. */
+  readonly fixtures: readonly FixtureReport[] | null;
+}
+
+interface Check {
+  readonly name: 'configuration' | 'store' | 'lock' | ProjectCheck['name'];
+  readonly ok: boolean;
+  readonly says: readonly string[];
+}
+
+interface StoreDiagnosis {
   readonly actors: number;
   /** Actors whose state today's machines cannot read: they wait for a version that can. */
   readonly quarantined: readonly Ailing[];
@@ -21,8 +53,6 @@ interface Diagnosis {
   /** Messages that no actor could handle, newest first. */
   readonly deadLetters: readonly { at: string; address: string; reason: string }[];
   readonly leases: readonly { name: string; holder: string; expiresAt: string }[];
-  /** What backups that were killed have left in the project and beside its store. Harmless, and may be large. */
-  readonly unfinishedBackups: readonly string[];
 }
 
 interface Ailing {
@@ -33,22 +63,38 @@ interface Ailing {
 }
 
 /**
- * `troupe doctor`: what is wrong in a project's store and does not mend itself.
+ * `troupe doctor`: what is wrong with a project, its store and the machine, and does not mend itself. Changes nothing.
+ * With `fixtures` whole pieces of work are done in a temporary directory as well, which takes some seconds.
  * @returns 0 if nothing is, else the exit code of an internal error
  */
 export async function doctor(
   cli: CliContext,
-  { json }: { readonly json: boolean },
+  { fixtures, json }: { readonly fixtures: boolean; readonly json: boolean },
 ): Promise<number> {
   const place = await cli.project();
   const connection = await connectControl(stateDirectoryOf(place.directory));
   connection?.close();
+  const owner = connection?.pid ?? null;
   const directories = new Set([place.directory, path.dirname(storePathOf(place.directory))]);
+  const configuration = await examineConfiguration(place);
+  const store = await examineStore(place);
   const found: Diagnosis = {
-    ...(await readProject(place, (store) => examine(store, connection?.pid ?? null))),
+    owner,
+    ...store.diagnosis,
     unfinishedBackups: [...directories].flatMap((directory) => findUnfinishedBackups(directory)),
+    checks: [
+      ...configuration.checks,
+      store.check,
+      examineLock(findStoreOwner(storePathOf(place.directory)), owner),
+      ...(await checkProject({
+        directory: place.directory,
+        live: store.live,
+        ...(configuration.target === undefined ? {} : { target: configuration.target }),
+      })),
+    ],
+    fixtures: fixtures ? await runFixtures() : null,
   };
-  const healthy = found.quarantined.length + found.failed.length + found.deadLetters.length === 0;
+  const healthy = isHealthy(found);
   const exitCode = healthy ? 0 : EXIT_CODES.internal;
   if (json) {
     cli.stdout.raw(`${safeJson({ healthy, ...found })}\n`);
@@ -58,10 +104,93 @@ export async function doctor(
   return exitCode;
 }
 
+const isHealthy = ({ quarantined, failed, deadLetters, checks, fixtures }: Diagnosis): boolean =>
+  quarantined.length + failed.length + deadLetters.length === 0 &&
+  [...checks, ...(fixtures ?? [])].every(({ ok }) => ok);
+
+async function examineConfiguration(
+  place: ProjectPlace,
+): Promise<{ readonly checks: readonly Check[]; readonly target?: string }> {
+  // A project that is worked on by a program needs none.
+  if (!existsSync(path.join(place.directory, path.basename(place.file)))) return { checks: [] };
+  const name = 'configuration';
+  try {
+    const { target } = await loadConfig(place.file);
+    return { checks: [{ name, ok: true, says: [`${place.file} can be read.`] }], target };
+  } catch (error) {
+    return { checks: [{ name, ok: false, says: [messageOf(error)] }] };
+  }
+}
+
+type OpenStore = Parameters<Parameters<typeof readProject>[1]>[0];
+
+async function examineStore(place: ProjectPlace): Promise<{
+  readonly diagnosis: StoreDiagnosis;
+  readonly live: readonly { readonly run: string; readonly task: string }[];
+  readonly check: Check;
+}> {
+  const nothing = { actors: 0, quarantined: [], failed: [], deadLetters: [], leases: [] };
+  const name = 'store';
+  try {
+    return await readProject(place, async (store) => {
+      const damage = await store.findDamage();
+      const says = damage.length === 0 ? [`${store.name} is whole.`] : damage;
+      return {
+        diagnosis: await examine(store),
+        live: await liveTasks(store),
+        check: { name, ok: damage.length === 0, says },
+      };
+    });
+  } catch (error) {
+    // To say what is wrong with it is what we are here for; only the lack of one is no fault.
+    const ok = error instanceof NotFoundError;
+    const says = ok ? ['Nothing was run here yet.'] : messageOf(error).split('\n');
+    return { diagnosis: nothing, live: [], check: { name, ok, says } };
+  }
+}
+
+/** @throws what is no error of ours: a mistake in the code is not one of the project */
+function messageOf(error: unknown): string {
+  if (error instanceof TroupeError) return error.message;
+  throw error;
+}
+
+async function liveTasks(
+  store: Pick<OpenStore, 'listRuns' | 'listTasks'>,
+): Promise<{ run: string; task: string }[]> {
+  const live: { run: string; task: string }[] = [];
+  for (const { run, endedAt } of await store.listRuns()) {
+    if (endedAt !== null) continue;
+    for (const { task, state } of await store.listTasks(run)) {
+      if (state !== 'done' && state !== 'cancelled') live.push({ run, task });
+    }
+  }
+  return live;
+}
+
+function examineLock(lock: StoreOwner | undefined, owner: number | null): Check {
+  const name = 'lock';
+  if (lock === undefined) return { name, ok: true, says: ['Nobody holds the store.'] };
+  const { state, pid, host, lockedAt, silentMs, lockFile } = lock;
+  if (state === 'dead') {
+    const says = `The process that held the store was killed; whoever opens it next takes ${lockFile} over.`;
+    return { name, ok: true, says: [says] };
+  }
+  const who = `process ${pid}${state === 'elsewhere' ? ` on host ${host}` : ''}`;
+  const since = `The store is held by ${who} since ${lockedAt}`;
+  if (owner === pid || silentMs <= HANGS_AFTER_MS) return { name, ok: true, says: [`${since}.`] };
+  return {
+    name,
+    ok: false,
+    says: [
+      `${since}, which has shown no sign of life for ${Math.round(silentMs / 1000)} s. If it hangs: troupe resume --take-over. If it has ended: delete ${lockFile}.`,
+    ],
+  };
+}
+
 async function examine(
   store: Pick<Store, 'listActors' | 'listDeadLetters' | 'listLeases'>,
-  owner: number | null,
-): Promise<Omit<Diagnosis, 'unfinishedBackups'>> {
+): Promise<StoreDiagnosis> {
   const actors = await store.listActors();
   const ailing = (status: string): Ailing[] =>
     actors
@@ -69,7 +198,6 @@ async function examine(
       .map(({ address, machine, version, reason }) => ({ address, machine, version, reason }));
   const letters = await store.listDeadLetters();
   return {
-    owner,
     actors: actors.length,
     quarantined: ailing('quarantined'),
     failed: ailing('error'),
@@ -107,7 +235,16 @@ function* describe(found: Diagnosis, command: string): Iterable<string> {
   for (const file of unfinishedBackups) {
     yield `A backup that was killed has left ${file}. The next backup to that directory removes it, or remove it yourself.`;
   }
-  if (quarantined.length + failed.length + deadLetters.length === 0) {
+  for (const { name, ok, says } of found.checks) {
+    for (const [index, said] of says.entries()) {
+      yield index > 0 ? `     ${said}` : `${ok ? 'ok  ' : 'bad '} ${name}: ${said}`;
+    }
+  }
+  for (const { name, ok, tookMs, problems } of found.fixtures ?? []) {
+    yield `${ok ? 'ok  ' : 'bad '} ${name}: ${ok ? `all as it should be (${tookMs} ms).` : 'not as it should be.'}`;
+    for (const problem of problems) yield `     ${problem}`;
+  }
+  if (isHealthy(found)) {
     yield `Nothing is wrong: ${count(found.actors, 'actor', 'actors')}, none quarantined, none failed, no dead letters.`;
   }
 }

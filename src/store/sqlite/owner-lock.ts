@@ -137,6 +137,38 @@ function acquire(path: string, store: string, depth: number, options: OwnerLockO
   }
 }
 
+/** Who has a store, as far as that can be seen from here. */
+export interface StoreOwner {
+  /**
+   * `alive`: a process of this machine; `elsewhere`: of another machine or container, where nobody can look;
+   * `dead`: it was killed, and whoever opens the store next takes the lock over.
+   */
+  readonly state: 'alive' | 'elsewhere' | 'dead';
+  /** Null when the lock file cannot be read. */
+  readonly pid: number | null;
+  readonly host: string | null;
+  readonly lockedAt: string | null;
+  /** Since its last sign of life. One that is alive gives one every 20 s. */
+  readonly silentMs: number;
+  readonly lockFile: string;
+}
+
+/**
+ * Looks at the lock of a store, and changes nothing.
+ * @param store its file
+ * @returns undefined when nobody holds it
+ */
+export function findStoreOwner(store: string, now = Date.now()): StoreOwner | undefined {
+  const lockFile = `${store}.lock`;
+  const text = readIfThere(lockFile);
+  const stat = statSync(lockFile, { throwIfNoEntry: false });
+  if (text === undefined || stat === undefined) return undefined;
+  const { state } = judge(text);
+  const { pid, host, lockedAt } = parse(text) ?? { pid: null, host: null, lockedAt: null };
+  const silentMs = Math.max(0, Math.round(now - stat.mtimeMs));
+  return { state: state === 'stale' ? 'dead' : state, pid, host, lockedAt, silentMs, lockFile };
+}
+
 /** A lock with what holds it. */
 interface OwnLock extends OwnerLock {
   readonly descriptor: number;

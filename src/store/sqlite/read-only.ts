@@ -42,6 +42,8 @@ export type ReadOnlyStore = Pick<
 > & {
   readonly id: string;
   usage(): Promise<StoreUsage>;
+  /** What SQLite finds damaged or contradictory in the file, at most 20 things; none when it is whole. Reads all of it. */
+  findDamage(): Promise<readonly string[]>;
   /** What `Store.prune` would remove. */
   countPrunable(limits: PruneLimits): Promise<Prunable>;
 };
@@ -93,6 +95,7 @@ export async function openReadOnlyStore(
 }
 
 const LOOKS_AT_LOG = 5;
+const MAX_DAMAGE = 20;
 
 /**
  * What an owner is writing may look torn for a moment; a log that is another's stays so.
@@ -134,6 +137,14 @@ function refuseOlder(db: Database.Database, path: string, newest: number): void 
     `The store ${path} was written by an older Troupe: it has schema version ${version}, this one reads ${newest}. Let its owner run once with this version; that brings it up to date.`,
     { context: { version, newest } },
   );
+}
+
+function damageIn(db: Database.Database): readonly string[] {
+  const found = db.pragma(`integrity_check(${MAX_DAMAGE})`) as { integrity_check: string }[];
+  const damaged = found.map((row) => row.integrity_check).filter((said) => said !== 'ok');
+  const strays = db.pragma('foreign_key_check') as { table: string; parent: string }[];
+  const lost = strays.map(({ table, parent }) => `a row of ${table} has lost its ${parent}`);
+  return [...damaged, ...lost].slice(0, MAX_DAMAGE);
 }
 
 function readOnlyStore(
@@ -181,6 +192,7 @@ function readOnlyStore(
     listStreams: (filter) => texts.streams(() => read('listStreams', filter)),
     listStreamChunks: (query) => texts.streamChunks(() => read('listStreamChunks', query)),
     usage: () => look(() => usageOf(db)),
+    findDamage: () => look(() => damageIn(db)),
     countPrunable: (limits) => look(() => countPrunable(db, limits)),
     async backup(path) {
       if (!db.open) throw new StoppedError(`The store ${name} is closed.`);
