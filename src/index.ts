@@ -89,6 +89,7 @@ export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
 export type { SkipPlan, SkippableTask } from './machines/policies/skip.ts';
 export { planSkip } from './machines/policies/skip.ts';
+export type { StagingInput, StagingLimits } from './machines/policies/staging.ts';
 export { type PhaseStatus, phaseStatus } from './machines/policies/phases.ts';
 export { phaseOf } from './machines/policies/task-phase.ts';
 export { describeProgress, type TaskProgress } from './machines/policies/task-progress.ts';

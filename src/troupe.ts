@@ -103,6 +103,7 @@ import {
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
 import type { PhaseStatus, WorkflowRecord } from './machines/policies/phases.ts';
 import { planSkip, type SkipPlan } from './machines/policies/skip.ts';
+import { nextStaged } from './machines/policies/staging.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
 import { PROGRESS_STREAM, type TaskProgress } from './machines/policies/task-progress.ts';
 import { projectRun, projectTask, type RunState } from './machines/projections.ts';
@@ -435,6 +436,7 @@ export class Troupe {
   readonly #setup = new Map<string, Promise<unknown>>();
   readonly #startTimeoutMs: number;
   readonly #agentLives: AgentLife[] = [];
+  readonly #inTurn = new Map<string, Promise<void>>();
   readonly #starting = new Map<string, Promise<unknown>>();
   readonly #over = new ReplaySubject<void>(1);
   readonly #waiting = new Set<(error: Error) => void>();
@@ -1417,6 +1419,21 @@ export class Troupe {
     requireKnown(where, 'agent', name, this.#agents.names());
   }
 
+  /** @internal One after the other, of those with the same key. */
+  async inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
+    const result = (this.#inTurn.get(key) ?? Promise.resolve()).then(work);
+    const settled = result.then(
+      () => undefined,
+      () => undefined,
+    );
+    this.#inTurn.set(key, settled);
+    try {
+      return await result;
+    } finally {
+      if (this.#inTurn.get(key) === settled) this.#inTurn.delete(key);
+    }
+  }
+
   /** @internal Those of the tasks that can take a turn: they have neither ended nor been quarantined. */
   async activeTasks(run: string, tasks: readonly string[]): Promise<readonly string[]> {
     const active: string[] = [];
@@ -1639,6 +1656,51 @@ export class Run {
       ),
     );
     return stopped.map((task) => task.id);
+  }
+
+  /**
+   * Lets the next staged tasks in: the most urgent first, what a task depends on before it. Of two calls at once the second
+   * goes on where the first has ended.
+   *
+   * Crash: each task is let in by a turn of its own; who calls it again does so for the next ones.
+   * @param count how many; fewer when no more are staged
+   * @returns their ids, in that order
+   * @throws {NotFoundError} no such run
+   * @throws {ValidationError} `count` is no whole number of 0 or more
+   */
+  async enqueue(count: number): Promise<readonly string[]> {
+    nextStaged([], count);
+    return await this.#troupe.inTurn(`enqueue ${this.id}`, () => this.#enqueue(count));
+  }
+
+  async #enqueue(count: number): Promise<readonly string[]> {
+    const { state } = await this.status();
+    const watch = new TurnWatch(this.events$);
+    const off = this.#troupe.on('quarantined', () => watch.close());
+    try {
+      const rows = await this.#troupe.store.listTasks(this.id, { states: ['staged'] });
+      const names = rows.map(({ task }) => task);
+      const open = new Set(await this.#troupe.activeTasks(this.id, names));
+      const staged = rows
+        .filter(({ task }) => open.has(task))
+        .map((row) => ({
+          ...{ id: row.task, priority: row.priority, unblocks: row.unblocks },
+          dependsOn: (JSON.parse(row.detailsJson) as Pick<TaskStatus, 'dependsOn'>).dependsOn,
+        }));
+      const next = nextStaged(staged, count);
+      await Promise.all(next.map((id) => this.task(id).enable()));
+      // Whoever looks next, or waits for the end, is not to find it as it was.
+      const states = await Promise.all(
+        next.map((id) => watch.until(taskAddress(this.id, id), (is) => is !== 'staged')),
+      );
+      if (state === 'blocked' && states.includes('ready')) {
+        await watch.until(runAddress(this.id), (is) => is !== 'blocked');
+      }
+      return next;
+    } finally {
+      off();
+      watch.close();
+    }
   }
 
   /**

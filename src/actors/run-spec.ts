@@ -6,6 +6,12 @@ import {
   type TaskLimitsInput,
 } from '../machines/policies/limits.ts';
 import { readSettings } from '../machines/policies/settings.ts';
+import {
+  parseStaging,
+  type StagingInput,
+  type StagingLimits,
+  stagePlan,
+} from '../machines/policies/staging.ts';
 import type { TaskSpec } from '../machines/task-machine.ts';
 import { parseId } from '../protocol/address.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
@@ -43,6 +49,12 @@ export interface RunSpec {
   readonly limits?: TaskLimitsInput;
   /** Tasks in flight at once, being worked on or verified. Default: twice what the agents can do together. */
   readonly concurrency?: number;
+  /**
+   * Of a large plan only the most urgent tasks take part at first: the others are staged, and `Run.enqueue` lets the next
+   * ones in. By priority, then by how many tasks wait for it, then as they are listed; what a task depends on comes before
+   * it. `true`: of more than 120 tasks, 30. Default false: all take part at once.
+   */
+  readonly staging?: StagingInput;
 }
 
 /** What there is for tasks to name. */
@@ -72,6 +84,7 @@ const RUN_KEYS: Record<keyof RunSpec, true> = {
   tasks: true,
   limits: true,
   concurrency: true,
+  staging: true,
 };
 const TASK_KEYS: Record<keyof TaskInput, true> = {
   id: true,
@@ -126,13 +139,14 @@ function check(
     );
   }
   const limits = parseTaskLimits(spec.limits, `limits of ${whole}`, DEFAULT_TASK_LIMITS);
+  const staging = parseStaging(spec.staging, `staging of ${whole}`);
   const title = titleOf(spec.title ?? run, whole);
   for (const [position, task] of tasks.entries()) checkShape(task, position, whole);
   const { dependants } = checkDependencies(
     tasks.map(({ id, dependsOn = [] }) => ({ id, dependsOn })),
     maxDependencies,
   );
-  return {
+  const checked = {
     id: run,
     title,
     concurrency,
@@ -164,6 +178,16 @@ function check(
       };
     }),
   };
+  return staging === undefined ? checked : { ...checked, tasks: stage(checked.tasks, staging) };
+}
+
+/** Those that are staged by themselves stay so, and take no place of the others. */
+function stage(tasks: readonly TaskSpec[], limits: StagingLimits): readonly TaskSpec[] {
+  const plan = tasks
+    .filter((task) => !task.staged)
+    .map((task) => ({ ...task, unblocks: task.dependants.length }));
+  const held = new Set(stagePlan(plan, limits).staged);
+  return tasks.map((task) => (held.has(task.id) ? { ...task, staged: true } : task));
 }
 
 /** What does not depend on other tasks, and must hold before anything is said about the task by its id. */

@@ -31,11 +31,12 @@ export class TurnWatch {
   /**
    * Resolves when the last turn of the actor has led to a state of which `is` holds; also when the runtime has stopped,
    * for then what was ordered is stored and counts for the next one.
+   * @returns the state; undefined when the runtime has stopped before any turn
    */
-  async until(address: Address, is: (state: string) => boolean): Promise<void> {
+  async until(address: Address, is: (state: string) => boolean): Promise<string | undefined> {
     for (;;) {
       const state = this.#states.get(address);
-      if (this.#over || (state !== undefined && is(state))) return;
+      if (this.#over || (state !== undefined && is(state))) return state;
       await new Promise<void>((resolve) => this.#wake.add(resolve));
     }
   }

@@ -99,6 +99,7 @@ const WORKFLOW_KEYS: Record<keyof WorkflowSpec, true> = {
   gatekeeper: true,
   limits: true,
   concurrency: true,
+  staging: true,
 };
 const PHASE_KEYS: Record<keyof PhaseInput, true> = {
   id: true,
@@ -122,7 +123,7 @@ export function checkWorkflow(
 ): CheckedRun & { readonly workflow: WorkflowRecord } {
   const id = parseId(spec?.id ?? newId(), 'the run id');
   const { tasks, phases, budgetMs, onBudget } = compile({ ...spec, id });
-  const { title, limits, concurrency } = spec;
+  const { title, limits, concurrency, staging } = spec;
   const checked = checkRunSpec(
     {
       id,
@@ -130,6 +131,7 @@ export function checkWorkflow(
       ...(title === undefined ? {} : { title }),
       ...(limits === undefined ? {} : { limits }),
       ...(concurrency === undefined ? {} : { concurrency }),
+      ...(staging === undefined ? {} : { staging }),
     },
     newId,
     known,

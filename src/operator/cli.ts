@@ -11,7 +11,7 @@ import { exportRuns } from './commands/export.ts';
 import { flow } from './commands/flow.ts';
 import { init } from './commands/init.ts';
 import { logs } from './commands/logs.ts';
-import { cancelRun, orderTask, pauseRun, unblockAll } from './commands/order.ts';
+import { cancelRun, enqueue, orderTask, pauseRun, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
 import { query } from './commands/query.ts';
 import { reencrypt } from './commands/reencrypt.ts';
@@ -336,6 +336,14 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
             : await orderTask(cli, task, { order: 'unblock' }, options),
         );
       },
+    );
+
+  command('enqueue', 'let the next staged tasks of a run in, the most urgent first')
+    .argument('[count]', 'how many', parseCount, 10)
+    .option('--run <id>', 'the run, if there are several')
+    .option(...json)
+    .action(async (count: number, { run: id, ...options }: { json: boolean; run?: string }) =>
+      done(await enqueue(cli, id, count, options)),
     );
 
   command('block', 'set an escalated task aside')

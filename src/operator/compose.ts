@@ -102,6 +102,7 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
   return {
     id,
     concurrency: config.concurrency,
+    ...(config.staging === undefined ? {} : { staging: config.staging }),
     tasks: config.tasks.map(
       (task): TaskInput => ({
         id: task.id,

@@ -308,6 +308,22 @@ const retention = z.unknown().transform((value, context) => {
   return z.NEVER;
 });
 
+const stagingSettings = section(
+  'true, false, or a mapping such as { stageAbove: 120, enableFirst: 30 }',
+  {
+    stageAbove: wholeNumber(1, 1_000_000).optional(),
+    enableFirst: wholeNumber(1, 1_000_000).optional(),
+  },
+);
+
+const staging = z.unknown().transform((value, context) => {
+  if (typeof value === 'boolean') return value;
+  const parsed = stagingSettings.safeParse(value);
+  if (parsed.success) return parsed.data;
+  for (const issue of parsed.error.issues) context.issues.push(issue as never);
+  return z.NEVER;
+});
+
 const taskIds = (what: string) =>
   z.array(name(), { error: what }).min(1).max(1_000, { error: 'at most 1000 names' });
 const budget = { budget: duration().optional(), onBudget: oneOf('escalate', 'cancel').optional() };
@@ -383,6 +399,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
   }).optional(),
   retention: retention.optional(),
   concurrency: wholeNumber(1, 1_000).optional(),
+  staging: staging.optional(),
   encryption: encryptionSchema.optional(),
   workflow: workflow.optional(),
   tasks: z.unknown().optional(),

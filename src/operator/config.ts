@@ -7,6 +7,7 @@ import type {
   RetentionOptions,
   ReviewOptions,
   RuleSettings,
+  StagingInput,
   Tract,
 } from '../index.ts';
 import { type ConfigProblem, configurationError, suggestion } from './config-problems.ts';
@@ -165,6 +166,8 @@ export interface ProjectConfig {
   readonly encryption?: ConfiguredEncryption;
   /** How much history is kept; false: all. What is missing is as `createTroupe` has it. */
   readonly retention: RetentionOptions | false;
+  /** Only the most urgent tasks of a large backlog take part at first. Absent: all do. See RunSpec. */
+  readonly staging?: StagingInput;
   /**
    * Tasks in flight at once. Default: the sum of the agents' concurrency, at least 1. One that is limited by key or time
    * counts 50: it must see the work of several keys to choose from.
@@ -285,6 +288,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     policy: (project.overseer?.policy ?? []) as readonly ConfiguredPolicyRule[],
     ...(project.encryption === undefined ? {} : { encryption: project.encryption }),
     retention: (project.retention ?? {}) as RetentionOptions | false,
+    ...(project.staging === undefined ? {} : { staging: project.staging as StagingInput }),
     concurrency: project.concurrency ?? Math.max(1, total),
     tasks: tasks.map((task, index) => ({
       id: task.id,

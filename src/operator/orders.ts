@@ -37,6 +37,7 @@ export const orderSchema = z.discriminatedUnion('order', [
   }),
   z.strictObject({ order: z.literal('unblock'), ...task }),
   z.strictObject({ order: z.literal('unblockAll'), run: id, transient: z.boolean() }),
+  z.strictObject({ order: z.literal('enqueue'), run: id, count: z.int().min(1).max(1_000_000) }),
   z.strictObject({ order: z.literal('block'), ...task, reason: text.optional() }),
   z.strictObject({ order: z.literal('cancel'), ...task, reason: text }),
   z.strictObject({ order: z.literal('cancelRun'), run: id, reason: text }),
@@ -114,6 +115,11 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     const run = await requireRun(troupe, order.run);
     const ids = await run.unblockAll({ transientOnly: order.transient, by });
     return { tasks: (await run.tasks()).filter((entry) => ids.includes(entry.id)).map(resultOf) };
+  }
+  if (order.order === 'enqueue') {
+    const run = await requireRun(troupe, order.run);
+    const ids = new Set(await run.enqueue(order.count));
+    return { tasks: (await run.tasks()).filter((entry) => ids.has(entry.id)).map(resultOf) };
   }
   if (order.order === 'prune') return { tasks: [], pruned: await troupe.prune() };
   if (order.order === 'resetBreaker') {

@@ -1,9 +1,12 @@
 import { ValidationError } from '../../protocol/errors.ts';
+import { positiveInteger, readSettings } from './settings.ts';
 
 export interface StageableTask {
   readonly id: string;
   /** 1 (low) to 5 (critical). */
   readonly priority: number;
+  /** How many tasks wait for it. Default 0. */
+  readonly unblocks?: number;
   readonly dependsOn?: readonly string[];
 }
 
@@ -15,6 +18,26 @@ export interface StagingLimits {
 }
 
 const DEFAULT_STAGING: StagingLimits = { stageAbove: 120, enableFirst: 30 };
+
+/** `true`: the defaults. `false`, or nothing: a plan of any size takes part whole. */
+export type StagingInput = boolean | Partial<StagingLimits>;
+
+/**
+ * @returns undefined when nothing is to be held back
+ * @throws {ConfigurationError} no such setting, or not a positive integer
+ */
+export function parseStaging(
+  input: StagingInput | undefined,
+  where: string,
+): StagingLimits | undefined {
+  if (input === undefined || input === false) return undefined;
+  const settings = readSettings(input === true ? {} : input, Object.keys(DEFAULT_STAGING), where);
+  const { stageAbove, enableFirst } = DEFAULT_STAGING;
+  return {
+    stageAbove: positiveInteger(settings, 'stageAbove', stageAbove, where),
+    enableFirst: positiveInteger(settings, 'enableFirst', enableFirst, where),
+  };
+}
 
 export interface StagedPlan {
   /** Ids of the tasks that take part now, the most urgent first. */
@@ -48,7 +71,7 @@ export function nextStaged(staged: readonly StageableTask[], count: number): rea
 }
 
 /**
- * Priority first, then the order given; but a task's dependencies always come before it. Without that, the
+ * Priority first, then how many wait for it, then the order given; but a task's dependencies always come before it. Without that, the
  * first 30 could all wait for tasks that are held back, and nothing would ever run.
  * Ends also when the dependencies are cyclic.
  */
@@ -56,8 +79,11 @@ function urgencyOrder(tasks: readonly StageableTask[]): readonly string[] {
   const byId = new Map(tasks.map((task) => [task.id, task]));
   const placed = new Set<string>();
   const entered = new Set<string>();
-  // Array.prototype.sort is stable: equal priorities keep the order of the plan.
-  for (const wanted of tasks.toSorted((a, b) => b.priority - a.priority)) {
+  // Array.prototype.sort is stable: equals keep the order of the plan.
+  const wantedFirst = tasks.toSorted(
+    (a, b) => b.priority - a.priority || (b.unblocks ?? 0) - (a.unblocks ?? 0),
+  );
+  for (const wanted of wantedFirst) {
     const open = [wanted];
     for (let task = open.at(-1); task !== undefined; task = open.at(-1)) {
       if (placed.has(task.id) || entered.has(task.id)) {

@@ -68,6 +68,17 @@ export async function unblockAll(
   return await give(cli, { order: 'unblockAll', run: id, transient }, options);
 }
 
+/** `enqueue [N] [--run RUN]`. */
+export async function enqueue(
+  cli: CliContext,
+  run: string | undefined,
+  count: number,
+  options: OrderOptions,
+): Promise<number> {
+  const id = await chooseRun(cli, run);
+  return await give(cli, { order: 'enqueue', run: id, count }, options);
+}
+
 /**
  * @param taskCommand the command that does the same with a task: for those who name one
  * @returns the run that is meant
@@ -133,6 +144,9 @@ function inWords(order: Order, result: OrderResult, resume: string): string[] {
       ];
     }
     return result.tasks.map(({ task, state }) => `Task ${task} is ${lookOf(state).words}.`);
+  }
+  if (order.order === 'enqueue' && result.tasks.length === 0) {
+    return [`No task of run ${order.run} is staged.`];
   }
   if (order.order === 'cancelRun') {
     const { state = 'cancelling' } = result.run ?? {};

@@ -2,6 +2,7 @@ import { fc, test } from '@fast-check/vitest';
 import { describe, expect } from 'vitest';
 import {
   nextStaged,
+  parseStaging,
   type StageableTask,
   stagePlan,
 } from '../../../src/machines/policies/staging.ts';
@@ -29,6 +30,38 @@ describe('a plan', () => {
     const tasks = [task('low', 1), task('b', 3), task('a', 3), task('critical', 5)];
     const limits = { stageAbove: 3, enableFirst: 2 };
     expect(stagePlan(tasks, limits)).toEqual({ enabled: ['critical', 'b'], staged: ['a', 'low'] });
+  });
+
+  test('of equal priority, enables what most tasks wait for first', () => {
+    const tasks = [
+      { ...task('a'), unblocks: 1 },
+      { ...task('b'), unblocks: 3 },
+      { ...task('c', 3), unblocks: 0 },
+      task('d'),
+      { ...task('e'), unblocks: 3 },
+    ];
+    const { enabled, staged } = stagePlan(tasks, { stageAbove: 1, enableFirst: 3 });
+    expect([enabled, staged]).toEqual([
+      ['c', 'b', 'e'],
+      ['a', 'd'],
+    ]);
+  });
+
+  test.each([
+    { input: undefined, limits: undefined },
+    { input: false, limits: undefined },
+    { input: true, limits: { stageAbove: 120, enableFirst: 30 } },
+    { input: { enableFirst: 5 }, limits: { stageAbove: 120, enableFirst: 5 } },
+  ])('is staged as $input says', ({ input, limits }) => {
+    expect(parseStaging(input, 'it')).toEqual(limits);
+  });
+
+  test.each([
+    { input: 3, says: 'it: expected an object with settings, got 3' },
+    { input: { first: 3 }, says: 'it: there is no setting "first"' },
+    { input: { enableFirst: 0 }, says: 'enableFirst' },
+  ])('refuses $input', ({ input, says }) => {
+    expect(() => parseStaging(input as never, 'it')).toThrow(says);
   });
 
   test('enables what an urgent task waits for before it', () => {
