@@ -62,6 +62,7 @@ export { Supervisor, supervisorStatus } from './actors/supervisor.ts';
 export { countPrunableFiles } from './actors/git-project.ts';
 export type { NextSignal, NextSignalOptions, Signal } from './actors/signals.ts';
 export type { SignalOptions, StreamReading, WriteStreamOptions } from './actors/stream-access.ts';
+export type { RegressionReport, ReportedRegression } from './actors/regressions.ts';
 export type { RetentionOptions } from './actors/retention.ts';
 export type { ScheduledAction, ScheduleStatus, ScheduleTiming } from './actors/schedules.ts';
 export { listSchedules, Schedule, Schedules } from './actors/schedules.ts';

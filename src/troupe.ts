@@ -47,6 +47,14 @@ import {
 import { type OverseerPolicy, overseerActor, type SupervisorPolicy } from './actors/overseer.ts';
 import { patchEngine } from './actors/patch-engine.ts';
 import { Registry } from './actors/registry.ts';
+import {
+  checkReport,
+  type RegressionReport,
+  type ReportedRegression,
+  regressionNumber,
+  regressionPrefix,
+  regressionTask,
+} from './actors/regressions.ts';
 import { parseRetention, type RetentionOptions, type WholeRetention } from './actors/retention.ts';
 import { runActor } from './actors/run.ts';
 import { runMigrations } from './actors/run-migrations.ts';
@@ -111,7 +119,7 @@ import { projectRun, projectTask, type RunState } from './machines/projections.t
 import type { RunContext, RunInput } from './machines/run-machine.ts';
 import type { StartInput, StartOutput } from './machines/schedule-machine.ts';
 import { type SupervisorContext, supervisorMachine } from './machines/supervisor-machine.ts';
-import { type CancelReport, startState } from './machines/task-machine.ts';
+import { type CancelReport, startState, type TaskContext } from './machines/task-machine.ts';
 import {
   type Address,
   agentAddress,
@@ -265,6 +273,8 @@ export interface TaskStatus {
   readonly commit: string | null;
   /** What came of cancelling it; null if it was not, or is being. */
   readonly cancellation: CancelReport | null;
+  /** The task that was done and is broken again, which this one mends; null for any other. */
+  readonly regressionOf: { readonly run: string; readonly task: string } | null;
   /** What its agent has said last about how far it is; null: nothing yet. The stream `progress` has it all. */
   readonly progress: (TaskProgress & { readonly at: number }) | null;
   readonly updatedAt: number;
@@ -1435,6 +1445,50 @@ export class Troupe {
     requireKnown(where, 'agent', name, this.#agents.names());
   }
 
+  /** @internal See `Run.reportRegression`. */
+  async reportRegression(
+    run: string,
+    task: string,
+    report: RegressionReport,
+  ): Promise<ReportedRegression> {
+    const { reason, evidence } = checkReport(report, `the regression of task "${run}/${task}"`);
+    const { state, commit } = await this.task(run, task).status();
+    const actor = await this.#host.inspect(taskAddress(run, task));
+    const known = (actor?.snapshot.context as unknown as TaskContext | undefined)?.spec;
+    if (known?.regressionOf !== undefined && !ENDING.has(state)) {
+      return { run, task, state, isNew: false };
+    }
+    if (state !== 'done' || known === undefined) {
+      throw new ConflictError(
+        `Task "${run}/${task}" is ${state}: only what was done can be broken again. What is wrong with it now belongs to its own attempts: decide("retry", { guidance }).`,
+        { context: { state } },
+      );
+    }
+    // What has mended it once, and is broken again in its turn, is about the same task.
+    const origin = known.regressionOf ?? { run, task };
+    const prefix = regressionPrefix(origin.run, origin.task);
+    return await this.inTurn(prefix, async () => {
+      let last = 0;
+      for (const row of await this.#store.listRuns()) {
+        const number = regressionNumber(row.run, prefix);
+        if (number === undefined) continue;
+        if (row.endedAt === null) {
+          const open = await this.task(row.run, origin.task).status();
+          return { run: row.run, task: open.id, state: open.state, isNew: false };
+        }
+        last = Math.max(last, number);
+      }
+      const id = `${prefix}${last + 1}`;
+      const regressionOf = { run: origin.run, task: origin.task, commit, reason, evidence };
+      const made = regressionTask(known, id, regressionOf);
+      await this.#start({
+        ...{ id, title: made.title, concurrency: undefined, workflow: null },
+        tasks: [made],
+      });
+      return { run: id, task: made.id, state: startState(made), isNew: true };
+    });
+  }
+
   /** @internal One after the other, of those with the same key. */
   async inTurn<T>(key: string, work: () => Promise<T>): Promise<T> {
     const result = (this.#inTurn.get(key) ?? Promise.resolve()).then(work);
@@ -1672,6 +1726,20 @@ export class Run {
       ),
     );
     return stopped.map((task) => task.id);
+  }
+
+  /**
+   * Reports that a task which was done is broken again. A new task is made for it, the same as it was and with what is known,
+   * in a run of its own: what was done stays done. While that one is open, reporting it again changes nothing and says which
+   * it is; when it has ended, the next report makes another.
+   *
+   * Crash: the run is there with its task, or is not, and a report that is repeated finds it.
+   * @throws {NotFoundError} no such task
+   * @throws {ConflictError} it is not done
+   * @throws {ValidationError} no reason, or evidence that is too long or no JSON
+   */
+  reportRegression(task: string, report: RegressionReport): Promise<ReportedRegression> {
+    return this.#troupe.reportRegression(this.id, task, report);
   }
 
   /**
@@ -2039,6 +2107,7 @@ function taskStatus(row: TaskRow, progress: StreamHead | undefined): TaskStatus 
     artifact: string | null;
     commit: string | null;
     cancellation?: CancelReport;
+    regressionOf?: TaskStatus['regressionOf'];
   };
   return {
     run: row.run,
@@ -2056,6 +2125,7 @@ function taskStatus(row: TaskRow, progress: StreamHead | undefined): TaskStatus 
     artifact: details.artifact,
     commit: details.commit,
     cancellation: details.cancellation ?? null,
+    regressionOf: details.regressionOf ?? null,
     progress:
       typeof progress?.lastJson === 'string'
         ? { ...(JSON.parse(progress.lastJson) as TaskProgress), at: progress.updatedAt }

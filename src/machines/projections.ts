@@ -63,6 +63,7 @@ export interface TaskDetails {
   readonly commit: string | null;
   readonly startedAt: number | null;
   readonly cancellation?: CancelReport;
+  readonly regressionOf?: { readonly run: string; readonly task: string };
 }
 
 export function projectTask({ value, context, at }: Actor<TaskContext>) {
@@ -78,6 +79,9 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     commit: last?.evidence?.commit ?? null,
     startedAt: last?.startedAt ?? null,
     ...(context.cancellation === undefined ? {} : { cancellation: context.cancellation }),
+    ...(spec.regressionOf === undefined
+      ? {}
+      : { regressionOf: { run: spec.regressionOf.run, task: spec.regressionOf.task } }),
   };
   const row = {
     run: spec.run,

@@ -59,6 +59,20 @@ export interface TaskSpec {
   readonly position: number;
   /** The phase of the workflow it belongs to. */
   readonly phase?: string;
+  /** The task that was done and is broken again: this one mends it. */
+  readonly regressionOf?: Regression;
+  /** What its first attempt is told. Default nothing. */
+  readonly guidance?: readonly string[];
+}
+
+/** A task that was done and is found broken again. */
+export interface Regression {
+  readonly run: string;
+  readonly task: string;
+  /** What it was merged as, if it was code. */
+  readonly commit: string | null;
+  readonly reason: string;
+  readonly evidence: JsonValue;
 }
 
 /** One try, as it is kept: the current one while it runs, the last one after it. */
@@ -1034,7 +1048,7 @@ export const taskMachine = base.createMachine({
     asked: 0,
     progress: emptyProgress(),
     feedback: [],
-    guidance: [],
+    guidance: input.guidance ?? [],
     answers: {},
     question: null,
     workspace: null,

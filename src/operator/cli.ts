@@ -11,7 +11,7 @@ import { exportRuns } from './commands/export.ts';
 import { flow } from './commands/flow.ts';
 import { init } from './commands/init.ts';
 import { logs } from './commands/logs.ts';
-import { cancelRun, enqueue, orderTask, pauseRun, unblockAll } from './commands/order.ts';
+import { cancelRun, enqueue, orderTask, pauseRun, regress, unblockAll } from './commands/order.ts';
 import { plan } from './commands/plan.ts';
 import { query } from './commands/query.ts';
 import { reencrypt } from './commands/reencrypt.ts';
@@ -336,6 +336,18 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
             : await orderTask(cli, task, { order: 'unblock' }, options),
         );
       },
+    );
+
+  command('regress', 'report that a task which was done is broken again: a new task is made for it')
+    .argument('<task>', 'TASK, or RUN/TASK')
+    .requiredOption('--reason <text>', 'what is wrong, for whoever mends it')
+    .option('--evidence <text>', 'what shows it: output, a link, the name of a file')
+    .option(...json)
+    .action(
+      async (
+        task: string,
+        { json: asJson, ...report }: { json: boolean; reason: string; evidence?: string },
+      ) => done(await regress(cli, task, report, { json: asJson })),
     );
 
   command('enqueue', 'let the next staged tasks of a run in, the most urgent first')

@@ -5,6 +5,7 @@ import {
   type CutInfo,
   type JsonValue,
   type Reencrypted,
+  type ReportedRegression,
   type Run,
   type RunState,
   type SkipPlan,
@@ -46,6 +47,14 @@ export const orderSchema = z.discriminatedUnion('order', [
   /** Goes on with a task without those it depends on. */
   z.strictObject({ order: z.literal('skipTo'), run: id, to: id, strand: z.boolean() }),
   ...travelOrders,
+  /** A task that was done is broken again. */
+  z.strictObject({
+    order: z.literal('regress'),
+    run: id,
+    broken: id,
+    reason: text,
+    evidence: text.optional(),
+  }),
   z.strictObject({ order: z.literal('prune') }),
   z.strictObject({ order: z.literal('resetBreaker'), key: z.string().min(1).max(240) }),
   z.strictObject({
@@ -81,6 +90,8 @@ export const orderResultSchema = z.strictObject({
   moves: z.array(z.custom<TaskMove>()).optional(),
   /** Of `skipTo`: what was left out. */
   skip: z.custom<SkipPlan<TaskState>>().optional(),
+  /** The task that mends what is broken again. */
+  regression: z.custom<ReportedRegression>().optional(),
   /** The cut that was taken. */
   cut: z.custom<CutInfo>().optional(),
 });
@@ -120,6 +131,16 @@ export async function performOrder(order: Order, context: OrderContext): Promise
     const run = await requireRun(troupe, order.run);
     const ids = new Set(await run.enqueue(order.count));
     return { tasks: (await run.tasks()).filter((entry) => ids.has(entry.id)).map(resultOf) };
+  }
+  if (order.order === 'regress') {
+    const { broken, reason, evidence } = order;
+    const run = await requireRun(troupe, order.run);
+    const regression = await run.reportRegression(broken, {
+      reason,
+      ...(evidence === undefined ? {} : { evidence }),
+    });
+    const { run: id, task: made, state } = regression;
+    return { tasks: [{ run: id, task: made, state }], regression };
   }
   if (order.order === 'prune') return { tasks: [], pruned: await troupe.prune() };
   if (order.order === 'resetBreaker') {

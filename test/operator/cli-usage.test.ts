@@ -20,7 +20,19 @@ function temporary(): string {
 
 const COMMANDS = [
   ...['init', 'run', 'resume', 'status', 'show', 'answer', 'approve', 'retry', 'unblock', 'block'],
-  ...['cancel', 'pause', 'pause-task', 'resume-task', 'export', 'prune', 'backup', 'du', 'help'],
+  ...[
+    'cancel',
+    'pause',
+    'pause-task',
+    'resume-task',
+    'export',
+    'prune',
+    'backup',
+    'du',
+    'help',
+    'enqueue',
+    'regress',
+  ],
 ];
 
 describe('help', () => {

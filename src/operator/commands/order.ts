@@ -68,6 +68,18 @@ export async function unblockAll(
   return await give(cli, { order: 'unblockAll', run: id, transient }, options);
 }
 
+/** `regress TASK --reason TEXT`. */
+export async function regress(
+  cli: CliContext,
+  name: string,
+  report: { readonly reason: string; readonly evidence?: string },
+  options: OrderOptions,
+): Promise<number> {
+  const place = await cli.project();
+  const { run, task } = await readProject(place, (store) => requireTask(store, name));
+  return await give(cli, { order: 'regress', run, broken: task, ...report }, options);
+}
+
 /** `enqueue [N] [--run RUN]`. */
 export async function enqueue(
   cli: CliContext,
@@ -144,6 +156,15 @@ function inWords(order: Order, result: OrderResult, resume: string): string[] {
       ];
     }
     return result.tasks.map(({ task, state }) => `Task ${task} is ${lookOf(state).words}.`);
+  }
+  if (order.order === 'regress' && result.regression !== undefined) {
+    const { run, task, state, isNew } = result.regression;
+    const which = `task ${run}/${task} is ${lookOf(state).words}`;
+    return [
+      isNew
+        ? `To mend it, ${which}.`
+        : `It was reported already, and nothing has changed: ${which}.`,
+    ];
   }
   if (order.order === 'enqueue' && result.tasks.length === 0) {
     return [`No task of run ${order.run} is staged.`];
