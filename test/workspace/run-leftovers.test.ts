@@ -138,7 +138,14 @@ test('refs go with a run that is forgotten and old, but for a branch that is che
 
 test('prune removes what forgotten runs have left in a project, and says how much', async () => {
   const directory = makeRepository();
-  const env = { ...process.env, GIT_COMMITTER_DATE: '2001-01-01T00:00:00Z' };
+  const env = {
+    ...process.env,
+    GIT_AUTHOR_NAME: 'Test',
+    GIT_AUTHOR_EMAIL: 'test@example.org',
+    GIT_COMMITTER_NAME: 'Test',
+    GIT_COMMITTER_EMAIL: 'test@example.org',
+    GIT_COMMITTER_DATE: '2001-01-01T00:00:00Z',
+  };
   const tree = git(directory, 'rev-parse', 'HEAD^{tree}').trim();
   const commit = execFileSync('git', ['commit-tree', tree, '-m', 'old'], {
     ...{ cwd: directory, env, encoding: 'utf8' as const },
