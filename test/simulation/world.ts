@@ -453,6 +453,8 @@ export class World {
       clock,
       logger: this.#logger(),
       newId: () => `id-${++this.#ids}`,
+      // Time passes here while the disk takes its time, also more than anybody would wait for a start.
+      startTimeoutMs: 1_000_000_000,
       retention: this.#prunes ? { checkpointsPerActor: KEEP_CHECKPOINTS } : false,
       faultPoint: (name) => this.#faultPoint(life, name),
       defer: (callback) => {
