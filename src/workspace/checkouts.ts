@@ -127,39 +127,67 @@ export async function followCheckout(
     await repository.runInCheckout(checkout, ['update-index', '-q', '--refresh'], {
       allowExitCodes: [0, 1],
     });
-    await repository.runInCheckout(checkout, follow);
+    // A writer that had to stop has made it dirty itself: what stopped it is what a person has to know.
+    await repository.runInCheckout(checkout, follow).catch(() => Promise.reject(error));
   }
 }
 
+/** A commit to which the target was moved and from which it was moved back, when a checkout could not follow. */
+export const undoneRef = (commit: string) => `refs/troupe/undone/${commit}`;
+
 /**
  * Completes checkouts whose branch was moved while their files were not, or not all of them: the index holds
- * exactly the tree of the commit the branch came from, and every file that the move changes is as it was before
- * or as it is to be. Anything else is the user's and stays. For use inside `repository.exclusive`.
+ * exactly the tree of the commit the branch came from, and every file that the move changes is as it was before,
+ * as it is to be, or as a writer leaves it that is stopped at it. Takes out of them what a move that was called off
+ * (`undoneRef`) has left. Anything else is the user's and stays. For use inside `repository.exclusive`.
  * @returns the directories that were brought up to date
- * Crash: files first, index last; so it can be done again.
+ * @throws {GitError} the disk is full, …; what is left is found again
+ * Crash: files first, index last, refs after it; so it can be done again.
  */
 export async function finishCheckouts(repository: Repository): Promise<string[]> {
   const to = await repository.targetHead();
-  const finished: string[] = [];
+  const finished = new Set<string>();
+  const undone = await commitsBelow(repository, undoneRef(''));
+  let all = true;
   for (const checkout of await listTargetCheckouts(repository)) {
-    if (operationInProgress(checkout.gitDir) !== undefined) continue;
-    if (await indexHolds(repository, checkout, to)) continue;
-    for (const from of await possibleOrigins(repository, to)) {
-      if (!(await indexHolds(repository, checkout, from))) continue;
-      if (await complete(repository, checkout, from, to)) finished.push(checkout.directory);
-      break;
+    if (operationInProgress(checkout.gitDir) !== undefined) {
+      all = false;
+      continue;
+    }
+    const origins = (await indexHolds(repository, checkout, to))
+      ? undone
+      : await findOrigin(repository, checkout, to);
+    for (const from of origins) {
+      if (await complete(repository, checkout, from, to)) finished.add(checkout.directory);
     }
   }
-  return finished;
+  // What is there now, and not as we have left it, the user has made of it.
+  for (const commit of all ? undone : []) {
+    await repository.run(['update-ref', '-d', '--end-of-options', undoneRef(commit)]);
+  }
+  return [...finished];
+}
+
+/** The commit that the index holds, if we may have moved the target from there. */
+async function findOrigin(
+  repository: Repository,
+  checkout: Checkout,
+  to: string,
+): Promise<readonly string[]> {
+  for (const from of await possibleOrigins(repository, to)) {
+    if (await indexHolds(repository, checkout, from)) return [from];
+  }
+  return [];
+}
+
+async function commitsBelow(repository: Repository, refs: string): Promise<string[]> {
+  const names = await repository.text(['for-each-ref', '--format=%(objectname)', refs]);
+  return names.split('\n').filter((commit) => commit !== '');
 }
 
 /** The commits from which we may have moved the target to where it stands. */
 async function possibleOrigins(repository: Repository, to: string): Promise<string[]> {
-  const restored = await repository.text([
-    'for-each-ref',
-    '--format=%(objectname)',
-    'refs/troupe/restore/',
-  ]);
+  const origins = await commitsBelow(repository, 'refs/troupe/restore/');
   const merged = await repository.text([
     'log',
     '-1',
@@ -168,7 +196,6 @@ async function possibleOrigins(repository: Repository, to: string): Promise<stri
     to,
   ]);
   const [parents = '', task = ''] = merged.split('\0');
-  const origins = restored.split('\n').filter((commit) => commit !== '');
   if (task.trim() !== '' && parents !== '') origins.unshift(parents.split(' ')[0] ?? '');
   return [...new Set(origins)];
 }
@@ -196,12 +223,14 @@ async function complete(
   const differsFrom = await differencesTo(repository, checkout, from);
   const differsTo = await differencesTo(repository, checkout, to);
   const exists = (name: string) => entryAt(checkout.directory, name) !== undefined;
-  const ours = changes.every(({ path: name, inFrom, inTo }) => {
+  for (const { path: name, inFrom, inTo } of changes) {
     const asBefore = inFrom ? !differsFrom.has(name) : !exists(name);
     const asWanted = inTo ? !differsTo.has(name) : !exists(name);
-    return asBefore || asWanted;
-  });
-  if (!ours) return false;
+    if (asBefore || asWanted) continue;
+    // Of a move that was called off the writer wrote `from`, of any other `to`.
+    const written = [...(inFrom ? [from] : []), ...(inTo ? [to] : [])];
+    if (!(await isCutOff(repository, checkout, name, written))) return false;
+  }
   for (const { path: name, inTo } of changes) {
     if (!inTo && exists(name)) removeFile(checkout.directory, name);
   }
@@ -218,6 +247,32 @@ async function complete(
     allowExitCodes: [0, 1],
   });
   return true;
+}
+
+/** Whether a file is as git leaves it when it is stopped, or has no more space, between removing the old one and writing the last byte. */
+async function isCutOff(
+  repository: Repository,
+  checkout: Checkout,
+  name: string,
+  commits: readonly string[],
+): Promise<boolean> {
+  const file = path.join(checkout.directory, name);
+  const entry = lstatSync(file, { throwIfNoEntry: false });
+  if (entry === undefined) return true;
+  if (!entry.isFile()) return false;
+  const content = readFileSync(file);
+  for (const commit of commits) {
+    const { stdout } = await repository.runInCheckout(checkout, [
+      'cat-file',
+      '--filters',
+      '--end-of-options',
+      `${commit}:${name}`,
+    ]);
+    if (content.length < stdout.length && content.equals(stdout.subarray(0, content.length))) {
+      return true;
+    }
+  }
+  return false;
 }
 
 /** Paths whose working file is not what `commit` says. */

@@ -37,6 +37,7 @@ export interface RepositoryOptions {
  * salvage/<run>/<task>/<n>          what a dead attempt left: its commits and its uncommitted work
  * backup/<run>                      where the target stood before the run's first change
  * restore/<run>/<n>                 where it stood before the n-th restore
+ * undone/<commit>                   moved to and back, as long as files of it may lie in a checkout
  * ```
  */
 export class Repository {

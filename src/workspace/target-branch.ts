@@ -5,6 +5,7 @@ import {
   finishCheckouts,
   followCheckout,
   listTargetCheckouts,
+  undoneRef,
 } from './checkouts.ts';
 import { GitError } from './git.ts';
 import type { Repository } from './repository.ts';
@@ -54,12 +55,10 @@ export async function moveTarget(
         followed.push(checkout);
       } catch (error) {
         if (!(error instanceof GitError)) throw error;
-        const undone =
-          followed.length === 0 && (await swap(repository, move.to, move.from, 'troupe: undo'));
-        // It was clean a moment ago: somebody edits there right now.
+        if (followed.length > 0 || !(await undo(repository, move))) throw error;
+        // It was clean a moment ago: somebody edits there right now, or the disk is full.
         const reason = `${checkout.directory} could not follow ${repository.target}: ${error.message}`;
-        if (undone) return { kind: 'obstructed', reason };
-        throw error;
+        return { kind: 'obstructed', reason: `${reason}${await takeBack(repository)}` };
       }
     }
     await faultPoint('gate.after-checkout');
@@ -83,6 +82,34 @@ async function firstObstacle(
   if (obstacle === undefined) return undefined;
   // What looks dirty may be our own unfinished update of an earlier move.
   return (await finishCheckouts(repository)).length === 0 ? obstacle : await find();
+}
+
+/**
+ * Moves the target back, and notes for whom finds files of the move in a checkout that it was called off.
+ * @returns false when the target does not stand where it was moved to
+ */
+async function undo(repository: Repository, { from, to }: TargetMove): Promise<boolean> {
+  const updates = [`update ${repository.targetRef} ${from} ${to}`, `update ${undoneRef(to)} ${to}`];
+  try {
+    await repository.run(['update-ref', '-m', 'troupe: undo', '--stdin'], {
+      stdin: `${updates.join('\n')}\n`,
+    });
+    return true;
+  } catch (error) {
+    if ((await repository.targetHead()) !== to) return false;
+    throw error;
+  }
+}
+
+/** @returns what is to be said about it; empty when the checkouts are as they were */
+async function takeBack(repository: Repository): Promise<string> {
+  try {
+    await finishCheckouts(repository);
+    return '';
+  } catch (error) {
+    if (!(error instanceof GitError)) throw error;
+    return ` What it had written already is taken out later: ${error.message}`;
+  }
 }
 
 /** @returns false when the branch does not stand at `from` */

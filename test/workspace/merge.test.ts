@@ -1,8 +1,8 @@
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { LockConflictError } from '../../src/protocol/errors.ts';
 import type { Verdict } from '../../src/protocol/verdict.ts';
 import type { GateArtifact } from '../../src/workspace/gate-artifact.ts';
@@ -21,6 +21,7 @@ import {
   reopenProject,
   sha256,
   submit,
+  temporaryDirectory,
   write,
 } from './git-fixture.ts';
 
@@ -652,6 +653,113 @@ test('a crash in the middle of the update of the files is completed, and the use
   expect(existsSync(path.join(directory, 'gone.txt'))).toBe(false);
   expect(readFileSync(path.join(directory, 'readme.md'), 'utf8')).toBe('new\n');
   expect(await restarted.repository.finishCheckouts()).toEqual([]);
+});
+
+/** Of a change that is merged while files cannot get larger than 8 kB: the small ones are written, and half of the large one. */
+const LARGE = { 'large.txt': 'large\n'.repeat(10_000) };
+const TO_BE_CHANGED = {
+  'readme.md': 'x\n',
+  'a.txt': 'old\n',
+  'gone.txt': 'gone\n',
+  'large.txt': 'old\n',
+};
+
+/** Until the test is over, a git that meets the limit when it runs one of these subcommands in the user's checkout. */
+function limitFiles({ directory }: Project, subcommands: readonly string[]): void {
+  const bin = temporaryDirectory();
+  const real = execFileSync('/bin/sh', ['-c', 'command -v git'], { encoding: 'utf8' }).trim();
+  // A signal that is ignored stays so for the program: it is told of the limit instead of being killed.
+  const lines = [
+    '#!/bin/bash',
+    `if [ "$GIT_WORK_TREE" = '${directory}' ]; then`,
+    `  for word; do case "$word" in ${subcommands.join('|')}) trap '' XFSZ; ulimit -f 8 ;; esac; done`,
+    'fi',
+    `exec ${real} "$@"`,
+  ];
+  writeFileSync(path.join(bin, 'git'), `${lines.join('\n')}\n`, { mode: 0o755 });
+  vi.stubEnv('PATH', `${bin}:${process.env['PATH']}`);
+  onTestFinished(() => void vi.unstubAllEnvs());
+}
+
+async function submitLarge(project: Project): Promise<Submission> {
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  write(workspace.directory, { ...LARGE, 'a.txt': 'new\n', 'dir/added.txt': 'new\n' });
+  rmSync(path.join(workspace.directory, 'gone.txt'));
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  return { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+}
+
+test('no space in the middle of the update of the files: the checkout is as it was, and the next try merges', async () => {
+  const project = await openProject(TO_BE_CHANGED);
+  const { directory } = project;
+  const submission = await submitLarge(project);
+  limitFiles(project, ['read-tree']);
+  const verdict = await gate(project, submission);
+  expect(verdict).toMatchObject({
+    verdict: 'infrastructure',
+    reason: expect.stringMatching(/could not follow main: .*large\.txt/s),
+  });
+  expect(mainLog(directory)).toBe('first');
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  expect(readFileSync(path.join(directory, 'large.txt'), 'utf8')).toBe('old\n');
+  expect(existsSync(path.join(directory, 'dir'))).toBe(false);
+  vi.unstubAllEnvs();
+  expect((await gate(project, submission)).verdict).toBe('accepted');
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  expect(git(directory, 'for-each-ref', 'refs/troupe/undone')).toBe('');
+});
+
+test.each([
+  ['the next round', false],
+  ['a restart', true],
+])('no space to take it back either: %s does', async (_, restart) => {
+  const project = await openProject(TO_BE_CHANGED);
+  const { directory } = project;
+  // The old files are too large for the limit as well.
+  write(directory, { 'a.txt': 'old\n'.repeat(10_000), 'mine.txt': 'mine\n' });
+  git(directory, 'add', '.');
+  git(directory, 'commit', '-q', '-m', 'second');
+  const submission = await submitLarge(project);
+  limitFiles(project, ['read-tree', 'checkout-index']);
+  expect(await gate(project, submission)).toMatchObject({
+    verdict: 'infrastructure',
+    reason: expect.stringMatching(/could not follow main.*taken out later/s),
+  });
+  expect(mainLog(directory)).toBe('second\nfirst');
+  expect(git(directory, 'status', '--porcelain')).not.toBe('');
+  vi.unstubAllEnvs();
+  if (restart) {
+    write(directory, { 'mine.txt': 'edited by the user\n' });
+    const restarted = await reopenProject(directory);
+    expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+    expect(git(directory, 'status', '--porcelain')).toBe('M mine.txt');
+  } else {
+    expect((await gate(project, submission)).verdict).toBe('accepted');
+    expect(git(directory, 'status', '--porcelain')).toBe('');
+    expect(readFileSync(path.join(directory, 'a.txt'), 'utf8')).toBe('new\n');
+  }
+  expect(git(directory, 'for-each-ref', 'refs/troupe/undone')).toBe('');
+});
+
+test.each([
+  ['before its first byte', ''],
+  ['in the middle', 'large\nlarge\nlar'],
+  ['before it was made again', undefined],
+])('killed while a file is written, %s: completed', async (_, content) => {
+  const project = await openProject(TO_BE_CHANGED);
+  const { directory } = project;
+  const submission = await submitLarge(project);
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  if (content === undefined) rmSync(path.join(directory, 'large.txt'));
+  else write(directory, { 'large.txt': content });
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  expect(readFileSync(path.join(directory, 'large.txt'), 'utf8')).toBe(LARGE['large.txt']);
 });
 
 test('an unfinished update is left alone when the user has edited what it would write', async () => {
