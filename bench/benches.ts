@@ -12,6 +12,7 @@ export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   memory: async () => (await import('./memory.ts')).memory,
   pipeline: async () => (await import('./pipeline.ts')).pipeline,
   'merge-queue': async () => (await import('./merge-queue.ts')).mergeQueue,
+  workspaces: async () => (await import('./workspaces.ts')).workspaces,
   growth: async () => (await import('./growth.ts')).growth,
   'million-turns': async () => (await import('./million-turns.ts')).millionTurns,
   conversation: async () => (await import('./conversation.ts')).conversationBench,

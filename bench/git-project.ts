@@ -16,7 +16,8 @@ export function makeRepository(directory: string): void {
   git(directory, 'commit', '-q', '-m', 'first');
 }
 
-function git(directory: string, ...args: string[]): void {
+/** Runs git, which reads no configuration of this machine. */
+export function git(directory: string, ...args: string[]): void {
   execFileSync('git', args, {
     cwd: directory,
     env: {

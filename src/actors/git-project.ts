@@ -246,7 +246,7 @@ export class GitProject {
 
   /** For when all work is over: waits for removals, ends what was kept running for the next question. */
   async close(): Promise<void> {
-    await this.#workspaces.settled();
+    await this.#workspaces.close();
     await this.repository.close();
     this.processes.close();
   }

@@ -44,10 +44,19 @@ export async function makeGitDirectory(options: GitDirectoryOptions): Promise<vo
   if (existsSync(shallow)) await copyFile(shallow, file('shallow'));
 }
 
-/** Fills an empty directory with the files of a commit, and the git directory's index with what is known of them. */
+export interface CheckoutPlace {
+  readonly gitDir: string;
+  readonly workTree: string;
+  readonly commit: string;
+}
+
+/**
+ * Fills a directory with the files of a commit, and the git directory's index with what is known of them. What is there
+ * already stays if the index knows it and its times are as they were then.
+ */
 export async function fillWorkTree(
   repository: Repository,
-  place: { readonly gitDir: string; readonly workTree: string; readonly commit: string },
+  place: CheckoutPlace,
   signal?: AbortSignal,
 ): Promise<void> {
   await repository.git.run(['read-tree', '--reset', '-u', place.commit], {

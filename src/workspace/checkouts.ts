@@ -1,5 +1,5 @@
 import { existsSync, lstatSync, readFileSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
-import { copyFile, rm } from 'node:fs/promises';
+import { copyFile, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
@@ -303,7 +303,7 @@ async function withIndexOf<T>(
   work: (indexFile: string) => Promise<T>,
 ): Promise<T> {
   const indexFile = path.join(checkout.gitDir, 'troupe-index');
-  await copyFile(path.join(checkout.gitDir, 'index'), indexFile);
+  await copyIndex(path.join(checkout.gitDir, 'index'), indexFile);
   try {
     await repository.runInCheckout(checkout, ['read-tree', '--reset', commit], { indexFile });
     return await work(indexFile);
@@ -311,6 +311,18 @@ async function withIndexOf<T>(
     await rm(indexFile, { force: true });
     await rm(`${indexFile}.lock`, { force: true });
   }
+}
+
+/**
+ * Copies an index with the time at which git wrote it. Most gits compare a file's times by the second; what was written in
+ * the same second as the index they read again, and they know it by the time of the index file. A copy that looks younger
+ * would hide what a user changed in that second.
+ * Source: git's Documentation/technical/racy-git.txt
+ */
+async function copyIndex(from: string, to: string): Promise<void> {
+  const { atime, mtime } = await stat(from);
+  await copyFile(from, to);
+  await utimes(to, atime, mtime);
 }
 
 interface PathChange {

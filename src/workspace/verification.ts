@@ -4,7 +4,7 @@ import path from 'node:path';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { redactText } from '../protocol/redact.ts';
 import type { CommandEvidence } from '../protocol/verdict.ts';
-import { ceilingEnvironment, fillWorkTree, makeGitDirectory } from './borrowed-checkout.ts';
+import { ceilingEnvironment, makeGitDirectory } from './borrowed-checkout.ts';
 import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
 import { diskTrouble } from './disk-trouble.ts';
 import { buildEnvironment } from './environment.ts';
@@ -191,11 +191,11 @@ export async function inFreshCheckout<T>(
   const workTree = path.join(place, 'work');
   const temporary = path.join(place, 'tmp');
   try {
-    await mkdir(workTree, { recursive: true });
-    await mkdir(temporary);
+    await mkdir(temporary, { recursive: true });
     const gitDir = path.join(workTree, '.git');
-    await makeGitDirectory({ repository, gitDir, branch: 'troupe/verify', commit, base: commit });
-    await fillWorkTree(repository, { gitDir, workTree, commit }, signal);
+    const make = () =>
+      makeGitDirectory({ repository, gitDir, branch: 'troupe/verify', commit, base: commit });
+    await workspaces.spares.fill({ gitDir, workTree, commit }, make, signal);
     return await work(workTree, {
       ...(given ?? buildEnvironment()),
       ...ceilingEnvironment(workTree),
@@ -203,7 +203,7 @@ export async function inFreshCheckout<T>(
     });
   } finally {
     // Hundreds of files take their time, and what comes next does not need it.
-    workspaces.removeMeanwhile(workspaces.cleanup.removeOrQueue(place));
+    workspaces.removeMeanwhile(workspaces.discard(place));
   }
 }
 

@@ -3,12 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
-import {
-  ceilingEnvironment,
-  copyGitDirectory,
-  fillWorkTree,
-  makeGitDirectory,
-} from './borrowed-checkout.ts';
+import { ceilingEnvironment, copyGitDirectory, makeGitDirectory } from './borrowed-checkout.ts';
 import { branchOf, type TaskName, taskPath } from './branch-name.ts';
 import { CleanupQueue } from './cleanup-queue.ts';
 import { type Collected, type CollectOptions, collectWork, salvageWork } from './collect.ts';
@@ -16,6 +11,7 @@ import { removeCutOffWrites } from './durable-file.ts';
 import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import type { Repository } from './repository.ts';
+import { SpareCheckouts } from './spare-checkouts.ts';
 import type { Workspace } from './workspace.ts';
 
 export interface WorkspacesOptions {
@@ -62,6 +58,7 @@ export class Workspaces {
   /** `<project>/.troupe`. */
   readonly stateDirectory: string;
   readonly cleanup: CleanupQueue;
+  readonly spares: SpareCheckouts;
   readonly #faultPoint: FaultPoint;
   readonly #removals = new Set<Promise<unknown>>();
   #pruning: Promise<unknown> = Promise.resolve();
@@ -76,6 +73,11 @@ export class Workspaces {
       root: this.stateDirectory,
       faultPoint: this.#faultPoint,
       ...(options.now === undefined ? {} : { now: options.now }),
+    });
+    this.spares = new SpareCheckouts({
+      repository: this.repository,
+      root: path.join(this.root, '.spare'),
+      cleanup: this.cleanup,
     });
   }
 
@@ -99,18 +101,12 @@ export class Workspaces {
     const workspace = this.#describe({ run, task }, { attempt, base });
     const place = { gitDir: path.join(fresh, 'git'), workTree: path.join(fresh, 'work'), commit };
     try {
-      await mkdir(place.workTree, { recursive: true });
       const { repository } = this;
       const { branch } = workspace;
-      await makeGitDirectory({
-        repository,
-        gitDir: place.gitDir,
-        branch,
-        commit,
-        base,
-        objects: [path.join(workspace.directory, '.git', 'objects')],
-      });
-      await fillWorkTree(repository, place, signal);
+      const objects = [path.join(workspace.directory, '.git', 'objects')];
+      const make = () =>
+        makeGitDirectory({ repository, gitDir: place.gitDir, branch, commit, base, objects });
+      await this.spares.fill(place, make, signal);
       await copyGitDirectory(place.gitDir, path.join(place.workTree, '.git'));
       await writeFile(
         path.join(fresh, RECORD),
@@ -118,6 +114,7 @@ export class Workspaces {
       );
       await mkdir(path.dirname(existing), { recursive: true });
       await rename(fresh, existing);
+      this.spares.moved(fresh, existing);
     } catch (error) {
       await this.cleanup.removeOrQueue(fresh);
       throw error;
@@ -170,17 +167,28 @@ export class Workspaces {
     this.#removals.add(settled);
   }
 
-  /** One at a time, waited for by `settled`. */
+  /** One at a time, waited for by `close`. */
   pruneInTurn<T>(prune: (cleanup: CleanupQueue) => Promise<T>): Promise<T> {
     const result = this.#pruning.then(() => prune(this.cleanup));
     this.#pruning = result.catch(() => undefined);
-    this.removeMeanwhile(result);
     return result;
+  }
+
+  /** Removes a place where a commit was verified, or keeps it for the next one. */
+  async discard(place: string): Promise<void> {
+    if (!(await this.spares.keep(place))) await this.cleanup.removeOrQueue(place);
   }
 
   /** Waits until the removals that are under way have ended. */
   async settled(): Promise<void> {
     await Promise.all(this.#removals);
+  }
+
+  /** For when all work is over: nothing of ours that is not needed stays. */
+  async close(): Promise<void> {
+    await this.settled();
+    await this.#pruning;
+    await this.spares.clear();
   }
 
   /**
@@ -196,6 +204,7 @@ export class Workspaces {
     const scratch = [
       path.join(this.root, '.new'),
       path.join(this.root, '.trash'),
+      path.join(this.root, '.spare'),
       path.join(this.stateDirectory, 'verify'),
     ];
     for (const directory of scratch) {
@@ -252,6 +261,7 @@ export class Workspaces {
   }
 
   async #discard(place: string): Promise<boolean> {
+    if (await this.spares.keep(place)) return true;
     const trash = path.join(this.root, '.trash', randomUUID());
     await mkdir(path.dirname(trash), { recursive: true });
     await rename(place, trash);

@@ -1,6 +1,6 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { LockConflictError } from '../../src/protocol/errors.ts';
@@ -775,4 +775,28 @@ test('an unfinished update is left alone when the user has edited what it would 
   expect(readFileSync(path.join(project.directory, 'readme.md'), 'utf8')).toBe(
     'edited by the user\n',
   );
+});
+
+test('so is one whose edit is as long as the file and of the second in which git wrote its index', async () => {
+  const project = await openProject({ 'readme.md': 'old\n' });
+  const { directory } = project;
+  const submission = await submit(project, { 'readme.md': 'new\n' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  const readme = path.join(directory, 'readme.md');
+  const second = () => Math.floor(lstatSync(readme).ctimeMs / 1000);
+  let added: number;
+  do {
+    write(directory, { 'readme.md': 'old\n' });
+    added = second();
+    git(directory, 'add', 'readme.md');
+    write(directory, { 'readme.md': 'our\n' });
+  } while (second() !== added);
+  // A copy of the index that is made now does not look as old as what it is about.
+  await vi.waitUntil(() => Date.now() >= (added + 1) * 1000);
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(readFileSync(readme, 'utf8')).toBe('our\n');
 });
