@@ -86,6 +86,7 @@ export type {
   ReviewRequest,
 } from './workspace/review.ts';
 export { REVIEW_DECISIONS, REVIEW_MODES } from './workspace/review.ts';
+export type { CacheSettings } from './workspace/command-cache.ts';
 export type { VerifyCommand } from './workspace/verification.ts';
 
 // machines

@@ -317,7 +317,28 @@ export class GitProject {
       signal,
     });
     this.#patched.delete(workspace.directory);
+    await this.#bringDependencies(workspace, signal);
     return workspace;
+  }
+
+  /** What a verification has made, and keeps, the agent need not make again; unless git would take it for the agent's work. */
+  async #bringDependencies(workspace: Workspace, signal: AbortSignal): Promise<void> {
+    for (const { command, cache } of this.#options.verify) {
+      if (cache === undefined) continue;
+      const { directory, gitDir } = workspace;
+      const ignored = await this.repository.git.list(['check-ignore', '-z', '--stdin'], {
+        cwd: directory,
+        gitDir,
+        workTree: directory,
+        // Something in it: a rule about directories (`deps/`) says nothing about what is not there yet.
+        stdin: cache.paths.map((each) => `${each}/x\0`).join(''),
+        allowExitCodes: [0, 1],
+        signal,
+      });
+      if (ignored.length < cache.paths.length) continue;
+      const place = { directory, env: this.environment({}) };
+      await this.#workspaces.cache.restore({ command, cache }, place);
+    }
   }
 
   async release(input: WorkspaceInput, signal: AbortSignal): Promise<void> {

@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { link, lstat, open, readFile, realpath, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { ConfigurationError, ConflictError, NotFoundError } from '../index.ts';
+import { type CacheSettings, ConfigurationError, ConflictError, NotFoundError } from '../index.ts';
 
 /** One command found in a project. */
 interface DetectedCommand {
   /** `setup`, `test`, `lint`, `typecheck`, `format` or `build`. */
   readonly name: string;
   readonly run: string;
+  /** Of an install that depends on these files alone. */
+  readonly cache?: CacheSettings;
 }
 
 /** What a directory looks like. */
@@ -111,9 +113,12 @@ async function detectNode(root: string): Promise<Found | undefined> {
     Object.keys(objectOf(manifest['dependencies'])).length > 0 ||
     Object.keys(objectOf(manifest['devDependencies'])).length > 0;
   if (manager.lockFile !== undefined || installs) {
+    const own = ownSetup(scripts, run);
+    const cache = own.length === 0 ? await installCache(root, manifest, manager) : undefined;
     commands.push({
       name: 'setup',
-      run: [manager.install, ...ownSetup(scripts, run)].join(' && '),
+      run: [manager.install, ...own].join(' && '),
+      ...(cache === undefined ? {} : { cache }),
     });
   }
   for (const [name, candidates] of SCRIPTS) {
@@ -125,6 +130,22 @@ async function detectNode(root: string): Promise<Found | undefined> {
   }
   const because = ['package.json', ...(manager.lockFile === undefined ? [] : [manager.lockFile])];
   return { kind: manager.kind, because, commands };
+}
+
+/** What an install depends on; undefined when that is more than a few files, or when nothing says which versions. */
+async function installCache(
+  root: string,
+  manifest: Readonly<Record<string, unknown>>,
+  { kind, lockFile }: PackageManager,
+): Promise<CacheSettings | undefined> {
+  const several =
+    manifest['workspaces'] !== undefined || (await exists(path.join(root, 'pnpm-workspace.yaml')));
+  const local = ['dependencies', 'devDependencies', 'optionalDependencies']
+    .flatMap((each) => Object.values(objectOf(manifest[each])))
+    .some((version) => /^(?:file|link|portal|workspace|patch):|^[./~]/.test(String(version)));
+  if (lockFile === undefined || several || local) return undefined;
+  const settings = kind === 'yarn' ? ['.yarnrc', '.yarnrc.yml'] : ['.npmrc'];
+  return { key: [lockFile, 'package.json', ...settings], paths: ['node_modules'] };
 }
 
 /** What a package manager runs of the project's own after an install; not what only puts hooks into git. */
@@ -333,10 +354,16 @@ function renderConfig(detected: Detected): string {
     detected.because.length === 0
       ? 'No kind of project was recognised here.'
       : `Recognised by ${detected.because.join(' and ')}.`;
-  const commands = detected.commands.flatMap(({ name, run }) => [
+  const commands = detected.commands.flatMap(({ name, run, cache }) => [
     `  - name: ${name}${WHY[name] === undefined ? '' : `  # ${WHY[name]}`}`,
     `    run: ${quoted(run)}`,
     ...(name === 'setup' || name === 'test' ? ['    timeout: 10m'] : []),
+    ...(cache === undefined
+      ? []
+      : [
+          '    # Copied from the last change that was merged, as long as the key files are the same.',
+          `    cache: { key: [${cache.key.join(', ')}], paths: [${cache.paths.join(', ')}] }`,
+        ]),
   ]);
   const fillIn = hasTest(detected)
     ? []

@@ -260,12 +260,31 @@ function commandName() {
   );
 }
 
+/** In the shortest way of writing it, and not of git's own. */
+const PATH_BELOW =
+  /^(?!\.git(?:\/|$))(?!\.{1,2}(?:\/|$))[^\0/]{1,255}(?:\/(?!\.{1,2}(?:\/|$))[^\0/]{1,255}){0,50}$/;
+
+const pathsBelow = (example: string) =>
+  z
+    .array(text('a path below the top of the repository, such as node_modules', PATH_BELOW), {
+      error: `a list of paths from the top of the repository, such as ${example}`,
+    })
+    .min(1)
+    .max(100, { error: 'at most 100 paths' });
+
 const verifyCommand = section('a mapping such as { name: test, run: npm test }', {
   name: commandName(),
   run: command(),
   timeout: duration().optional(),
   allowFail: flag().optional(),
   always: flag().optional(),
+  infrastructureExitCodes: z
+    .array(wholeNumber(1, 255), { error: 'a list of exit codes from 1 to 255' })
+    .optional(),
+  cache: section('a mapping such as { key: [package-lock.json], paths: [node_modules] }', {
+    key: pathsBelow('[package-lock.json, package.json]'),
+    paths: pathsBelow('[node_modules]'),
+  }).optional(),
 });
 
 const acceptCommand = section('a mapping such as { name: speaks, run: ./accept.sh }', {

@@ -2,6 +2,7 @@ import path from 'node:path';
 import type * as z from 'zod';
 import type {
   BreakerSettings,
+  CacheSettings,
   FlowOptions,
   JsonValue,
   PresetAgentOptions,
@@ -40,6 +41,10 @@ interface ConfiguredVerifyCommand {
   readonly allowFail: boolean;
   /** Run also for a tree that has passed before. Absent when not. */
   readonly always?: true;
+  /** Exit codes by which it says that the machine is to blame. Absent: none. */
+  readonly infrastructureExitCodes?: readonly number[];
+  /** Absent: what it makes is made each time. */
+  readonly cache?: CacheSettings;
 }
 
 /** One command that the work of one task has to pass besides. */
@@ -282,12 +287,16 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     file: found.path,
     directory: files.directory,
     target: project.target ?? 'main',
-    verify: project.verify.map(({ name, run, timeout, allowFail, always }) => ({
-      name,
-      run,
-      timeoutMs: timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
-      allowFail: allowFail ?? false,
-      ...(always === true ? { always } : {}),
+    verify: project.verify.map((command) => ({
+      name: command.name,
+      run: command.run,
+      timeoutMs: command.timeout ?? DEFAULT_VERIFY_TIMEOUT_MS,
+      allowFail: command.allowFail ?? false,
+      ...(command.always === true ? { always: true } : {}),
+      ...(command.infrastructureExitCodes === undefined
+        ? {}
+        : { infrastructureExitCodes: command.infrastructureExitCodes }),
+      ...(command.cache === undefined ? {} : { cache: command.cache }),
     })),
     ...(project.noTests === undefined ? {} : { noTests: project.noTests }),
     ...(project.review === undefined ? {} : { review: reviewOf(project.review) }),
@@ -594,6 +603,14 @@ function checkVerify(source: ConfigSource, problems: ConfigProblem[]): void {
         source.problem(
           ['verify', index, 'allowFail'],
           'the test command may never fail; remove allowFail, or give the command another name',
+        ),
+      );
+    }
+    if (name === 'test' && field(command, 'cache') !== undefined) {
+      problems.push(
+        source.problem(
+          ['verify', index, 'cache'],
+          'the test command is always run; remove cache, or give it to the command that installs',
         ),
       );
     }

@@ -15,6 +15,8 @@ export interface CommandEvidence {
   readonly timedOut?: boolean;
   /** It failed, and the configuration says that this may fail. */
   readonly allowedToFail?: boolean;
+  /** It was not run: what it makes was there already, under this name in the cache. */
+  readonly cached?: string;
   /** Tests that it ran, where its output says so. */
   readonly tests?: number;
 }

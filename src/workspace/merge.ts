@@ -12,6 +12,7 @@ import {
   type RuleSettings,
 } from './change-rules.ts';
 import { messageWithTrailers } from './collect.ts';
+import type { Captured } from './command-cache.ts';
 import { excerptOf } from './excerpt.ts';
 import {
   artifactDirectory,
@@ -156,6 +157,8 @@ class GateRound {
   /** Without extension. */
   readonly #artifactPath: string;
   #facts: Partial<GateArtifact> = {};
+  /** What commands have made of this very tree; good for others when it is merged. */
+  readonly #captured: Captured[] = [];
 
   constructor(options: VerifyAndMergeOptions, place: MergePlace, ground: Ground) {
     this.#options = options;
@@ -195,6 +198,7 @@ class GateRound {
       if (reason === undefined) throw error;
       return await this.giveUp(reason);
     } finally {
+      for (const captured of this.#captured.splice(0)) await captured.discard();
       await this.#options.workspaces.settled();
     }
   }
@@ -438,6 +442,7 @@ class GateRound {
         ...(env === undefined ? {} : { env }),
         ...(redact === undefined ? {} : { redact }),
         ...(noTests === undefined ? {} : { noTests }),
+        onCaptured: (captured) => this.#captured.push(captured),
         signal,
       }),
     );
@@ -477,6 +482,7 @@ class GateRound {
     });
     switch (outcome.kind) {
       case 'moved':
+        for (const captured of this.#captured.splice(0)) await captured.keep();
         return { verdict: 'accepted', evidence: this.#evidence() };
       case 'moved_meanwhile':
         await this.#writeArtifact('superseded', `${this.#repository.target} moved meanwhile.`);

@@ -6,6 +6,12 @@ import { redactText } from '../protocol/redact.ts';
 import type { CommandEvidence } from '../protocol/verdict.ts';
 import { ceilingEnvironment, makeGitDirectory } from './borrowed-checkout.ts';
 import { type CommandResult, describeCommand, runCommand } from './child-process.ts';
+import {
+  type CachedCommand,
+  type CacheSettings,
+  type Captured,
+  checkCacheSettings,
+} from './command-cache.ts';
 import { diskTrouble } from './disk-trouble.ts';
 import { buildEnvironment } from './environment.ts';
 import { excerptOf, MAX_EXCERPT_CHARACTERS, stripControls } from './excerpt.ts';
@@ -30,6 +36,8 @@ export interface VerifyCommand {
   readonly infrastructureExitCodes?: readonly number[];
   /** Run also when its tree has passed before: its outcome depends on more than the tree. Default false. */
   readonly always?: boolean;
+  /** What it makes is kept when the change is merged, and the command not run where the same would be made. Default never. */
+  readonly cache?: CacheSettings;
 }
 
 export interface VerificationOptions {
@@ -46,6 +54,8 @@ export interface VerificationOptions {
   /** Why the project has no tests, in words: then `test` may find none. Without, that is a failure. */
   readonly noTests?: string;
   readonly onCommand?: (command: VerifyCommand) => void;
+  /** Gets what commands with a `cache` have made; see `CommandCache.capture`. Without it nothing is kept or used. */
+  readonly onCaptured?: (captured: Captured) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -77,7 +87,8 @@ export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
   };
   if (commands.length === 0) refuse('at least one command', 'none; nothing would be proved');
   const names = new Set<string>();
-  for (const { name, command, timeoutMs, allowFail, infrastructureExitCodes = [] } of commands) {
+  for (const step of commands) {
+    const { name, command, timeoutMs, allowFail, infrastructureExitCodes = [] } = step;
     if (name === '' || names.has(name))
       refuse('a unique name for each command', JSON.stringify(name));
     names.add(name);
@@ -91,6 +102,8 @@ export function checkVerifyCommands(commands: readonly VerifyCommand[]): void {
       refuse(`exit codes from 1 to 255 as infrastructureExitCodes of ${name}`, String(code));
     }
     if (name === 'test' && allowFail === true) refuse('that test must pass', 'allowFail: true');
+    if (name === 'test' && step.cache !== undefined) refuse('that test is run', 'a cache');
+    if (step.cache !== undefined) checkCacheSettings(step.cache, name);
   }
   if (commands.every(({ name, allowFail }) => allowFail === true || name === 'setup')) {
     refuse('a command besides setup that must pass', 'none');
@@ -154,7 +167,19 @@ export function feedbackOf({
  * @throws {GitError} the place cannot be made
  */
 export async function verifyCommit(options: VerificationOptions): Promise<VerificationOutcome> {
-  return await inFreshCheckout(options, (workTree, env) => runCommands(options, workTree, env));
+  const { cache } = options.workspaces;
+  const reused: string[] = [];
+  const outcome = await inFreshCheckout(options, (workTree, env) =>
+    runCommands(options, workTree, env, options.onCaptured === undefined ? undefined : { reused }),
+  );
+  if (outcome.kind === 'passed') for (const name of reused) cache.trust(name);
+  const doubtful = reused.filter((name) => !cache.isTrusted(name));
+  if (outcome.kind !== 'failed' || doubtful.length === 0) return outcome;
+  // Made by tools that may be others by now: whose fault it is shows without it.
+  for (const name of doubtful) await cache.drop(name);
+  return await inFreshCheckout(options, (workTree, env) =>
+    runCommands(options, workTree, env, { reused: [] }),
+  );
 }
 
 /**
@@ -207,17 +232,38 @@ export async function inFreshCheckout<T>(
   }
 }
 
+/** @param caching names of what was used in place of a command are added; absent: all are run */
 async function runCommands(
   options: Omit<VerificationOptions, 'commit' | 'env'>,
   cwd: string,
   env: Readonly<Record<string, string>>,
+  caching?: { readonly reused: string[] },
 ): Promise<VerificationOutcome> {
   const { signal } = options;
+  const { cache: caches } = options.workspaces;
   const redact = options.redact ?? redactText;
   const commands: CommandEvidence[] = [];
   for (const [index, step] of options.commands.entries()) {
     signal?.throwIfAborted();
     options.onCommand?.(step);
+    const cached = caching === undefined ? undefined : cachedCommand(step);
+    if (caching !== undefined && cached !== undefined) {
+      const startedAt = performance.now();
+      const name = await caches.restore(cached, { directory: cwd, env });
+      if (name !== undefined) {
+        caching.reused.push(name);
+        commands.push({
+          name: step.name,
+          command: redact(describeCommand(step.command)),
+          exitCode: 0,
+          signal: null,
+          durationMs: Math.round(performance.now() - startedAt),
+          excerpt: `Not run: ${cached.cache.paths.join(', ')} as it was made for the same ${cached.cache.key.join(', ')}.`,
+          cached: name,
+        });
+        continue;
+      }
+    }
     const slug = step.name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
     const result = await runCommand({
       command: step.command,
@@ -250,6 +296,10 @@ async function runCommands(
       ...(allowed ? { allowedToFail: true } : {}),
       ...(tests === undefined ? {} : { tests }),
     });
+    if (green && cached !== undefined) {
+      const captured = await caches.capture(cached, { directory: cwd, env });
+      if (captured !== undefined) options.onCaptured?.(captured);
+    }
     if (green || allowed) continue;
     const trouble = await infrastructureTrouble(step, result, cwd);
     if (trouble !== undefined) return { kind: 'infrastructure', reason: trouble, commands };
@@ -262,6 +312,10 @@ async function runCommands(
     };
   }
   return { kind: 'passed', commands };
+}
+
+function cachedCommand({ command, cache }: VerifyCommand): CachedCommand | undefined {
+  return cache === undefined ? undefined : { command, cache };
 }
 
 /** Why a failure is not the change's: a tool that is not there, a machine that cannot start it, a full disk. */

@@ -7,6 +7,7 @@ import { ceilingEnvironment, copyGitDirectory, makeGitDirectory } from './borrow
 import { branchOf, type TaskName, taskPath } from './branch-name.ts';
 import { CleanupQueue } from './cleanup-queue.ts';
 import { type Collected, type CollectOptions, collectWork, salvageWork } from './collect.ts';
+import { CommandCache } from './command-cache.ts';
 import { removeCutOffWrites } from './durable-file.ts';
 import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
@@ -59,6 +60,7 @@ export class Workspaces {
   readonly stateDirectory: string;
   readonly cleanup: CleanupQueue;
   readonly spares: SpareCheckouts;
+  readonly cache: CommandCache;
   readonly #faultPoint: FaultPoint;
   readonly #removals = new Set<Promise<unknown>>();
   #pruning: Promise<unknown> = Promise.resolve();
@@ -77,6 +79,11 @@ export class Workspaces {
     this.spares = new SpareCheckouts({
       repository: this.repository,
       root: path.join(this.root, '.spare'),
+      cleanup: this.cleanup,
+    });
+    this.cache = new CommandCache({
+      root: path.join(this.stateDirectory, 'cache'),
+      processes: this.repository.processes,
       cleanup: this.cleanup,
     });
   }
@@ -212,6 +219,7 @@ export class Workspaces {
         if (name !== '.gitignore') await this.cleanup.removeOrQueue(path.join(directory, name));
       }
     }
+    await this.cache.reap();
     await removeCutOffWrites(path.join(this.stateDirectory, 'tasks'), { recursive: true });
     await removeCutOffWrites(path.join(this.stateDirectory, 'verified-trees'), { recursive: true });
     // Not below it: there lie the agents' own files.
