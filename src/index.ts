@@ -91,6 +91,7 @@ export type { VerifyCommand } from './workspace/verification.ts';
 // machines
 export type { BreakerSettings } from './machines/breaker-machine.ts';
 export type { CancelReport } from './machines/task-machine.ts';
+export { AGENT_STAGES, type AgentStage } from './machines/policies/agent-chain.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { agentMachine } from '../machines/agent-machine.ts';
+import { DIED_OF } from '../machines/policies/failure-class.ts';
 import { PROGRESS_STREAM, progressOf } from '../machines/policies/task-progress.ts';
 import type { Question, WorkOutcome } from '../protocol/catalogue.ts';
 import {
@@ -23,7 +24,6 @@ import type { Store } from '../store/store.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { artifactKeeper, artifactScope, loadArtifacts } from './artifacts.ts';
 import { boundedByTask } from './bounded-by-task.ts';
-import { DIED_OF } from './command-engine.ts';
 import { type Compensations, stepScope } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';

@@ -1,6 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { DIED_OF } from '../machines/policies/failure-class.ts';
 import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import { runCommand } from '../workspace/child-process.ts';
 import { diskTrouble } from '../workspace/disk-trouble.ts';
@@ -14,9 +15,6 @@ import {
 import type { AssignedTask, Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import { OutputStream } from './output-stream.ts';
-
-/** In the facts of a failure: the signal that has ended the agent's process. It did not end by itself. */
-export const DIED_OF = 'diedOf';
 
 export interface CommandEngineOptions {
   /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */

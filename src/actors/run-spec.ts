@@ -1,3 +1,4 @@
+import { AGENT_STAGES, type AgentStage } from '../machines/policies/agent-chain.ts';
 import { checkDependencies, MAX_DEPENDENCIES } from '../machines/policies/dependency-graph.ts';
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
 import {
@@ -23,7 +24,13 @@ export interface TaskInput {
   readonly id: string;
   /** Default: the id. */
   readonly title?: string;
-  readonly agent: string;
+  /**
+   * Who does it. A list is a chain: each attempt asks the first one, and the next one only when that cannot be asked (its
+   * breaker is open, too many wait for it); after an attempt at which the agent itself could not work (it is missing,
+   * away, rate limited, or has died) the next attempt is for the one after it, and behind the last for the first again.
+   * The list counts alone: the `fallback` of an agent in it does not. At most 20.
+   */
+  readonly agent: string | readonly string[];
   /** Default: `git` if a project is open. */
   readonly gatekeeper?: string;
   /** Tasks of the same run that must be done first; at most 20. */
@@ -60,6 +67,10 @@ export interface RunSpec {
 /** What there is for tasks to name. */
 export interface Known {
   readonly agents: readonly string[];
+  /** What an agent may be asked for. Default: all stages. */
+  readonly stagesOf?: (agent: string) => readonly AgentStage[];
+  /** The agent and those that stand in for it. Default: nobody does. */
+  readonly chainOf?: (agent: string) => readonly string[];
   readonly gatekeepers: readonly string[];
   /** For tasks that name none. */
   readonly gatekeeper: string | undefined;
@@ -75,6 +86,7 @@ export interface CheckedRun {
 }
 
 const MAX_TASKS = 1_000_000;
+const MAX_CHAIN = 20;
 const MAX_TITLE_CHARS = 10_000;
 
 // Written as objects so that the compiler misses a key that was forgotten.
@@ -152,7 +164,7 @@ function check(
     concurrency,
     tasks: tasks.map((task, position): TaskSpec => {
       const where = `task "${task.id}"`;
-      requireKnown(where, 'agent', task.agent, known.agents);
+      const chain = checkChain(task.agent, 'implement', where, known);
       const gatekeeper = task.gatekeeper ?? known.gatekeeper;
       if (gatekeeper === undefined) {
         throw new ValidationError(
@@ -164,7 +176,8 @@ function check(
         run,
         id: task.id,
         title: titleOf(task.title ?? task.id, where),
-        agent: task.agent,
+        agent: chain[0] as string,
+        ...(chain.length === 1 ? {} : { chain }),
         gatekeeper,
         overseer: known.overseer,
         priority: parsePriority(task.priority ?? 'normal'),
@@ -254,6 +267,52 @@ function jsonOf(input: JsonValue | undefined, where: string): JsonValue {
   );
 }
 
+/**
+ * The agents of a stage, in their order.
+ * @param given one name, or a list
+ * @throws {ValidationError} one is not registered, may not be asked for this, or is named twice; the list is empty or too long
+ */
+export function checkChain(
+  given: unknown,
+  stage: AgentStage,
+  where: string,
+  known: Pick<Known, 'agents' | 'stagesOf' | 'chainOf'>,
+): readonly string[] {
+  const chain: readonly unknown[] = Array.isArray(given) ? given : [given];
+  if (chain.length === 0 || chain.length > MAX_CHAIN) {
+    throw new ValidationError(
+      `Expected ${where} to name an agent or a list of 1 to ${MAX_CHAIN}, got ${chain.length === 0 ? 'an empty list' : chain.length}.`,
+    );
+  }
+  for (const [index, name] of chain.entries()) {
+    requireKnown(where, 'agent', name, known.agents);
+    // The fallbacks of an agent in a list do not count.
+    const asked = chain.length === 1 ? known.chainOf?.(name as string) : undefined;
+    for (const agent of asked ?? [name as string]) {
+      const through = agent === name ? where : `${where} (by the fallbacks of "${String(name)}")`;
+      requireStage(through, agent, stage, known.stagesOf?.(agent) ?? AGENT_STAGES);
+    }
+    if (chain.indexOf(name) === index) continue;
+    throw new ValidationError(
+      `Expected ${where} to name each agent once, got "${String(name)}" twice: whoever could not do it is not asked again.`,
+    );
+  }
+  return chain as readonly string[];
+}
+
+/** @throws {ValidationError} the agent is not for this stage */
+export function requireStage(
+  where: string,
+  agent: string,
+  stage: AgentStage,
+  stages: readonly AgentStage[],
+): void {
+  if (stages.includes(stage)) return;
+  throw new ValidationError(
+    `Expected ${where} to name an agent for the stage ${stage}, got "${agent}", whose stages are ${stages.join(', ')}. Name another one, or give it the stage: stages: [${[...stages, stage].join(', ')}].`,
+  );
+}
+
 /** @throws {ValidationError} nothing of this name is registered; says what was probably meant */
 export function requireKnown(
   where: string,
@@ -267,3 +326,6 @@ export function requireKnown(
     `Expected ${where} to name a registered ${what}, got ${JSON.stringify(name) ?? 'nothing'}.${suggestion} Known: ${known.join(', ') || 'none'}.`,
   );
 }
+
+/** Everybody who may be asked for something of it. */
+export const agentsOf = ({ agent, chain = [agent] }: TaskSpec): readonly string[] => chain;

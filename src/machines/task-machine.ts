@@ -25,6 +25,13 @@ import type { Priority } from '../protocol/priority.ts';
 import { refusalIn } from '../protocol/refused-work.ts';
 import type { Evidence, Verdict } from '../protocol/verdict.ts';
 import { commandsFor } from './commands-for.ts';
+import {
+  couldNotWork,
+  isFromAgent,
+  isUnreachable,
+  nextInChain,
+  type Unreached,
+} from './policies/agent-chain.ts';
 import { backoffMs } from './policies/backoff.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
 import { errorFingerprint, feedbackFingerprint } from './policies/fingerprint.ts';
@@ -45,6 +52,8 @@ export interface TaskSpec {
   readonly id: string;
   readonly title: string;
   readonly agent: string;
+  /** In their order, the agents that may do it, `agent` first. Absent when the task names only that one. */
+  readonly chain?: readonly string[];
   readonly gatekeeper: string;
   readonly overseer: string;
   readonly priority: Priority;
@@ -85,14 +94,8 @@ export interface AttemptSummary {
   readonly reason: string | null;
   readonly evidence: Evidence | null;
   readonly summary: string | null;
-  /** Who does it, if not the task's own agent, and whom it was asked of first, in vain. */
+  /** Who does it, if not the task's own agent, and who could not: at this attempt, or at those right before it. */
   readonly by?: { readonly agent: string; readonly insteadOf: readonly Unreached[] };
-}
-
-/** An agent that could not be asked. */
-export interface Unreached {
-  readonly agent: string;
-  readonly reason: string;
 }
 
 /** What came of cancelling a task. */
@@ -113,6 +116,8 @@ export interface TaskContext {
   readonly agent: string;
   /** While another does the attempt in its place: its own agent, which the next attempt asks again. */
   readonly fellBackFrom?: string | null;
+  /** The last attempt's agent could not work: `agent` does the next one instead of it, and of those before it. */
+  readonly insteadOf?: readonly Unreached[] | null;
   readonly staged: boolean;
   /** Dependencies that are not done yet. */
   readonly remaining: readonly string[];
@@ -294,8 +299,7 @@ const base = durable.extend({
     }),
 
     beginAttempt: assign(({ context, event }) => ({
-      ...handedOver(context, context.fellBackFrom ?? context.agent),
-      fellBackFrom: null,
+      ...(context.insteadOf == null ? withOwnAgent(context) : { insteadOf: null }),
       attempt: context.attempt + 1,
       approved: false,
       submitted: false,
@@ -314,6 +318,9 @@ const base = durable.extend({
         reason: null,
         evidence: null,
         summary: null,
+        ...(context.insteadOf == null
+          ? {}
+          : { by: { agent: context.agent, insteadOf: context.insteadOf } }),
       },
     })),
     /** On the way to `preparing`, after a rollback: the attempt is begun once more, under the number it has. */
@@ -366,14 +373,11 @@ const base = durable.extend({
         },
       });
     }),
-    /** The agent cannot be asked, and says who is to be asked instead. */
+    /** The agent cannot be asked: the next in the chain is. */
     fallBack: assign(({ context, event }) => {
       const failure = failureOf(event);
-      const insteadOf = [
-        ...(context.last?.by?.insteadOf ?? []),
-        { agent: context.agent, reason: failure.message },
-      ];
-      const agent = fallbackIn(failure) ?? context.agent;
+      const insteadOf = inVain(context, failure);
+      const agent = nextAgent(context, failure) ?? context.agent;
       return {
         // Nothing of this attempt was done yet.
         ...handedOver({ ...context, attempt: context.attempt - 1 }, agent),
@@ -553,9 +557,15 @@ const base = durable.extend({
       // passed while the process was down.
       const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
       const refusal = kind === 'work' ? refusalIn(failure) : undefined;
-      return assessed(context, event.meta.at, {
+      // It is the agent that could not work: the next attempt is for the next one in the chain.
+      const isItsOwn = isFromAgent(failure) && couldNotWork(failure);
+      const next = isItsOwn ? nextAgent(context, failure) : undefined;
+      const assessment = assessed(context, event.meta.at, {
         kind,
-        reason: failure.message,
+        reason:
+          next === undefined
+            ? failure.message
+            : `${failure.message} The next attempt is for "${next}".`,
         judged: false,
         stage: refusal?.stage ?? null,
         evidence: keptEvidence(failure),
@@ -563,9 +573,17 @@ const base = durable.extend({
         errorFingerprint: errorFingerprint(failure.message),
         changeFingerprint: undefined,
         countFeedback: false,
-        retryAfterMs: failure.retryAfterMs,
+        // How long the one that could not work is to be left alone is nothing to the next.
+        retryAfterMs: next === undefined ? failure.retryAfterMs : undefined,
         goesOnWith: event.type === 'gatekeeper.verify:err' ? 'verification' : 'work',
       });
+      if (next === undefined) return assessment;
+      return {
+        ...assessment,
+        ...handedOver(context, next),
+        fellBackFrom: context.fellBackFrom ?? context.agent,
+        insteadOf: inVain(context, failure),
+      };
     }),
     recordVerdict: assign(({ context, event }) => {
       const verdict = verdictOf(event);
@@ -694,6 +712,7 @@ const base = durable.extend({
             context.agent,
         ),
         fellBackFrom: null,
+        insteadOf: null,
         guidance:
           decision?.guidance === undefined
             ? context.guidance
@@ -817,11 +836,12 @@ const base = durable.extend({
       const failure = failureOf(event);
       return failure.code === 'not_found' && !isFromAgent(failure);
     },
-    /** It names one that this attempt has not been asked of yet. */
-    hasFallback: ({ context, event }) => {
-      const fallback = fallbackIn(failureOf(event));
-      const asked = (context.last?.by?.insteadOf ?? []).map(({ agent }) => agent);
-      return fallback !== undefined && fallback !== context.agent && !asked.includes(fallback);
+    /** It was not asked, for it cannot be, or does not exist; and another one may be. */
+    hasStandIn: ({ context, event }) => {
+      const failure = failureOf(event);
+      const wasNotAsked =
+        isUnreachable(failure) || (failure.code === 'not_found' && !isFromAgent(failure));
+      return wasNotAsked && nextAgent(context, failure) !== undefined;
     },
     diedTooOften: ({ event }) => interruptionsIn(failureOf(event)) !== undefined,
     isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
@@ -1171,8 +1191,8 @@ export const taskMachine = base.createMachine({
           { target: 'assessing', actions: 'recordFailure' },
         ],
         'agent.work:err': [
+          { guard: 'hasStandIn', target: 'working', reenter: true, actions: 'fallBack' },
           { guard: 'agentIsUnknown', target: 'escalated', actions: 'noteUnknownAgent' },
-          { guard: 'hasFallback', target: 'working', reenter: true, actions: 'fallBack' },
           { guard: 'diedTooOften', target: 'escalated', actions: 'noteInterruptions' },
           { guard: 'isOverdue', target: 'assessing', actions: ['recallAgent', 'recordFailure'] },
           { target: 'assessing', actions: 'recordFailure' },
@@ -1440,16 +1460,21 @@ function verdictOf(event: TaskEvent): Verdict | undefined {
   }
 }
 
-/** Every failure that an agent answers with names it; the others come from where it should be. */
-const isFromAgent = (failure: Failure): boolean => failure.context?.['agent'] !== undefined;
+/** Back to its own agent, if another one has stood in. */
+const withOwnAgent = (context: TaskContext) => ({
+  ...handedOver(context, context.fellBackFrom ?? context.agent),
+  fellBackFrom: null,
+});
 
-/** Whom an agent that cannot be asked names to be asked instead. */
-function fallbackIn({ context }: Failure): string | undefined {
-  const fallback = context?.['fallback'];
-  return context?.['unreachable'] !== undefined && typeof fallback === 'string'
-    ? fallback
-    : undefined;
-}
+/** Who is asked after the agent that has it now, as far as this attempt has not been asked of it in vain. */
+const nextAgent = ({ spec, agent, last }: TaskContext, failure: Failure): string | undefined =>
+  nextInChain(spec.chain, agent, failure, last?.by?.insteadOf ?? []);
+
+/** Those that could not do it, the present one last. */
+const inVain = ({ agent, last }: TaskContext, { message }: Failure): readonly Unreached[] => [
+  ...(last?.by?.insteadOf ?? []),
+  { agent, reason: message },
+];
 
 /** What shows how an attempt went that never came to a gatekeeper, and the artifact it may have left. */
 function keptEvidence(failure: Failure): Evidence | null {
