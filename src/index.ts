@@ -3,6 +3,7 @@ import './require-node.ts';
 // the composition root
 export type {
   AgentOptions,
+  QaInput,
   RunCancellation,
   RunResult,
   RunSpec,
@@ -159,6 +160,7 @@ export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';
 export type { Address } from './protocol/address.ts';
 export type {
   Decision,
+  FixOrder,
   Protocol,
   Question,
   SupervisorDecision,

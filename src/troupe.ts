@@ -122,7 +122,7 @@ import { projectRun, projectTask, type RunState } from './machines/projections.t
 import type { RunContext, RunInput } from './machines/run-machine.ts';
 import type { StartInput, StartOutput } from './machines/schedule-machine.ts';
 import { type SupervisorContext, supervisorMachine } from './machines/supervisor-machine.ts';
-import { type CancelReport, startState, type TaskContext } from './machines/task-machine.ts';
+import { type CancelReport, doer, startState, type TaskContext } from './machines/task-machine.ts';
 import {
   type Address,
   agentAddress,
@@ -175,7 +175,7 @@ import type { Reencrypted, ReencryptOptions } from './store/payload/reencrypt.ts
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { AttemptRow, SqlValue, Store, StreamHead, TaskRow } from './store/store.ts';
 
-export type { RunSpec, TaskInput } from './actors/run-spec.ts';
+export type { QaInput, RunSpec, TaskInput } from './actors/run-spec.ts';
 
 export interface TroupeOptions {
   /** Path of the SQLite file (made if need be), `:memory:`, or a store of your own. */
@@ -524,7 +524,7 @@ export class Troupe {
       migrations: taskMigrations,
       audited: true,
       observe: ({ address, context }, { from }) =>
-        flow.taskHeard({ address, from }, (context as { agent: string }).agent),
+        flow.taskHeard({ address, from }, doer(context as unknown as TaskContext)),
     });
     this.#agentMailboxLimit = options.agentMailboxLimit ?? DEFAULT_AGENT_MAILBOX;
     const agents = agentActor(
@@ -898,7 +898,8 @@ export class Troupe {
     const template = await this.#templates.whenReady(call.template, context);
     const spec = { ...instantiate(template, call as TemplateCall), id: run };
     const { tasks } = compile(spec);
-    for (const agent of new Set(tasks.flatMap((task) => task.agent))) {
+    const qa = [spec, ...tasks].flatMap((one) => (one.qa ? one.qa.agent : []));
+    for (const agent of new Set([...tasks.flatMap((task) => task.agent), ...qa])) {
       if (agent !== undefined) await this.#agents.whenReady(agent, context);
     }
     for (const gatekeeper of new Set(tasks.map((task) => task.gatekeeper))) {

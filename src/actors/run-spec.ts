@@ -1,12 +1,13 @@
 import { AGENT_STAGES, type AgentStage } from '../machines/policies/agent-chain.ts';
 import { checkDependencies, MAX_DEPENDENCIES } from '../machines/policies/dependency-graph.ts';
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
+import { DEFAULT_QA, MOST_QA, type QaSpec } from '../machines/policies/fix.ts';
 import {
   DEFAULT_TASK_LIMITS,
   parseTaskLimits,
   type TaskLimitsInput,
 } from '../machines/policies/limits.ts';
-import { readSettings } from '../machines/policies/settings.ts';
+import { positiveInteger, readSettings } from '../machines/policies/settings.ts';
 import {
   parseStaging,
   type StagingInput,
@@ -44,8 +45,25 @@ export interface TaskInput {
    */
   readonly accept?: readonly Pick<VerifyCommand, 'name' | 'command' | 'timeoutMs'>[];
   readonly limits?: TaskLimitsInput;
+  /** Who mends what is rejected of it; false: nobody, whatever the run says. Default: the run's. */
+  readonly qa?: QaInput | false;
   /** Not started until it is enabled. */
   readonly staged?: boolean;
+}
+
+/**
+ * An agent that mends what was rejected, before the task's own tries again. It is given the submission as it is, on the same
+ * branch, with the error and the evidence, and is told to mend only that; what it hands in is verified. One session at most
+ * for each attempt; when nobody could mend it, the task goes on as without it. The attempts and their budget stay as they
+ * are; errors and changes of both count towards the limits on repetition.
+ */
+export interface QaInput {
+  /** One, or a chain as `TaskInput.agent`; one that could not work is passed over at once. */
+  readonly agent: string | readonly string[];
+  /** For one task, until it is unblocked or somebody decides about it. Default 3; at most 10. */
+  readonly sessions?: number;
+  /** How often it may hand in at one session. Default 2; at most 10. */
+  readonly iterations?: number;
 }
 
 export interface RunSpec {
@@ -54,6 +72,8 @@ export interface RunSpec {
   readonly title?: string;
   readonly tasks: readonly TaskInput[];
   readonly limits?: TaskLimitsInput;
+  /** Who mends what is rejected of tasks that say nothing about it. Default nobody. */
+  readonly qa?: QaInput;
   /** Tasks in flight at once, being worked on or verified. Default: twice what the agents can do together. */
   readonly concurrency?: number;
   /**
@@ -95,9 +115,11 @@ const RUN_KEYS: Record<keyof RunSpec, true> = {
   title: true,
   tasks: true,
   limits: true,
+  qa: true,
   concurrency: true,
   staging: true,
 };
+const QA_KEYS: Record<keyof QaInput, true> = { agent: true, sessions: true, iterations: true };
 const TASK_KEYS: Record<keyof TaskInput, true> = {
   id: true,
   title: true,
@@ -108,6 +130,7 @@ const TASK_KEYS: Record<keyof TaskInput, true> = {
   input: true,
   accept: true,
   limits: true,
+  qa: true,
   staged: true,
 };
 
@@ -152,6 +175,7 @@ function check(
   }
   const limits = parseTaskLimits(spec.limits, `limits of ${whole}`, DEFAULT_TASK_LIMITS);
   const staging = parseStaging(spec.staging, `staging of ${whole}`);
+  const qa = qaOf(spec.qa, whole, known);
   const title = titleOf(spec.title ?? run, whole);
   for (const [position, task] of tasks.entries()) checkShape(task, position, whole);
   const { dependants } = checkDependencies(
@@ -186,6 +210,7 @@ function check(
         input: jsonOf(task.input, where),
         ...acceptOf(task.accept, where, gatekeeper, known),
         limits: parseTaskLimits(task.limits, `limits of ${where}`, limits),
+        ...(task.qa === undefined ? qa : qaOf(task.qa, where, known)),
         staged: task.staged ?? false,
         position,
       };
@@ -258,6 +283,21 @@ function acceptOf(
   return { accept: commands as unknown as JsonValue };
 }
 
+function qaOf(given: unknown, of: string, known: Known): { readonly qa?: QaSpec } {
+  if (given === undefined || given === false) return {};
+  const where = `qa of ${of}`;
+  const settings = readSettings(given, Object.keys(QA_KEYS), where);
+  const count = (key: 'sessions' | 'iterations'): number =>
+    positiveInteger(settings, key, DEFAULT_QA[key], where, MOST_QA[key]);
+  return {
+    qa: {
+      agents: checkChain(settings['agent'], 'qa', where, known),
+      sessions: count('sessions'),
+      iterations: count('iterations'),
+    },
+  };
+}
+
 function jsonOf(input: JsonValue | undefined, where: string): JsonValue {
   if (input === undefined) return null;
   const problem = findNonJson(input, 'input');
@@ -328,4 +368,7 @@ export function requireKnown(
 }
 
 /** Everybody who may be asked for something of it. */
-export const agentsOf = ({ agent, chain = [agent] }: TaskSpec): readonly string[] => chain;
+export const agentsOf = ({ agent, chain = [agent], qa }: TaskSpec): readonly string[] => [
+  ...chain,
+  ...(qa?.agents ?? []),
+];

@@ -98,6 +98,7 @@ const WORKFLOW_KEYS: Record<keyof WorkflowSpec, true> = {
   agent: true,
   gatekeeper: true,
   limits: true,
+  qa: true,
   concurrency: true,
   staging: true,
 };
@@ -123,13 +124,14 @@ export function checkWorkflow(
 ): CheckedRun & { readonly workflow: WorkflowRecord } {
   const id = parseId(spec?.id ?? newId(), 'the run id');
   const { tasks, phases, budgetMs, onBudget } = compile({ ...spec, id });
-  const { title, limits, concurrency, staging } = spec;
+  const { title, limits, qa, concurrency, staging } = spec;
   const checked = checkRunSpec(
     {
       id,
       tasks,
       ...(title === undefined ? {} : { title }),
       ...(limits === undefined ? {} : { limits }),
+      ...(qa === undefined ? {} : { qa }),
       ...(concurrency === undefined ? {} : { concurrency }),
       ...(staging === undefined ? {} : { staging }),
     },

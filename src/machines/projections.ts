@@ -3,7 +3,7 @@ import type { JsonValue } from '../protocol/json.ts';
 import type { Priority } from '../protocol/priority.ts';
 import { phaseStatus } from './policies/phases.ts';
 import type { RunContext } from './run-machine.ts';
-import type { CancelReport, TaskContext } from './task-machine.ts';
+import { type CancelReport, type CurrentFix, doer, type TaskContext } from './task-machine.ts';
 
 /*
  * Rows to query by, computed from the actors' states and written in the same commit: they cannot disagree with
@@ -88,7 +88,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     task: spec.id,
     title: spec.title,
     state: topLevel(value) as TaskState,
-    agent: context.agent,
+    agent: doer(context),
     priority: spec.priority as Priority,
     unblocks: spec.dependants.length,
     position: spec.position,
@@ -114,11 +114,19 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
         summary: last.summary,
         evidence: last.evidence,
         ...(last.by === undefined ? {} : { by: last.by }),
+        ...(last.refused === undefined ? {} : { refused: last.refused }),
+        ...(last.fixes === undefined ? {} : { fixes: last.fixes }),
+        ...(context.fix === null ? {} : { fixing: fixingOf(context.fix) }),
       }),
     },
   };
   return [tasks, attempts];
 }
+
+/** The try to mend it that is under way. */
+const fixingOf = ({ session, iteration, agent, startedAt }: CurrentFix) => ({
+  ...{ session, iteration, agent, startedAt },
+});
 
 /** What agents and gatekeepers say may have been cut in the middle of a character. In JSON that stays; a column takes no halves. */
 const wellFormed = (text: string | null): string | null => text?.toWellFormed() ?? null;

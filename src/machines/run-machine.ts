@@ -203,7 +203,8 @@ const base = durable.extend({
           // Perhaps it was claimed before this word of it came.
           return {};
         case 'active': {
-          const has = Object.hasOwn(context.claimed, task);
+          // One that was verified holds no place; who mends it takes one again.
+          const has = typeof context.claimed[task] === 'string';
           if (has || agent === undefined) return {};
           return { claimed: { ...context.claimed, [task]: agent } };
         }

@@ -137,6 +137,8 @@ interface TaskContext {
     readonly position: number;
   };
   readonly agent: string;
+  /** Who mends what that one has handed in. */
+  readonly fix: { readonly agent: string } | null;
   readonly attempt: number;
   readonly reason: string | null;
   readonly cause: TaskView['cause'];
@@ -182,7 +184,7 @@ export function taskOfTurn(turn: Turn): TaskView {
     id: spec.id,
     title: spec.title,
     state: topLevel(turn.state) as TaskState,
-    agent: context.agent,
+    agent: context.fix?.agent ?? context.agent,
     attempts: context.attempt,
     reason: context.reason,
     cause: context.cause,

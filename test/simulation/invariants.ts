@@ -73,18 +73,29 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
     cancelling: CANCEL,
   },
   awaitingInput: {
+    fixing: ['task.answer', 'xstate.after.answerTime'],
     working: ['task.answer', 'xstate.after.answerTime'],
     preparing: ['task.answer', 'xstate.after.answerTime'], // rolled back: its workspace is not there any more
     escalated: ['xstate.after.answerTime'],
     cancelling: CANCEL,
   },
   verifying: {
+    fixing: ['gatekeeper.verify:ok'], // rejected, and another agent mends it
     done: ['gatekeeper.verify:ok'],
     awaitingApproval: ['gatekeeper.verify:ok'],
     paused: JUDGED,
     retrying: JUDGED,
     blocked: JUDGED,
     escalated: JUDGED,
+    cancelling: CANCEL,
+  },
+  fixing: {
+    verifying: ['agent.work:ok'],
+    awaitingInput: ['agent.work:ok'],
+    paused: [...NOT_PREPARED, ...GAVE_UP],
+    retrying: [...NOT_PREPARED, ...GAVE_UP],
+    blocked: [...NOT_PREPARED, ...GAVE_UP],
+    escalated: [...NOT_PREPARED, ...GAVE_UP],
     cancelling: CANCEL,
   },
   retrying: {
