@@ -95,6 +95,39 @@ test('after the submission, before the verification: the work is not done again'
   expect(commandsRun(project)).toBe(1);
 });
 
+test.each([
+  { state: 'fixing.preparing', faults: undefined, commands: 1 },
+  { state: 'fixing.working', faults: undefined, commands: 1 },
+  // Handed in by whoever mends it, and not recorded.
+  { state: undefined, faults: 'workspace.after-import:kill:2', commands: 2 },
+])(
+  'while it is mended ($state$faults): it is mended by the same session, and main gets it once',
+  async ({ state, faults, commands }) => {
+    using project = new ProjectUnderTest('mended');
+    const orders = {
+      ...(state === undefined ? {} : { dieWhen: { task: 'mended', state } }),
+      ...(faults === undefined ? {} : { faults }),
+    };
+    expect(await project.killed(orders)).toBe(true);
+    expect(storedState(project, 'mended')).toBe('fixing');
+    expect(project.head()).toBe(project.base);
+    await project.checkMidway();
+    const { merges } = await project.finish();
+    expect(merges).toBe(1);
+    // A shell that was about to begin may have said so, or not.
+    expect(commandsRun(project)).toBeGreaterThanOrEqual(commands);
+    expect(commandsRun(project)).toBeLessThanOrEqual(2);
+    expect(project.git('show', 'main:mended.txt')).toBe('mended');
+    using world = openWorld({ storePath: paths(project.home).store, expect: { fired: 1 } });
+    const [attempt, ...more] = world.attempts.filter((row) => row.task === 'mended');
+    expect(more).toEqual([]);
+    expect(JSON.parse(attempt?.detailsJson ?? '{}')).toMatchObject({
+      refused: { stage: 'verify' },
+      fixes: [{ session: 1, iteration: 1, agent: 'scribe', outcome: 'accepted' }],
+    });
+  },
+);
+
 test('verified, and no artifact yet: main has not moved, and moves once', async () => {
   using project = new ProjectUnderTest('solo');
   expect(await project.killed({ faults: 'gate.verified-before-artifact:kill:1' })).toBe(true);
