@@ -26,8 +26,8 @@ export interface CommandEngineOptions {
 /**
  * An agent that is a command. It runs in the attempt's workspace and edits files there; exit 0 hands them in. Its
  * task is in the file named by `TROUPE_TASK_FILE`: { id, title, input, attempt, feedback, guidance, fix }. Where `fix` is not
- * null, it is to mend what was handed in (see AssignedTask); `feedback` ends with that instruction. Task text is never put
- * into a command line.
+ * null, it is to mend what was handed in (see AssignedTask); `feedback` ends with that instruction, and `TROUPE_FIX` is
+ * set. Task text is never put into a command line.
  */
 export function commandEngine(project: GitProject, options: CommandEngineOptions): Engine {
   const { run, projectDirectory } = options;
@@ -99,6 +99,7 @@ function engineOf(project: GitProject, options: CommandEngine): Engine {
         TROUPE_RUN: task.run,
         TROUPE_TASK: task.id,
         TROUPE_ATTEMPT: String(task.attempt),
+        ...(fix === null ? {} : { TROUPE_FIX: String(fix.number) }),
         TROUPE_TASK_FILE: taskFile,
         TROUPE_PROJECT: options.projectDirectory,
       },

@@ -50,6 +50,9 @@ export function projectRun({ value, context, at }: Actor<RunContext>) {
   return [{ table: 'runs' as const, row }];
 }
 
+/** While these last, whoever mends what was rejected is the one to look at; else the task's own agent is. */
+const HAS_DOER: ReadonlySet<string> = new Set<TaskState>(['fixing', 'awaitingInput']);
+
 /** What a task's row carries besides its columns. */
 export interface TaskDetails {
   readonly dependsOn: readonly string[];
@@ -88,7 +91,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     task: spec.id,
     title: spec.title,
     state: topLevel(value) as TaskState,
-    agent: doer(context),
+    agent: HAS_DOER.has(topLevel(value)) ? doer(context) : context.agent,
     priority: spec.priority as Priority,
     unblocks: spec.dependants.length,
     position: spec.position,

@@ -176,6 +176,9 @@ export function runOfTurn(turn: Turn): RunView {
   };
 }
 
+/** In these, whoever mends what was rejected is shown, as in the rows of the store. */
+const MENDED: ReadonlySet<string> = new Set<TaskState>(['fixing', 'awaitingInput']);
+
 export function taskOfTurn(turn: Turn): TaskView {
   const context = turn.context as unknown as TaskContext;
   const { spec, last } = context;
@@ -184,7 +187,7 @@ export function taskOfTurn(turn: Turn): TaskView {
     id: spec.id,
     title: spec.title,
     state: topLevel(turn.state) as TaskState,
-    agent: context.fix?.agent ?? context.agent,
+    agent: (MENDED.has(topLevel(turn.state)) ? context.fix?.agent : undefined) ?? context.agent,
     attempts: context.attempt,
     reason: context.reason,
     cause: context.cause,

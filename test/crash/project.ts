@@ -89,8 +89,10 @@ export function release(home: string): void {
 
 /** Says in the history that it runs, then does its task; a shell, because it starts in a millisecond. */
 const AGENT = `set -eu
-printf '{"op":"command.begun","task":"%s/%s","attempt":%s,"pid":%s}\\n' \\
-  "$TROUPE_RUN" "$TROUPE_TASK" "$TROUPE_ATTEMPT" $$ >> "$CRASH_HISTORY"
+what=command.begun
+[ -z "\${TROUPE_FIX-}" ] || what=fix.begun
+printf '{"op":"%s","task":"%s/%s","attempt":%s,"pid":%s}\\n' \\
+  "$what" "$TROUPE_RUN" "$TROUPE_TASK" "$TROUPE_ATTEMPT" $$ >> "$CRASH_HISTORY"
 insert() { printf '%s\\n' "$1" >> list.txt; LC_ALL=C sort -o list.txt list.txt; }
 meet() {
   : > "$CRASH_MEETING/$1"
