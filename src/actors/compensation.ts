@@ -32,7 +32,7 @@ export type Compensations = Readonly<Record<string, Compensation>>;
 const COMPENSATE_WITHIN_MS = 120_000;
 
 /** The journal scope of one attempt: its steps outlive a question and a restart. */
-export const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
+const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
 
 /** Of whoever was asked to mend the attempt, the nth time: a journal beside that of the attempt. */
 const fixScope = (task: string, attempt: number, number: number): string =>

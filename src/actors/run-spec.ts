@@ -312,7 +312,7 @@ function jsonOf(input: JsonValue | undefined, where: string): JsonValue {
  * @param given one name, or a list
  * @throws {ValidationError} one is not registered, may not be asked for this, or is named twice; the list is empty or too long
  */
-export function checkChain(
+function checkChain(
   given: unknown,
   stage: AgentStage,
   where: string,

@@ -36,6 +36,8 @@ import {
 } from './task-facts.ts';
 
 const QA: QaSpec = { agents: ['mender'], sessions: 3, iterations: 2 };
+const takes = (from: Step, facts: readonly Fact[]): Step =>
+  facts.reduce((step, fact) => task.take(step, fact), from);
 const ledBy = (facts: readonly Fact[], qa: Partial<QaSpec> = {}, limits = {}) =>
   live({ qa: { ...QA, ...qa }, limits }, facts);
 /** What the newest step has asked of an agent. */
@@ -93,10 +95,7 @@ describe('what was rejected is mended by another agent', () => {
     expect(asked(second)?.message).toMatchObject({
       fix: { number: 2, session: 1, iteration: 2, result: 'half' },
     });
-    const ended = [submitted('other'), rejected({ error: 'e3' })].reduce(
-      task.take.bind(task),
-      second,
-    );
+    const ended = takes(second, [submitted('other'), rejected({ error: 'e3' })]);
     expect(stateOf(ended)).toBe('retrying.workAgain');
     expect(contextOf(ended)).toMatchObject({
       fix: null,
@@ -110,7 +109,7 @@ describe('what was rejected is mended by another agent', () => {
         { iteration: 2, outcome: 'rejected' },
       ],
     });
-    const again = [backoffIsOver, claimed, prepared].reduce(task.take.bind(task), ended);
+    const again = takes(ended, [backoffIsOver, claimed, prepared]);
     expect(asked(again)).toMatchObject({ to: 'agent/writer', message: { attempt: 2 } });
     expect(asked(again)?.message).not.toHaveProperty('fix');
   });
@@ -119,16 +118,13 @@ describe('what was rejected is mended by another agent', () => {
     const round = [submitted(), rejected(), prepared, fails(), backoffIsOver, claimed, prepared];
     const limits = { sameFeedback: 9 };
     const qa = { sessions: 2 };
-    const used = after(
+    const used = ledBy(
       [claimed, prepared, ...round, ...round, submitted(), rejected()],
       qa,
       limits,
     );
     expect([stateOf(used), contextOf(used).sessions]).toEqual(['retrying.workAgain', 2]);
-    const anew = [unblock(), claimed, prepared, submitted(), rejected()].reduce(
-      task.take.bind(task),
-      used,
-    );
+    const anew = takes(used, [unblock(), claimed, prepared, submitted(), rejected()]);
     expect([stateOf(anew), contextOf(anew).sessions]).toEqual(['fixing.preparing', 1]);
   });
 
@@ -143,7 +139,7 @@ describe('what was rejected is mended by another agent', () => {
   test('red where it was made, it is mended as well, and so is what the mending left red', () => {
     const step = ledBy([claimed, prepared, failsPreflight('red'), prepared]);
     expect(asked(step)?.message).toMatchObject({ fix: { iteration: 1, result: 'red' } });
-    const again = [failsPreflight('still red'), prepared].reduce(task.take.bind(task), step);
+    const again = takes(step, [failsPreflight('still red'), prepared]);
     expect(asked(again)?.message).toMatchObject({ fix: { iteration: 2, result: 'still red' } });
     const ended = task.take(again, fails('I cannot.'));
     expect(last(ended)).toMatchObject({ outcome: 'failed', stage: 'verify' });
@@ -175,7 +171,7 @@ describe('its agent tries again, and nobody mends,', () => {
       'blocked',
     );
     // The same error is the same whoever meets it.
-    const step = after(
+    const step = ledBy(
       [...fixing, submitted('x'), rejected({ error: 'e1' })],
       {},
       { sameError: 2 },
@@ -226,7 +222,7 @@ describe('whoever mends cannot', () => {
       to: 'agent/second',
       message: { fix: { number: 2, session: 1, iteration: 1 } },
     });
-    const done = [submitted('mended'), accepted].reduce(task.take.bind(task), step);
+    const done = takes(step, [submitted('mended'), accepted]);
     expect(last(done)?.fixes).toEqual([
       expect.objectContaining({
         agent: 'second',
@@ -304,9 +300,9 @@ describe('while it is mended', () => {
     for (const fault of [notVerified(), gatekeeperFails]) {
       const step = ledBy([...fixing, submitted('mended'), fault]);
       expect(stateOf(step)).toBe('retrying.verifyAgain');
-      const done = [backoffIsOver, accepted].reduce(task.take.bind(task), step);
+      const done = takes(step, [backoffIsOver, accepted]);
       expect(last(done)?.fixes).toEqual([expect.objectContaining({ outcome: 'accepted' })]);
-      const not = [backoffIsOver, rejected({ error: 'e2' })].reduce(task.take.bind(task), step);
+      const not = takes(step, [backoffIsOver, rejected({ error: 'e2' })]);
       expect([shownState(not), contextOf(not).fix?.iteration]).toEqual(['fixing', 2]);
     }
     const gone = ledBy([...fixing, submitted('mended'), submissionIsGone]);
@@ -316,7 +312,7 @@ describe('while it is mended', () => {
   test('what needs approval is approved as any other', () => {
     const step = ledBy([...fixing, submitted('mended'), needsApproval]);
     expect(shownState(step)).toBe('awaitingApproval');
-    const approved = [decide('approve'), accepted].reduce(task.take.bind(task), step);
+    const approved = takes(step, [decide('approve'), accepted]);
     expect(last(approved)?.fixes).toEqual([expect.objectContaining({ outcome: 'accepted' })]);
     const refused = task.take(step, decide('retry'));
     expect(contextOf(refused)).toMatchObject({ fix: null, sessions: 0 });

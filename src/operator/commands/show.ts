@@ -192,7 +192,7 @@ function fixLines({ refused, fixes = [], fixing }: AttemptView): Line[] {
       `  refused${refused.stage === null ? '' : ` (${refused.stage})`}  `,
       { text: formatWhen(refused.at, Date.now()), style: 'dim' },
     ]);
-    for (const line of cleanBlock(refused.reason)) lines.push([`    ${line}`]);
+    for (const line of cleanBlock(refused.reason ?? '')) lines.push([`    ${line}`]);
     if (refused.artifact !== null) lines.push([`    evidence: ${refused.artifact}`]);
   }
   const nameOf = (fix: Pick<FixView, 'session' | 'iteration' | 'agent'>): string =>
@@ -207,8 +207,8 @@ function fixLines({ refused, fixes = [], fixing }: AttemptView): Line[] {
       fix.stage === null ? '' : ` (${fix.stage})`,
       { text: `  ${formatDuration(fix.endedAt - fix.startedAt)}`, style: 'dim' },
     ]);
-    for (const line of fix.reason === null ? [] : cleanBlock(fix.reason))
-      lines.push([`    ${line}`]);
+    const said = fix.reason === null ? [] : cleanBlock(fix.reason);
+    for (const line of said) lines.push([`    ${line}`]);
     if (fix.artifact !== null) lines.push([`    evidence: ${fix.artifact}`]);
   }
   if (fixing !== undefined) lines.push([nameOf(fixing), { text: 'running', style: 'cyan' }]);
