@@ -58,7 +58,7 @@ describe('the whole runtime, simulated', () => {
     expect(givenUp, 'tasks given up for it').toBeGreaterThan(worlds / 50);
   });
 
-  test(`mends what is rejected, and no more often than it may, in ${SCHEDULES / 8} such worlds`, {
+  test(`mends what is rejected, and no more often than it may, in ${SCHEDULES / 16} such worlds`, {
     timeout: 600_000,
   }, async () => {
     let worlds = 0;
@@ -70,7 +70,7 @@ describe('the whole runtime, simulated', () => {
         mended += report.mended;
         await yieldToEventLoop();
       }),
-      { numRuns: Math.ceil(SCHEDULES / 8), ...REPLAY },
+      { numRuns: Math.ceil(SCHEDULES / 16), ...REPLAY },
     );
     if (worlds < 100) return;
     expect(mended, 'requests to mend something').toBeGreaterThan(worlds);
