@@ -341,7 +341,8 @@ const base = durable.extend({
       }
       if (output.upTo !== null) enqueue.assign({ cancelledUpTo: output.upTo });
     }),
-    noteEnd: assign(({ event }) => ({ endedAt: event.meta.at })),
+    // A task may have been cancelled in the very moment in which it was claimed: its answer does not come any more.
+    noteEnd: assign(({ event }) => ({ endedAt: event.meta.at, claimed: {} })),
     noteWhatItWaitsFor: assign(({ context }) => ({
       reason: [waitsFor(context.counts), ...phasesInWords(context.workflow)].join(' '),
     })),
