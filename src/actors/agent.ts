@@ -61,6 +61,9 @@ interface WorkInput {
   readonly fixers?: WorkspaceInput['fixers'];
 }
 
+/** So long is waited for whoever mends to be registered after a restart: the task can go on without. */
+const FIXER_WITHIN_MS = 60_000;
+
 /** The agent machine with its engine: whatever is registered under the agent's name does the work. */
 export function agentActor(
   agents: Registry<RegisteredAgent>,
@@ -75,7 +78,8 @@ export function agentActor(
       engine: effect<JsonValue>(async (context) => {
         const work = context.input as unknown as WorkInput;
         const name = context.address.slice('agent/'.length);
-        const agent = await agents.whenReady(name, context);
+        const isFix = work.fix !== undefined;
+        const agent = await agents.whenReady(name, context, isFix ? FIXER_WITHIN_MS : undefined);
         const track: Track = (running) => underWay.track(work.task, context.address, running);
         return (await track(
           doTask(agent, work, context, { project, clock, store, streams, track }),

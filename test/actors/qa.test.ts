@@ -3,6 +3,7 @@ import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { FixOrder, RunSpec, Troupe } from '../../src/index.ts';
 import { TroupeError, ValidationError } from '../../src/protocol/errors.ts';
+import { SimulatedClock } from '../runtime/simulated-clock.ts';
 import { commit, git, makeRepository, temporaryDirectory } from '../workspace/git-fixture.ts';
 import { accepts, memoryDisk, reaches } from './open-troupe.ts';
 
@@ -307,6 +308,52 @@ describe('of work that is no code', () => {
     expect((await run.task('a').status()).cancellation?.compensated).toEqual([
       '1.fix1/draft',
       '1/draft',
+    ]);
+  });
+
+  test('whoever is not registered any more after a restart is not waited for: its task goes on', async () => {
+    const disk = memoryDisk();
+    let asked = 0;
+    const open = async (clock?: SimulatedClock) => {
+      const troupe = await disk.open(clock === undefined ? {} : { clock });
+      troupe.agent('writer', () => (++asked === 1 ? 'bad' : 'good'));
+      troupe.gatekeeper('editor', ({ submission: { result } }) =>
+        result === 'good'
+          ? { accepted: true, evidence: ['read it'] }
+          : { accepted: false, reason: 'Bad.' },
+      );
+      return troupe;
+    };
+    const first = await open();
+    first.agent('mender', async ({ signal }) => {
+      await new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(signal.reason as Error)),
+      );
+    });
+    await first.start({
+      ...{ id: 'r', limits: LIMITS, qa: { agent: 'mender' } },
+      tasks: [{ id: 'a', agent: 'writer', gatekeeper: 'editor' }],
+    });
+    await reaches(first, 'agent/mender', 'working');
+    await first.stop();
+    const clock = new SimulatedClock(Date.now());
+    const second = await open(clock);
+    const ended = second.run('r').result();
+    let isOver = false;
+    void ended.then(() => {
+      isOver = true;
+    });
+    while (!isOver) {
+      await new Promise((resolve) => setImmediate(resolve));
+      clock.step(clock.now() + 60_000);
+    }
+    expect((await ended).state).toBe('done');
+    const [attempt] = await detailsOf(second);
+    expect(attempt?.fixes).toMatchObject([
+      {
+        outcome: 'infrastructure',
+        reason: 'No agent "mender" was registered in 60000 ms.',
+      },
     ]);
   });
 
