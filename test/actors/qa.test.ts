@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { FixOrder, RunSpec, Troupe } from '../../src/index.ts';
+import type { Engine, FixOrder, RunSpec, Troupe } from '../../src/index.ts';
 import { TroupeError, ValidationError } from '../../src/protocol/errors.ts';
 import { SimulatedClock } from '../runtime/simulated-clock.ts';
 import { commit, git, makeRepository, temporaryDirectory } from '../workspace/git-fixture.ts';
@@ -37,6 +37,12 @@ async function project(
     };
   return { directory, troupe, taskFile };
 }
+
+/** Works until it is called off. */
+const untilAborted: Engine = ({ signal }) =>
+  new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error));
+  });
 
 const start = async (troupe: Troupe, over: Partial<RunSpec> = {}) => {
   const spec: RunSpec = {
@@ -325,11 +331,7 @@ describe('of work that is no code', () => {
       return troupe;
     };
     const first = await open();
-    first.agent('mender', async ({ signal }) => {
-      await new Promise((_, reject) =>
-        signal.addEventListener('abort', () => reject(signal.reason as Error)),
-      );
-    });
+    first.agent('mender', untilAborted);
     await first.start({
       ...{ id: 'r', limits: LIMITS, qa: { agent: 'mender' } },
       tasks: [{ id: 'a', agent: 'writer', gatekeeper: 'editor' }],
@@ -359,10 +361,10 @@ describe('of work that is no code', () => {
 
   test('it survives a restart in the middle, and is rolled back and forked from there', async () => {
     const disk = memoryDisk();
-    const open = async (mender: () => unknown) => {
+    const open = async (mender: Engine) => {
       const troupe = await disk.open();
       troupe.agent('writer', () => 'bad');
-      troupe.agent('mender', mender as never);
+      troupe.agent('mender', mender);
       troupe.gatekeeper('editor', ({ submission: { result } }) =>
         result === 'good'
           ? { accepted: true, evidence: ['read it'] }
@@ -370,8 +372,7 @@ describe('of work that is no code', () => {
       );
       return troupe;
     };
-    const never = Promise.withResolvers<string>();
-    const first = await open(() => never.promise);
+    const first = await open(untilAborted);
     const run = await first.start({
       ...{ id: 'r', limits: LIMITS, qa: { agent: 'mender' } },
       tasks: [{ id: 'a', agent: 'writer', gatekeeper: 'editor' }],
