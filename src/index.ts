@@ -3,6 +3,7 @@ import './require-node.ts';
 // the composition root
 export type {
   AgentOptions,
+  QaInput,
   RunCancellation,
   RunResult,
   RunSpec,
@@ -92,6 +93,7 @@ export type { VerifyCommand } from './workspace/verification.ts';
 // machines
 export type { BreakerSettings } from './machines/breaker-machine.ts';
 export type { CancelReport } from './machines/task-machine.ts';
+export { AGENT_STAGES, type AgentStage } from './machines/policies/agent-chain.ts';
 export type { TaskLimits, TaskLimitsInput } from './machines/policies/limits.ts';
 export type { BackoffPolicy } from './machines/policies/backoff.ts';
 export type { BlockersSummary } from './machines/policies/blockers.ts';
@@ -159,6 +161,7 @@ export type { Batch, LeaseRow, SqlValue, Store } from './store/store.ts';
 export type { Address } from './protocol/address.ts';
 export type {
   Decision,
+  FixOrder,
   Protocol,
   Question,
   SupervisorDecision,

@@ -26,7 +26,7 @@ import { type CommandEngineOptions, commandEngine, presetEngine } from './actors
 import type { Compensations } from './actors/compensation.ts';
 import { cutOf, type TaskMove } from './actors/cuts.ts';
 import type { Engine } from './actors/engine.ts';
-import { Fallbacks } from './actors/fallbacks.ts';
+import { checkStages, Fallbacks } from './actors/fallbacks.ts';
 import { checkTract, Flow, type FlowMetrics, type Tract } from './actors/flow.ts';
 import {
   gatekeeperActor,
@@ -59,11 +59,13 @@ import { parseRetention, type RetentionOptions, type WholeRetention } from './ac
 import { runActor } from './actors/run.ts';
 import { runMigrations } from './actors/run-migrations.ts';
 import {
+  agentsOf,
   type CheckedRun,
   checkRunSpec,
   type Known,
   type RunSpec,
   requireKnown,
+  requireStage,
 } from './actors/run-spec.ts';
 import { RunTravel } from './actors/run-travel.ts';
 import {
@@ -104,6 +106,7 @@ import { checkWorkflow, compile, type WorkflowSpec } from './actors/workflow.ts'
 import { agentQueries } from './machines/agent-queries.ts';
 import { type BreakerSettings, breakerMachine } from './machines/breaker-machine.ts';
 import { FLOW_REACH, type FlowOptions, parseFlow } from './machines/flow-control.ts';
+import { AGENT_STAGES, type AgentStage } from './machines/policies/agent-chain.ts';
 import {
   type BlockersSummary,
   staggerMs,
@@ -119,7 +122,7 @@ import { projectRun, projectTask, type RunState } from './machines/projections.t
 import type { RunContext, RunInput } from './machines/run-machine.ts';
 import type { StartInput, StartOutput } from './machines/schedule-machine.ts';
 import { type SupervisorContext, supervisorMachine } from './machines/supervisor-machine.ts';
-import { type CancelReport, startState, type TaskContext } from './machines/task-machine.ts';
+import { type CancelReport, doer, startState, type TaskContext } from './machines/task-machine.ts';
 import {
   type Address,
   agentAddress,
@@ -172,7 +175,7 @@ import type { Reencrypted, ReencryptOptions } from './store/payload/reencrypt.ts
 import { openSqliteStore } from './store/sqlite/sqlite-store.ts';
 import type { AttemptRow, SqlValue, Store, StreamHead, TaskRow } from './store/store.ts';
 
-export type { RunSpec, TaskInput } from './actors/run-spec.ts';
+export type { QaInput, RunSpec, TaskInput } from './actors/run-spec.ts';
 
 export interface TroupeOptions {
   /** Path of the SQLite file (made if need be), `:memory:`, or a store of your own. */
@@ -238,15 +241,18 @@ export interface AgentOptions extends FlowOptions, AgentLifeOptions {
   /** When its circuit breaker opens and closes. Default: 10 failures in a row, 5 000 ms, 3 successes. */
   readonly breaker?: BreakerSettings;
   /**
-   * The agent that does a task when this one cannot be asked: its breaker is open, or too many wait for it. The attempt
-   * says so (`by`), and the next one asks this agent again. Default: nobody does, and the task is tried again later.
+   * The agent that does a task when this one cannot: its breaker is open or too many wait for it, and then the same
+   * attempt is for that one; or it could not work at an attempt (it is missing, away, rate limited, or has died), and
+   * then the next one is. The attempt says who did it (`by`); any later one asks this agent again. Default: nobody does,
+   * and the task is tried again later.
    *
    * Fallbacks in a row are a chain: each is an agent that is registered, and `by.insteadOf` has those that were passed
-   * over, with the reasons. Bad work leads to nobody else. What opens the breaker is the infrastructure alone (a
-   * program that is missing, a model that is away): with `breaker: { failures: 1 }` the first such failure leads to the
-   * next of the chain, and those that come before the limit are tried again with the same agent.
+   * over, with the reasons. Bad work leads to nobody else, nor does work that was not done in time. It is the chain of
+   * tasks that name only this agent: one that names a list has said all (`TaskInput.agent`).
    */
   readonly fallback?: string;
+  /** What it may be asked for: to do tasks (`implement`), to mend what was rejected (`qa`). Default: all. */
+  readonly stages?: readonly AgentStage[];
 }
 
 /** A task as it stands. */
@@ -518,7 +524,7 @@ export class Troupe {
       migrations: taskMigrations,
       audited: true,
       observe: ({ address, context }, { from }) =>
-        flow.taskHeard({ address, from }, (context as { agent: string }).agent),
+        flow.taskHeard({ address, from }, doer(context as unknown as TaskContext)),
     });
     this.#agentMailboxLimit = options.agentMailboxLimit ?? DEFAULT_AGENT_MAILBOX;
     const agents = agentActor(
@@ -544,7 +550,10 @@ export class Troupe {
       'overseer',
       overseerActor(
         () => this.#policy,
-        () => this.#agents.names(),
+        () =>
+          this.#agents
+            .names()
+            .filter((name) => this.#fallbacks.stagesOf(name).includes('implement')),
         () => this.#supervisorPolicy,
       ),
       { observe: observeJudge },
@@ -628,7 +637,13 @@ export class Troupe {
     this.#addAgent(name, engine, options, false);
   }
 
-  #addAgent(name: string, engine: Engine, options: AgentOptions, freshOnRestart: boolean): void {
+  #addAgent(
+    name: string,
+    engine: Engine,
+    options: AgentOptions,
+    freshOnRestart: boolean,
+    possible: readonly AgentStage[] = AGENT_STAGES,
+  ): void {
     parseId(name, 'the name of an agent');
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
@@ -643,6 +658,7 @@ export class Troupe {
     const mailbox = parseMailboxPolicy(`agent "${name}"`, options, this.#agentMailboxLimit);
     const breaker = parseBreakerSettings(`the breaker of agent "${name}"`, options.breaker ?? {});
     this.#fallbacks.check(name, fallback);
+    const stages = checkStages(name, options.stages, possible);
     const tract = checkTract(name, options.tract ?? 'external');
     const { perKey, rateLimit, throttle, debounce } = options;
     const flow = parseFlow(
@@ -666,7 +682,7 @@ export class Troupe {
     });
     // What may start is for the agent to say: it has to see the work of every key.
     this.#concurrency.set(name, flow === null ? concurrency : Math.max(concurrency, FLOW_REACH));
-    this.#fallbacks.set(name, fallback);
+    this.#fallbacks.set(name, fallback, stages);
     const context = {
       agent: name,
       unreachable: 'mailbox',
@@ -771,9 +787,13 @@ export class Troupe {
     return (await this.#project?.notes()) ?? [];
   }
 
-  /** Registers an agent that applies the patches named in a task's input. Needs a project. */
+  /**
+   * Registers an agent that applies the patches named in a task's input. Needs a project. It mends nothing: its only stage
+   * is `implement`.
+   */
   patchAgent(name: string, options: AgentOptions = {}): void {
-    this.#addAgent(name, patchEngine(this.#requireProject(`agent "${name}"`)), options, true);
+    const engine = patchEngine(this.#requireProject(`agent "${name}"`));
+    this.#addAgent(name, engine, options, true, ['implement']);
   }
 
   /** Registers a gatekeeper for tasks that are not code. */
@@ -878,7 +898,8 @@ export class Troupe {
     const template = await this.#templates.whenReady(call.template, context);
     const spec = { ...instantiate(template, call as TemplateCall), id: run };
     const { tasks } = compile(spec);
-    for (const agent of new Set(tasks.map((task) => task.agent))) {
+    const qa = [spec, ...tasks].flatMap((one) => (one.qa ? one.qa.agent : []));
+    for (const agent of new Set([...tasks.flatMap((task) => task.agent), ...qa])) {
       if (agent !== undefined) await this.#agents.whenReady(agent, context);
     }
     for (const gatekeeper of new Set(tasks.map((task) => task.gatekeeper))) {
@@ -894,6 +915,8 @@ export class Troupe {
   #known(): Known {
     return {
       agents: this.#agents.names(),
+      stagesOf: this.#fallbacks.stagesOf,
+      chainOf: this.#fallbacks.chainOf,
       gatekeepers: this.#verifiers.names(),
       gatekeeper: this.#project === undefined ? undefined : GIT_GATEKEEPER,
       overseer: OVERSEER,
@@ -903,9 +926,9 @@ export class Troupe {
   async #startOnce(checked: StartableRun): Promise<Run> {
     this.#fallbacks.requireAll(this.#agents.names());
     await this.#ready([
-      ...checked.tasks.flatMap(({ agent, gatekeeper }) => [
-        agentAddress(agent),
-        gatekeeperAddress(gatekeeper),
+      ...checked.tasks.flatMap((task) => [
+        ...agentsOf(task).map(agentAddress),
+        gatekeeperAddress(task.gatekeeper),
       ]),
       overseerAddress(OVERSEER),
     ]);
@@ -947,9 +970,13 @@ export class Troupe {
     for (const task of tasks) {
       const phase = phaseOf(startState(task));
       counts[phase] = (counts[phase] ?? 0) + 1;
-      slots.set(task.agent, this.#concurrency.get(task.agent) ?? DEFAULT_CONCURRENCY);
+      slots.set(task.agent, this.#slotsOf(task.agent));
     }
     const together = [...slots.values()].reduce((sum, n) => sum + n, 0);
+    // Those that stand in, or mend, have places as well, and are no reason to begin more.
+    for (const task of tasks) {
+      for (const agent of agentsOf(task)) slots.set(agent, this.#slotsOf(agent));
+    }
     const input: RunInput = {
       run: id,
       title,
@@ -970,6 +997,10 @@ export class Troupe {
       })),
       { address: runAddress(id), machine: 'run', input: input as unknown as JsonValue },
     ]);
+  }
+
+  #slotsOf(agent: string): number {
+    return this.#concurrency.get(agent) ?? DEFAULT_CONCURRENCY;
   }
 
   /** A run that was started before, here or in a process that is gone. */
@@ -1443,6 +1474,7 @@ export class Troupe {
    */
   requireAgent(where: string, name: string): void {
     requireKnown(where, 'agent', name, this.#agents.names());
+    requireStage(where, name, 'implement', this.#fallbacks.stagesOf(name));
   }
 
   /** @internal See `Run.reportRegression`. */

@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../protocol/errors.ts';
+import type { CommandEvidence } from '../protocol/verdict.ts';
 import type { AssignedTask } from './engine.ts';
 
 /** The name of an agent's program that Troupe knows how to start. */
@@ -122,9 +123,12 @@ export function promptFor({
   input,
   feedback,
   guidance,
-}: Pick<AssignedTask, 'title' | 'input' | 'feedback' | 'guidance'>): string {
+  fix = null,
+}: Pick<AssignedTask, 'title' | 'input' | 'feedback' | 'guidance'> &
+  Partial<Pick<AssignedTask, 'fix'>>): string {
   const parts = [
-    'You work alone on a copy of a git repository: the current directory. Nobody can answer questions. Do the task below by editing files here. What the files are when you end is handed in, and commands of the project decide whether it is accepted.',
+    `You work alone on a copy of a git repository: the current directory. Nobody can answer questions. ${fix === null ? 'Do the task below by editing files here.' : 'The task below was done here and refused: mend that by editing files here.'} What the files are when you end is handed in, and commands of the project decide whether it is accepted.`,
+    ...(fix === null ? [] : [`# What to mend\n\n${fix.instruction}`, ...fix.commands.map(failure)]),
     `# Task\n\n${title}`,
   ];
   if (input !== null) {
@@ -137,6 +141,9 @@ export function promptFor({
   if (guidance.length > 0) parts.push(`# Advice\n\n${listOf(guidance)}`);
   return `${parts.join('\n\n')}\n`;
 }
+
+const failure = ({ name, exitCode, signal, excerpt }: CommandEvidence): string =>
+  `## ${name} (${signal ?? `exit code ${exitCode ?? 'unknown'}`})\n\n${excerpt}`;
 
 function listOf(texts: readonly string[]): string {
   return texts.map((text) => `- ${text.replaceAll('\n', '\n  ')}`).join('\n');

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { agentMachine } from '../machines/agent-machine.ts';
+import { DIED_OF } from '../machines/policies/failure-class.ts';
 import { PROGRESS_STREAM, progressOf } from '../machines/policies/task-progress.ts';
-import type { Question, WorkOutcome } from '../protocol/catalogue.ts';
+import type { WorkspaceInput } from '../machines/task-machine.ts';
+import type { FixOrder, Question, WorkOutcome } from '../protocol/catalogue.ts';
 import {
   type Failure,
   fromFailure,
@@ -23,8 +25,7 @@ import type { Store } from '../store/store.ts';
 import type { Workspace } from '../workspace/workspace.ts';
 import { artifactKeeper, artifactScope, loadArtifacts } from './artifacts.ts';
 import { boundedByTask } from './bounded-by-task.ts';
-import { DIED_OF } from './command-engine.ts';
-import { type Compensations, stepScope } from './compensation.ts';
+import { type Compensations, workScopes } from './compensation.ts';
 import { type Engine, type EngineContext, QuestionAsked } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import type { Registry } from './registry.ts';
@@ -56,7 +57,12 @@ interface WorkInput {
   readonly answers: Readonly<Record<string, JsonValue>>;
   readonly workspace: JsonValue;
   readonly again?: boolean;
+  readonly fix?: FixOrder;
+  readonly fixers?: WorkspaceInput['fixers'];
 }
+
+/** So long is waited for whoever mends to be registered after a restart: the task can go on without. */
+const FIXER_WITHIN_MS = 60_000;
 
 /** The agent machine with its engine: whatever is registered under the agent's name does the work. */
 export function agentActor(
@@ -72,7 +78,8 @@ export function agentActor(
       engine: effect<JsonValue>(async (context) => {
         const work = context.input as unknown as WorkInput;
         const name = context.address.slice('agent/'.length);
-        const agent = await agents.whenReady(name, context);
+        const isFix = work.fix !== undefined;
+        const agent = await agents.whenReady(name, context, isFix ? FIXER_WITHIN_MS : undefined);
         const track: Track = (running) => underWay.track(work.task, context.address, running);
         return (await track(
           doTask(agent, work, context, { project, clock, store, streams, track }),
@@ -102,7 +109,7 @@ async function doTask(
   const given = work.workspace as unknown as Workspace | null;
   const workspace =
     given !== null && context.attempt > 1 && agent.freshOnRestart && project !== undefined
-      ? await project.prepare(work, context.signal)
+      ? await project.prepare(withSubmission(work), context.signal)
       : given;
   const failedAttempts = await countFailed(store, work);
   const limit = new AbortController();
@@ -117,12 +124,15 @@ async function doTask(
   context.signal.addEventListener('abort', cancelLimit, { once: true });
   const signal = AbortSignal.any([context.signal, limit.signal]);
   // Steps belong to the attempt, not to this effect: they outlive a question and a restart.
-  const step = context.stepsOf(stepScope(work.task, work.attempt), signal);
-  const writer = stepScope(work.task, work.attempt);
+  const scopes = workScopes(work.task, work.attempt, work.fixers).map(({ scope }) => scope);
+  const scope = scopes.at(-1) as string;
+  const step = context.stepsOf(scope, signal);
+  const writer = scope;
   const stream = (name = DEFAULT_STREAM): StreamWriter =>
     context.streamOf(work.task, writer, checkStreamName(name));
   const receiver = new SignalReceiver({
-    ...{ task: work.task, attempt: work.attempt, context, signal, clock, store, streams },
+    ...{ task: work.task, scope, earlier: scopes.slice(0, -1) },
+    ...{ context, signal, clock, store, streams },
   });
   const engineContext: EngineContext = {
     task: {
@@ -134,11 +144,12 @@ async function doTask(
       input: work.input,
       feedback: work.feedback,
       guidance: work.guidance,
+      fix: work.fix ?? null,
     },
     workspace,
     signal,
     step,
-    artifact: artifactKeeper(context.stepsOf(artifactScope(work.task, work.attempt), signal)),
+    artifact: artifactKeeper(context.stepsOf(artifactScope(scope), signal)),
     artifacts: () => loadArtifacts(store, work.task, work.attempt),
     progress: progressKeeper(context, context.streamOf(work.task, writer, PROGRESS_STREAM)),
     heartbeat: context.heartbeat,
@@ -164,7 +175,12 @@ async function doTask(
         `Expected the agent to return plain JSON, but ${problem.path} is ${problem.found}.`,
       );
     }
-    if (workspace === null) return { outcome: 'submitted', result: note };
+    if (workspace === null) {
+      if (work.fix !== undefined && deepHash(note) === deepHash(work.fix.result)) {
+        throw new ValidationError('The agent changed nothing of what was handed in.');
+      }
+      return { outcome: 'submitted', result: note };
+    }
     if (project === undefined) {
       throw new TroupeError('configuration', `Task "${work.id}" is code, but no project is open.`);
     }
@@ -192,6 +208,12 @@ async function doTask(
     cancelLimit();
   }
 }
+
+/** Where it is mended, there is what was handed in. */
+const withSubmission = ({ fix, ...work }: WorkInput) => ({
+  ...work,
+  ...(fix === undefined ? {} : { submission: fix.result }),
+});
 
 /** It did not end by itself, so it had no word in what it left. */
 const hasDied = (error: unknown): boolean =>

@@ -1,8 +1,9 @@
+import type { TaskContext } from '../machines/task-machine.ts';
 import { ValidationError } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Step } from '../runtime/step.ts';
 import type { Store } from '../store/store.ts';
-import { stepScope } from './compensation.ts';
+import { workScopes } from './compensation.ts';
 
 /** What attempts hand on, by name. */
 export type Artifacts = Readonly<Record<string, JsonValue>>;
@@ -12,8 +13,7 @@ const MAX_ARTIFACT_CHARS = 1_000_000;
 const MAX_NAME = 240;
 
 /** A journal of its own: names of artifacts never meet names of steps. */
-export const artifactScope = (task: string, attempt: number): string =>
-  `${stepScope(task, attempt)}/artifacts`;
+export const artifactScope = (scope: string): string => `${scope}/artifacts`;
 
 interface Kept {
   readonly name: string;
@@ -58,12 +58,13 @@ export async function loadArtifacts(
     store,
     own?.spec.dependsOn.map((id) => `${task.slice(0, task.lastIndexOf('/'))}/${id}`) ?? [],
   );
-  const scopes: string[] = [];
-  for (const { address, attempt: last } of [...dependencies, { address: task, attempt }]) {
-    for (let number = 1; number <= last; number++) scopes.push(artifactScope(address, number));
-  }
+  const scopes = [...dependencies, { address: task, attempt, fixers: own?.fixers ?? [] }].flatMap(
+    (one) => workScopes(one.address, one.attempt, one.fixers),
+  );
   const found: Record<string, JsonValue> = {};
-  for (const steps of await Promise.all(scopes.map((scope) => store.loadSteps(scope)))) {
+  for (const steps of await Promise.all(
+    scopes.map(({ scope }) => store.loadSteps(artifactScope(scope))),
+  )) {
     for (const { outcomeJson } of steps) {
       const { name, value } = JSON.parse(outcomeJson) as Kept;
       // Not by assignment: a name is whatever an agent chose.
@@ -87,8 +88,10 @@ async function loadTasks(store: Store, addresses: readonly string[]) {
     const actor = stored.get(address);
     if (actor === undefined) return [];
     const { context } = JSON.parse(actor.snapshotJson) as {
-      context: { spec: { dependsOn: readonly string[] }; attempt: number };
+      context: Pick<TaskContext, 'spec' | 'attempt'> & Partial<Pick<TaskContext, 'fixers'>>;
     };
-    return [{ address, spec: context.spec, attempt: context.attempt }];
+    // As it is stored, perhaps by an earlier Troupe.
+    const { spec, attempt, fixers = [] } = context;
+    return [{ address, spec, attempt, fixers }];
   });
 }

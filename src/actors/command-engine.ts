@@ -1,6 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
+import { DIED_OF } from '../machines/policies/failure-class.ts';
 import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import { runCommand } from '../workspace/child-process.ts';
 import { diskTrouble } from '../workspace/disk-trouble.ts';
@@ -15,9 +16,6 @@ import type { AssignedTask, Engine } from './engine.ts';
 import type { GitProject } from './git-project.ts';
 import { OutputStream } from './output-stream.ts';
 
-/** In the facts of a failure: the signal that has ended the agent's process. It did not end by itself. */
-export const DIED_OF = 'diedOf';
-
 export interface CommandEngineOptions {
   /** An array is program and arguments; a string is your own shell command. `{project}` becomes `projectDirectory`. */
   readonly run: string | readonly string[];
@@ -27,8 +25,9 @@ export interface CommandEngineOptions {
 
 /**
  * An agent that is a command. It runs in the attempt's workspace and edits files there; exit 0 hands them in. Its
- * task is in the file named by `TROUPE_TASK_FILE`: { id, title, input, attempt, feedback, guidance }. Task text is
- * never put into a command line.
+ * task is in the file named by `TROUPE_TASK_FILE`: { id, title, input, attempt, feedback, guidance, fix }. Where `fix` is not
+ * null, it is to mend what was handed in (see AssignedTask); `feedback` ends with that instruction, and `TROUPE_FIX` is
+ * set. Task text is never put into a command line.
  */
 export function commandEngine(project: GitProject, options: CommandEngineOptions): Engine {
   const { run, projectDirectory } = options;
@@ -80,9 +79,15 @@ function engineOf(project: GitProject, options: CommandEngine): Engine {
     }
     const directory = project.taskDirectory(task.run, task.id);
     await mkdir(directory, { recursive: true });
-    const taskFile = path.join(directory, `task-${task.attempt}.json`);
-    const feedback = [...task.feedback, ...task.guidance];
-    const logFile = path.join(directory, `agent-${task.attempt}.log`);
+    const { attempt, fix } = task;
+    const label = fix === null ? attempt : `${attempt}-fix${fix.number}`;
+    const taskFile = path.join(directory, `task-${label}.json`);
+    const feedback = [
+      ...task.feedback,
+      ...task.guidance,
+      ...(fix === null ? [] : [fix.instruction]),
+    ];
+    const logFile = path.join(directory, `agent-${label}.log`);
     // A link or a directory that somebody has put there is not written through, and no reason to fail.
     for (const file of [taskFile, logFile]) await rm(file, { force: true, recursive: true });
     await writeFile(taskFile, `${JSON.stringify({ ...task, feedback }, null, 2)}\n`, {
@@ -94,6 +99,7 @@ function engineOf(project: GitProject, options: CommandEngine): Engine {
         TROUPE_RUN: task.run,
         TROUPE_TASK: task.id,
         TROUPE_ATTEMPT: String(task.attempt),
+        ...(fix === null ? {} : { TROUPE_FIX: String(fix.number) }),
         TROUPE_TASK_FILE: taskFile,
         TROUPE_PROJECT: options.projectDirectory,
       },

@@ -32,15 +32,49 @@ export type Compensations = Readonly<Record<string, Compensation>>;
 const COMPENSATE_WITHIN_MS = 120_000;
 
 /** The journal scope of one attempt: its steps outlive a question and a restart. */
-export const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
+const stepScope = (task: string, attempt: number): string => `${task}@${attempt}`;
 
-/** The journal of the signals that an attempt was given. */
-export const signalScope = (task: string, attempt: number): string =>
-  `${stepScope(task, attempt)}/signals`;
+/** Of whoever was asked to mend the attempt, the nth time: a journal beside that of the attempt. */
+const fixScope = (task: string, attempt: number, number: number): string =>
+  `${stepScope(task, attempt)}.fix${number}`;
+
+/** The journal of the signals that were given to the work of a scope. */
+export const signalScope = (scope: string): string => `${scope}/signals`;
+
+/** One who has worked on a task. */
+export interface WorkScope {
+  /** Of its steps. */
+  readonly scope: string;
+  readonly attempt: number;
+  /** Who was asked to mend the attempt; undefined for the attempt itself. */
+  readonly fixer?: string;
+}
+
+type Fixers = NonNullable<WorkspaceInput['fixers']>;
 
 /**
- * Takes back the finished steps of a task, newest first, over all its attempts: each by what the agent of that attempt has
- * registered for it. Each is done once and recorded; one that fails, or takes too long, is recorded too, and does not keep the
+ * All who have worked on a task, oldest first.
+ * @param attempts how many there were
+ */
+export function workScopes(
+  task: string,
+  attempts: number,
+  fixers: Fixers = [],
+): readonly WorkScope[] {
+  const scopes: WorkScope[] = [];
+  for (let attempt = 1; attempt <= attempts; attempt++) {
+    scopes.push({ scope: stepScope(task, attempt), attempt });
+    const mending = fixers.filter((one) => one.attempt === attempt);
+    for (const [index, { agent }] of mending.entries()) {
+      scopes.push({ scope: fixScope(task, attempt, index + 1), attempt, fixer: agent });
+    }
+  }
+  return scopes;
+}
+
+/**
+ * Takes back the finished steps of a task, newest first, over all its attempts: each by what the agent of that attempt, or
+ * whoever was to mend it, has registered for it. Each is done once and recorded; one that fails, or takes too long, is recorded too, and does not keep the
  * others from it. When the process ends in between, the next one goes on after the last that was recorded; one during which it
  * has died as often as the task's `limits.interruptions` allow is given up.
  */
@@ -64,15 +98,16 @@ export async function compensate(
     await context.step('begin', { key: `${step} ${context.attempt}` }, () => null);
     return before + 1;
   };
-  for (let attempt = input.attempt; attempt >= 1; attempt--) {
-    const steps = await store.loadSteps(stepScope(task, attempt));
+  for (const work of workScopes(task, input.attempt, input.fixers).toReversed()) {
+    const { scope, attempt, fixer } = work;
+    const steps = await store.loadSteps(scope);
     if (steps.length === 0) continue;
-    const compensations = await compensationsOf(agentOf(input, attempt));
+    const compensations = await compensationsOf(fixer ?? agentOf(input, attempt));
     for (const { key, outcomeJson } of steps.toReversed()) {
       const name = stepNameOf(key);
       const compensation = Object.hasOwn(compensations, name) ? compensations[name] : undefined;
       if (compensation === undefined) continue;
-      const step = `${attempt}/${key}`;
+      const step = `${scope.slice(scope.lastIndexOf('@') + 1)}/${key}`;
       const times = await begin(step);
       const reason = await context.step('compensate', { key: step }, async (run) => {
         if (times > input.interruptions) {

@@ -90,12 +90,18 @@ export const contextOf = (snapshot: PersistedSnapshot): TaskContext =>
 
 /** The states in which a task waits for others than its run, or will go on in its workspace. */
 const WITH_OTHERS: ReadonlySet<TaskState> = new Set([
-  ...(['working', 'verifying', 'awaitingInput', 'escalated', 'awaitingApproval'] as const),
+  'working',
+  'verifying',
+  'fixing',
+  'awaitingInput',
+  'escalated',
+  'awaitingApproval',
 ]);
-/** Those in which the attempt begins again from its start, in a new workspace. */
+/** Those in which the attempt, or who mends it, begins again from its start, in a new workspace. */
 export const BEGINS_AGAIN: ReadonlySet<TaskState> = new Set([
   'preparing',
   'working',
+  'fixing',
   'awaitingInput',
 ]);
 

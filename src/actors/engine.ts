@@ -1,4 +1,4 @@
-import type { Question } from '../protocol/catalogue.ts';
+import type { FixOrder, Question } from '../protocol/catalogue.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
 import type { StreamWriter } from '../runtime/stream.ts';
@@ -22,6 +22,11 @@ export interface AssignedTask {
   /** What earlier attempts were told to mend, newest last, and what people and policies advised. */
   readonly feedback: readonly string[];
   readonly guidance: readonly string[];
+  /**
+   * It is not to be done again: what was handed in was rejected, and this agent is asked to mend only that. Its workspace
+   * has what was handed in. Null for an attempt.
+   */
+  readonly fix: FixOrder | null;
 }
 
 /** What an engine works with. */

@@ -1,10 +1,13 @@
+import { AGENT_STAGES, type AgentStage } from '../machines/policies/agent-chain.ts';
+import { didYouMean } from '../machines/policies/did-you-mean.ts';
 import { ConfigurationError } from '../protocol/errors.ts';
 
-/** Which agent does the work of which when that one cannot be asked. */
+/** Which agent does the work of which when that one cannot, and what each may be asked for. */
 export class Fallbacks {
   readonly #of = new Map<string, string>();
+  readonly #stages = new Map<string, readonly AgentStage[]>();
 
-  /** @throws {ConfigurationError} the work would come back to the agent that cannot be asked */
+  /** @throws {ConfigurationError} the work would come back to the agent that cannot do it */
   check(agent: string, fallback: string | null): void {
     if (fallback === null) return;
     if (typeof fallback !== 'string') {
@@ -23,9 +26,22 @@ export class Fallbacks {
   }
 
   /** Checked before. */
-  set(agent: string, fallback: string | null): void {
+  set(agent: string, fallback: string | null, stages: readonly AgentStage[]): void {
+    this.#stages.set(agent, stages);
     if (fallback !== null) this.#of.set(agent, fallback);
   }
+
+  readonly stagesOf = (agent: string): readonly AgentStage[] =>
+    this.#stages.get(agent) ?? AGENT_STAGES;
+
+  /** The agent, its fallback, the fallback of that, and so on. */
+  readonly chainOf = (agent: string): readonly string[] => {
+    const chain = [agent];
+    for (let next = this.#of.get(agent); next !== undefined; next = this.#of.get(next)) {
+      chain.push(next);
+    }
+    return chain;
+  };
 
   /** @throws {ConfigurationError} a fallback is no agent */
   requireAll(agents: readonly string[]): void {
@@ -36,4 +52,26 @@ export class Fallbacks {
       );
     }
   }
+}
+
+/** @throws {ConfigurationError} no list of stages */
+export function checkStages(
+  agent: string,
+  stages: unknown,
+  possible: readonly AgentStage[] = AGENT_STAGES,
+): readonly AgentStage[] {
+  if (stages === undefined) return possible;
+  const expected = `Expected the stages of agent "${agent}" to be a list of ${possible.join(', ')}`;
+  if (!Array.isArray(stages) || stages.length === 0) {
+    throw new ConfigurationError(`${expected}, got ${JSON.stringify(stages)}.`);
+  }
+  for (const [index, stage] of stages.entries()) {
+    if (!possible.includes(stage)) {
+      const near = typeof stage === 'string' ? didYouMean(stage, possible) : '';
+      throw new ConfigurationError(`${expected}, got ${JSON.stringify(stage)}.${near}`);
+    }
+    if (stages.indexOf(stage) === index) continue;
+    throw new ConfigurationError(`${expected}, got ${JSON.stringify(stage)} twice.`);
+  }
+  return stages as readonly AgentStage[];
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { blame } from '../machines/policies/failure-class.ts';
 import { errorFingerprint } from '../machines/policies/fingerprint.ts';
 import type { WorkspaceInput } from '../machines/task-machine.ts';
-import type { WorkOutcome } from '../protocol/catalogue.ts';
+import type { FixOrder, WorkOutcome } from '../protocol/catalogue.ts';
 import {
   ConfigurationError,
   fromFailure,
@@ -98,6 +98,8 @@ interface TaskOfRun {
   readonly id: string;
   readonly title: string;
   readonly attempt: number;
+  /** What is handed in mends that attempt. */
+  readonly fix?: Pick<FixOrder, 'number' | 'session' | 'iteration'>;
 }
 
 /** The project as the roles use it: places to work in, submissions, verdicts. */
@@ -306,14 +308,16 @@ export class GitProject {
   }
 
   async prepare(
-    input: Pick<WorkspaceInput, 'run' | 'id' | 'attempt'>,
+    input: Pick<WorkspaceInput, 'run' | 'id' | 'attempt' | 'submission'>,
     signal: AbortSignal,
   ): Promise<Workspace> {
     await this.repository.ensureBackupRef(input.run);
+    const { commit } = (input.submission ?? {}) as { readonly commit?: string };
     const workspace = await this.#workspaces.prepare({
       run: input.run,
       task: input.id,
       attempt: input.attempt,
+      ...(commit === undefined ? {} : { continueFrom: commit }),
       signal,
     });
     this.#patched.delete(workspace.directory);
@@ -379,7 +383,7 @@ export class GitProject {
     return outcome;
   }
 
-  /** Makes a submission of what the agent left. An empty change is a failed attempt, not a submission. */
+  /** Makes a submission of what the agent left. One that changes nothing is a failed attempt, not a submission. */
   async collect(
     task: TaskOfRun,
     workspace: Workspace,
@@ -391,16 +395,17 @@ export class GitProject {
     const collected = await this.#workspaces.collect({
       workspace,
       ...(patched?.attempt === workspace.attempt ? { tree: patched.tree } : {}),
-      message: task.title,
-      trailers: {
-        'Troupe-Task': `${task.run}/${task.id}`,
-        'Troupe-Attempt': String(task.attempt),
-      },
+      ...nameOf(task),
       signal,
     });
     switch (collected.kind) {
       case 'empty':
-        throw refused('The agent changed nothing.', 'apply');
+        throw refused(
+          task.fix === undefined
+            ? 'The agent changed nothing.'
+            : 'The agent changed nothing of what was handed in.',
+          'apply',
+        );
       case 'refused':
         throw refused(`The change cannot be taken: ${collected.reason}`, 'policy');
       case 'submitted': {
@@ -441,7 +446,10 @@ export class GitProject {
     );
     // What the machine is to blame for is for the gatekeeper to find: it keeps the work, and verifies it again later.
     if (outcome.kind !== 'failed') return;
-    throw new RefusedWorkError('validation', feedbackOf(outcome), outcome.stage, outcome.commands);
+    throw new RefusedWorkError(
+      ...(['validation', feedbackOf(outcome), outcome.stage, outcome.commands] as const),
+      submission.result,
+    );
   }
 
   /**
@@ -459,12 +467,7 @@ export class GitProject {
     const collected = await this.#workspaces.collect({
       workspace,
       committedOnly: true,
-      message: task.title,
-      trailers: {
-        'Troupe-Task': `${task.run}/${task.id}`,
-        'Troupe-Attempt': String(task.attempt),
-        'Troupe-Salvaged': 'yes',
-      },
+      ...nameOf(task, { 'Troupe-Salvaged': 'yes' }),
       signal,
     });
     // After it: what is on the branch already is not kept twice.
@@ -577,6 +580,25 @@ export class GitProject {
     const timeoutMs = verifyTimeoutMs?.(submission);
     return timeoutMs === undefined ? verify : verify.map((step) => ({ ...step, timeoutMs }));
   }
+}
+
+/** What a submission is called in the history. */
+function nameOf(
+  { run, id, title, attempt, fix }: TaskOfRun,
+  more: Readonly<Record<string, string>> = {},
+) {
+  return {
+    message: title,
+    ...(fix === undefined ? {} : { label: `${attempt}-fix${fix.number}` }),
+    trailers: {
+      'Troupe-Task': `${run}/${id}`,
+      'Troupe-Attempt': String(attempt),
+      ...(fix === undefined
+        ? {}
+        : { 'Troupe-Fix': `session ${fix.session}, iteration ${fix.iteration}` }),
+      ...more,
+    },
+  };
 }
 
 /** What an agent has left cannot be submitted: its fault, and not worth a verification. */

@@ -1,4 +1,4 @@
-import { ConfigurationError } from '../protocol/errors.ts';
+import { ConfigurationError, TroupeError } from '../protocol/errors.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { EffectContext } from '../runtime/effect-runner.ts';
 
@@ -40,10 +40,14 @@ export class Registry<T> {
     return [...this.#entries.keys()];
   }
 
-  /** The entry, at once or when it is registered. Rejects when the effect is aborted. */
+  /**
+   * The entry, at once or when it is registered. Rejects when the effect is aborted.
+   * @param withinMs rejects also if it is not there after so long. Default: whoever needs it waits
+   */
   whenReady(
     name: string,
     { signal, progress }: Pick<EffectContext, 'signal' | 'progress'>,
+    withinMs?: number,
   ): Promise<T> {
     const entry = this.#entries.get(name);
     if (entry !== undefined) return Promise.resolve(entry);
@@ -56,13 +60,18 @@ export class Registry<T> {
         progress({ waitsFor: this.#what, name });
         cancelNext = this.#clock.setTimer(SAY_EVERY_MS, say, true);
       };
-      const onAbort = (): void => {
+      let cancelLimit = (): void => undefined;
+      const giveUp = (reason: Error): void => {
         cancelNext();
+        cancelLimit();
+        signal.removeEventListener('abort', onAbort);
         waiting.delete(ready);
-        reject(signal.reason as Error);
+        reject(reason);
       };
+      const onAbort = (): void => giveUp(signal.reason as Error);
       const ready = (found: T): void => {
         cancelNext();
+        cancelLimit();
         signal.removeEventListener('abort', onAbort);
         resolve(found);
       };
@@ -72,6 +81,16 @@ export class Registry<T> {
         return;
       }
       signal.addEventListener('abort', onAbort, { once: true });
+      if (withinMs !== undefined) {
+        cancelLimit = this.#clock.setTimer(withinMs, () =>
+          giveUp(
+            new TroupeError(
+              'unavailable',
+              `No ${this.#what} "${name}" was registered in ${withinMs} ms.`,
+            ),
+          ),
+        );
+      }
       say();
     });
   }

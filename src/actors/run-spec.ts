@@ -1,11 +1,13 @@
+import { AGENT_STAGES, type AgentStage } from '../machines/policies/agent-chain.ts';
 import { checkDependencies, MAX_DEPENDENCIES } from '../machines/policies/dependency-graph.ts';
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
+import { DEFAULT_QA, MOST_QA, type QaSpec } from '../machines/policies/fix.ts';
 import {
   DEFAULT_TASK_LIMITS,
   parseTaskLimits,
   type TaskLimitsInput,
 } from '../machines/policies/limits.ts';
-import { readSettings } from '../machines/policies/settings.ts';
+import { positiveInteger, readSettings } from '../machines/policies/settings.ts';
 import {
   parseStaging,
   type StagingInput,
@@ -23,7 +25,13 @@ export interface TaskInput {
   readonly id: string;
   /** Default: the id. */
   readonly title?: string;
-  readonly agent: string;
+  /**
+   * Who does it. A list is a chain: each attempt asks the first one, and the next one only when that cannot be asked (its
+   * breaker is open, too many wait for it); after an attempt at which the agent itself could not work (it is missing,
+   * away, rate limited, or has died) the next attempt is for the one after it, and behind the last for the first again.
+   * The list counts alone: the `fallback` of an agent in it does not. At most 20.
+   */
+  readonly agent: string | readonly string[];
   /** Default: `git` if a project is open. */
   readonly gatekeeper?: string;
   /** Tasks of the same run that must be done first; at most 20. */
@@ -37,8 +45,25 @@ export interface TaskInput {
    */
   readonly accept?: readonly Pick<VerifyCommand, 'name' | 'command' | 'timeoutMs'>[];
   readonly limits?: TaskLimitsInput;
+  /** Who mends what is rejected of it; false: nobody, whatever the run says. Default: the run's. */
+  readonly qa?: QaInput | false;
   /** Not started until it is enabled. */
   readonly staged?: boolean;
+}
+
+/**
+ * An agent that mends what was rejected, before the task's own tries again. It is given the submission as it is, on the same
+ * branch, with the error and the evidence, and is told to mend only that; what it hands in is verified. One session at most
+ * for each attempt; when nobody could mend it, the task goes on as without it. The attempts and their budget stay as they
+ * are; errors and changes of both count towards the limits on repetition.
+ */
+export interface QaInput {
+  /** One, or a chain as `TaskInput.agent`; one that could not work is passed over at once. */
+  readonly agent: string | readonly string[];
+  /** For one task, until it is unblocked or somebody decides about it. Default 3; at most 10. */
+  readonly sessions?: number;
+  /** How often it may hand in at one session. Default 2; at most 10. */
+  readonly iterations?: number;
 }
 
 export interface RunSpec {
@@ -47,6 +72,8 @@ export interface RunSpec {
   readonly title?: string;
   readonly tasks: readonly TaskInput[];
   readonly limits?: TaskLimitsInput;
+  /** Who mends what is rejected of tasks that say nothing about it. Default nobody. */
+  readonly qa?: QaInput;
   /** Tasks in flight at once, being worked on or verified. Default: twice what the agents can do together. */
   readonly concurrency?: number;
   /**
@@ -60,6 +87,10 @@ export interface RunSpec {
 /** What there is for tasks to name. */
 export interface Known {
   readonly agents: readonly string[];
+  /** What an agent may be asked for. Default: all stages. */
+  readonly stagesOf?: (agent: string) => readonly AgentStage[];
+  /** The agent and those that stand in for it. Default: nobody does. */
+  readonly chainOf?: (agent: string) => readonly string[];
   readonly gatekeepers: readonly string[];
   /** For tasks that name none. */
   readonly gatekeeper: string | undefined;
@@ -75,6 +106,7 @@ export interface CheckedRun {
 }
 
 const MAX_TASKS = 1_000_000;
+const MAX_CHAIN = 20;
 const MAX_TITLE_CHARS = 10_000;
 
 // Written as objects so that the compiler misses a key that was forgotten.
@@ -83,9 +115,11 @@ const RUN_KEYS: Record<keyof RunSpec, true> = {
   title: true,
   tasks: true,
   limits: true,
+  qa: true,
   concurrency: true,
   staging: true,
 };
+const QA_KEYS: Record<keyof QaInput, true> = { agent: true, sessions: true, iterations: true };
 const TASK_KEYS: Record<keyof TaskInput, true> = {
   id: true,
   title: true,
@@ -96,6 +130,7 @@ const TASK_KEYS: Record<keyof TaskInput, true> = {
   input: true,
   accept: true,
   limits: true,
+  qa: true,
   staged: true,
 };
 
@@ -140,6 +175,7 @@ function check(
   }
   const limits = parseTaskLimits(spec.limits, `limits of ${whole}`, DEFAULT_TASK_LIMITS);
   const staging = parseStaging(spec.staging, `staging of ${whole}`);
+  const qa = qaOf(spec.qa, whole, known);
   const title = titleOf(spec.title ?? run, whole);
   for (const [position, task] of tasks.entries()) checkShape(task, position, whole);
   const { dependants } = checkDependencies(
@@ -152,7 +188,7 @@ function check(
     concurrency,
     tasks: tasks.map((task, position): TaskSpec => {
       const where = `task "${task.id}"`;
-      requireKnown(where, 'agent', task.agent, known.agents);
+      const chain = checkChain(task.agent, 'implement', where, known);
       const gatekeeper = task.gatekeeper ?? known.gatekeeper;
       if (gatekeeper === undefined) {
         throw new ValidationError(
@@ -164,7 +200,8 @@ function check(
         run,
         id: task.id,
         title: titleOf(task.title ?? task.id, where),
-        agent: task.agent,
+        agent: chain[0] as string,
+        ...(chain.length === 1 ? {} : { chain }),
         gatekeeper,
         overseer: known.overseer,
         priority: parsePriority(task.priority ?? 'normal'),
@@ -173,6 +210,7 @@ function check(
         input: jsonOf(task.input, where),
         ...acceptOf(task.accept, where, gatekeeper, known),
         limits: parseTaskLimits(task.limits, `limits of ${where}`, limits),
+        ...(task.qa === undefined ? qa : qaOf(task.qa, where, known)),
         staged: task.staged ?? false,
         position,
       };
@@ -245,12 +283,73 @@ function acceptOf(
   return { accept: commands as unknown as JsonValue };
 }
 
+function qaOf(given: unknown, of: string, known: Known): { readonly qa?: QaSpec } {
+  if (given === undefined || given === false) return {};
+  const where = `qa of ${of}`;
+  const settings = readSettings(given, Object.keys(QA_KEYS), where);
+  const count = (key: 'sessions' | 'iterations'): number =>
+    positiveInteger(settings, key, DEFAULT_QA[key], where, MOST_QA[key]);
+  return {
+    qa: {
+      agents: checkChain(settings['agent'], 'qa', where, known),
+      sessions: count('sessions'),
+      iterations: count('iterations'),
+    },
+  };
+}
+
 function jsonOf(input: JsonValue | undefined, where: string): JsonValue {
   if (input === undefined) return null;
   const problem = findNonJson(input, 'input');
   if (problem === undefined) return input;
   throw new ValidationError(
     `Expected the input of ${where} to be plain JSON, but ${problem.path} is ${problem.found}.`,
+  );
+}
+
+/**
+ * The agents of a stage, in their order.
+ * @param given one name, or a list
+ * @throws {ValidationError} one is not registered, may not be asked for this, or is named twice; the list is empty or too long
+ */
+function checkChain(
+  given: unknown,
+  stage: AgentStage,
+  where: string,
+  known: Pick<Known, 'agents' | 'stagesOf' | 'chainOf'>,
+): readonly string[] {
+  const chain: readonly unknown[] = Array.isArray(given) ? given : [given];
+  if (chain.length === 0 || chain.length > MAX_CHAIN) {
+    throw new ValidationError(
+      `Expected ${where} to name an agent or a list of 1 to ${MAX_CHAIN}, got ${chain.length === 0 ? 'an empty list' : chain.length}.`,
+    );
+  }
+  for (const [index, name] of chain.entries()) {
+    requireKnown(where, 'agent', name, known.agents);
+    // The fallbacks of an agent in a list do not count.
+    const asked = chain.length === 1 ? known.chainOf?.(name as string) : undefined;
+    for (const agent of asked ?? [name as string]) {
+      const through = agent === name ? where : `${where} (by the fallbacks of "${String(name)}")`;
+      requireStage(through, agent, stage, known.stagesOf?.(agent) ?? AGENT_STAGES);
+    }
+    if (chain.indexOf(name) === index) continue;
+    throw new ValidationError(
+      `Expected ${where} to name each agent once, got "${String(name)}" twice: whoever could not do it is not asked again.`,
+    );
+  }
+  return chain as readonly string[];
+}
+
+/** @throws {ValidationError} the agent is not for this stage */
+export function requireStage(
+  where: string,
+  agent: string,
+  stage: AgentStage,
+  stages: readonly AgentStage[],
+): void {
+  if (stages.includes(stage)) return;
+  throw new ValidationError(
+    `Expected ${where} to name an agent for the stage ${stage}, got "${agent}", whose stages are ${stages.join(', ')}. Name another one, or give it the stage: stages: [${[...stages, stage].join(', ')}].`,
   );
 }
 
@@ -267,3 +366,9 @@ export function requireKnown(
     `Expected ${where} to name a registered ${what}, got ${JSON.stringify(name) ?? 'nothing'}.${suggestion} Known: ${known.join(', ') || 'none'}.`,
   );
 }
+
+/** Everybody who may be asked for something of it. */
+export const agentsOf = ({ agent, chain = [agent], qa }: TaskSpec): readonly string[] => [
+  ...chain,
+  ...(qa?.agents ?? []),
+];

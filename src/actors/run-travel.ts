@@ -8,7 +8,7 @@ import type { Clock } from '../runtime/clock.ts';
 import { parsePending } from '../runtime/pending.ts';
 import type { ActorNow, Journey, Sent, TimeTravel } from '../runtime/time-travel.ts';
 import type { AttemptRow, CheckpointRecord, Projection, Store, StoredCut } from '../store/store.ts';
-import { signalScope, stepScope } from './compensation.ts';
+import { signalScope, workScopes } from './compensation.ts';
 import {
   BEGINS_AGAIN,
   contextOf,
@@ -225,14 +225,22 @@ function stepsGivenUp(
   now: ActorNow | undefined,
 ): readonly string[] {
   const { value, context } = snapshotOf(checkpoint);
-  const { attempt } = context as unknown as TaskContext;
-  const first = BEGINS_AGAIN.has(topLevel(value)) ? Math.max(1, attempt) : attempt + 1;
-  const last = now?.snapshot === undefined ? attempt : contextOf(now.snapshot).attempt;
-  const scopes: string[] = [];
-  for (let n = first; n <= Math.max(first, last); n++) {
-    scopes.push(stepScope(address, n), signalScope(address, n));
-  }
-  return scopes;
+  // As the cut has it, perhaps by an earlier Troupe.
+  const {
+    attempt,
+    fix = null,
+    fixers = [],
+  } = context as unknown as Pick<TaskContext, 'attempt'> & Partial<TaskContext>;
+  const begins = BEGINS_AGAIN.has(topLevel(value));
+  // Of an attempt that is being mended, only the mending begins again.
+  const first = begins && fix === null ? Math.max(1, attempt) : attempt + 1;
+  const kept = begins && fix !== null ? fixers.slice(0, -1) : fixers;
+  const { attempt: last = attempt, fixers: fixersNow = fixers } =
+    now?.snapshot === undefined ? {} : contextOf(now.snapshot);
+  const before = new Set(workScopes(address, first - 1, kept).map(({ scope }) => scope));
+  return workScopes(address, Math.max(first, last), fixersNow)
+    .filter(({ scope }) => !before.has(scope))
+    .flatMap(({ scope }) => [scope, signalScope(scope)]);
 }
 
 // ── one task ───────────────────────────────────────────────────────────────────────────────────────────

@@ -13,6 +13,7 @@ const OPEN_STATES = [
   'preparing',
   'working',
   'verifying',
+  'fixing',
   'retrying',
   'awaitingInput',
   'awaitingApproval',

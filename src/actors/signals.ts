@@ -49,7 +49,10 @@ type Given = { readonly offset: number; readonly at: EpochMs; readonly value: Js
 /** @internal */
 export interface SignalSource {
   readonly task: string;
-  readonly attempt: number;
+  /** The journal of whoever is given them. */
+  readonly scope: string;
+  /** Of all who have worked on the task before. */
+  readonly earlier: readonly string[];
   readonly context: Pick<EffectContext, 'stepsOf' | 'patiently'>;
   readonly signal: AbortSignal;
   readonly clock: Clock;
@@ -68,8 +71,8 @@ export class SignalReceiver {
 
   constructor(source: SignalSource) {
     this.#source = source;
-    const { task, attempt, context, signal } = source;
-    this.#step = context.stepsOf(signalScope(task, attempt), signal);
+    const { scope, context, signal } = source;
+    this.#step = context.stepsOf(signalScope(scope), signal);
   }
 
   readonly next: NextSignal = (name, options = {}) => {
@@ -149,10 +152,10 @@ export class SignalReceiver {
 
   /** After those that earlier attempts were given. */
   async #firstOf(name: string): Promise<number> {
-    const { attempt, store, task } = this.#source;
+    const { earlier, store } = this.#source;
     let from = 0;
-    for (let n = 1; n < attempt; n++) {
-      for (const { key, outcomeJson } of await store.loadSteps(signalScope(task, n))) {
+    for (const scope of earlier) {
+      for (const { key, outcomeJson } of await store.loadSteps(signalScope(scope))) {
         if (!key.startsWith(`signal[${name} `)) continue;
         const given = JSON.parse(outcomeJson) as Given | null;
         if (given !== null) from = Math.max(from, given.offset + 1);

@@ -23,6 +23,11 @@ export const taskMigrations = migrations<JsonObject & { readonly spec: Spec }>()
   .to<JsonObject>(({ context, ...state }) => ({
     ...state,
     context: { ...context, without: [], skippedFor: null },
+  }))
+  // 4: others may mend what was rejected.
+  .to<JsonObject>(({ context, ...state }) => ({
+    ...state,
+    context: { ...context, fix: null, sessions: 0, fixers: [] },
   }));
 
 type Spec = JsonObject & { readonly limits: JsonObject };

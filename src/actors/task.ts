@@ -5,7 +5,7 @@ import { effect } from '../runtime/effect.ts';
 import type { Store } from '../store/store.ts';
 import type { RegisteredAgent } from './agent.ts';
 import { boundedByTask } from './bounded-by-task.ts';
-import { compensate, stepScope } from './compensation.ts';
+import { compensate, workScopes } from './compensation.ts';
 import type { GitProject } from './git-project.ts';
 import type { Registry } from './registry.ts';
 import type { UnderWay } from './under-way.ts';
@@ -44,7 +44,7 @@ export function taskActor(
           const { stopped, notStopped } = await underWay.stopped(address, signal);
           report = { ...report, stopped, notStopped };
         }
-        if (input.cancelled && (await hasSteps(store, address, input.attempt))) {
+        if (input.cancelled && (await hasSteps(store, address, input))) {
           const compensationsOf = async (name: string) =>
             (await agents.whenReady(name, context)).compensations;
           const done = await compensate(store, clock, compensationsOf, input, context);
@@ -59,9 +59,13 @@ export function taskActor(
   });
 }
 
-async function hasSteps(store: Store, task: string, attempts: number): Promise<boolean> {
-  for (let attempt = 1; attempt <= attempts; attempt++) {
-    if ((await store.loadSteps(stepScope(task, attempt))).length > 0) return true;
+async function hasSteps(
+  store: Store,
+  task: string,
+  { attempt, fixers }: WorkspaceInput,
+): Promise<boolean> {
+  for (const { scope } of workScopes(task, attempt, fixers)) {
+    if ((await store.loadSteps(scope)).length > 0) return true;
   }
   return false;
 }

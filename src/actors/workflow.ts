@@ -31,7 +31,7 @@ import {
 
 /** A task of a phase: as of a run; its agent may be the workflow's. */
 export interface PhaseTask extends Omit<TaskInput, 'agent'> {
-  readonly agent?: string;
+  readonly agent?: TaskInput['agent'];
 }
 
 export interface PhaseInput {
@@ -75,8 +75,8 @@ export interface WorkflowSpec extends Omit<RunSpec, 'tasks'> {
   readonly budgetMs?: number;
   /** As a phase's; `cancel` cancels the run. Default `escalate`. */
   readonly onBudget?: OnBudget;
-  /** For tasks that name none. */
-  readonly agent?: string;
+  /** For tasks that name none; as there, one or a list. */
+  readonly agent?: TaskInput['agent'];
   /** For tasks that name none. */
   readonly gatekeeper?: string;
 }
@@ -98,6 +98,7 @@ const WORKFLOW_KEYS: Record<keyof WorkflowSpec, true> = {
   agent: true,
   gatekeeper: true,
   limits: true,
+  qa: true,
   concurrency: true,
   staging: true,
 };
@@ -123,13 +124,14 @@ export function checkWorkflow(
 ): CheckedRun & { readonly workflow: WorkflowRecord } {
   const id = parseId(spec?.id ?? newId(), 'the run id');
   const { tasks, phases, budgetMs, onBudget } = compile({ ...spec, id });
-  const { title, limits, concurrency, staging } = spec;
+  const { title, limits, qa, concurrency, staging } = spec;
   const checked = checkRunSpec(
     {
       id,
       tasks,
       ...(title === undefined ? {} : { title }),
       ...(limits === undefined ? {} : { limits }),
+      ...(qa === undefined ? {} : { qa }),
       ...(concurrency === undefined ? {} : { concurrency }),
       ...(staging === undefined ? {} : { staging }),
     },
@@ -330,7 +332,7 @@ function inPhase(task: PhaseTask, surroundings: Surroundings): TaskInput {
   if (!waitsInside) for (const id of awaited) needed.add(id);
   return {
     ...task,
-    agent: (task.agent ?? spec.agent) as string,
+    agent: (task.agent ?? spec.agent) as TaskInput['agent'],
     ...(task.gatekeeper === undefined && spec.gatekeeper !== undefined
       ? { gatekeeper: spec.gatekeeper }
       : {}),

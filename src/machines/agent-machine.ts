@@ -26,6 +26,7 @@ import {
   withdraw,
   withdrawRequest,
 } from './job-pool.ts';
+import { couldNotWork } from './policies/agent-chain.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
 
 export interface AgentInput {
@@ -34,7 +35,7 @@ export interface AgentInput {
   readonly concurrency: number;
   /** Tasks that may wait. Default 1 000. */
   readonly limit?: number;
-  /** The agent that does the work when this one cannot be asked. Default: none does. */
+  /** The agent that does the work when this one cannot be asked, or could not work. Default: none does. */
   readonly fallback?: string | null;
   /** What limits it by key and by time. */
   readonly flow?: FlowSettings | null;
@@ -105,11 +106,16 @@ const record = (context: AgentContext, outcome: 'success' | 'failure') => ({
 const counts = ({ breaker, probe }: AgentContext, job: string): boolean =>
   breaker !== 'halfOpen' || job === probe;
 
-/** In the failures of work that it has not begun: whom to ask instead. */
-const unreachable = ({ name, fallback }: AgentContext, by: 'breaker' | 'mailbox') => ({
+/** In the failures that are no fault of the work: whom to ask instead. */
+const itself = ({ name, fallback }: AgentContext) => ({
   agent: name,
-  unreachable: by,
   ...(typeof fallback === 'string' ? { fallback } : {}),
+});
+
+/** In the failures of work that it has not begun. */
+const unreachable = (context: AgentContext, by: 'breaker' | 'mailbox') => ({
+  ...itself(context),
+  unreachable: by,
 });
 
 /** What may start now, and the timer that looks again. */
@@ -131,19 +137,15 @@ function startFlowing(context: AgentContext, { type, meta }: AgentEvent, most: n
 }
 
 /** Refused, and not counted against the agent: it can work, it is not to. */
-const refusedByRate = (
-  { name }: AgentContext,
-  until: number,
-  { type, meta }: Inbound<'agent'>,
-) => ({
+const refusedByRate = (context: AgentContext, until: number, { type, meta }: Inbound<'agent'>) => ({
   to: replyTo(meta),
   type,
   failure: {
     code: 'rate_limited' as const,
-    message: `The agent "${name}" is asked too often: its rateLimit is used up for ${Math.max(0, until - meta.at)} ms.`,
+    message: `The agent "${context.name}" is asked too often: its rateLimit is used up for ${Math.max(0, until - meta.at)} ms.`,
     retryable: true,
     retryAfterMs: Math.max(0, until - meta.at),
-    context: { agent: name },
+    context: itself(context),
   },
 });
 
@@ -288,7 +290,10 @@ const base = durable.extend({
           type: 'agent.work',
           failure: {
             ...event.error,
-            context: { ...event.error.context, agent: context.name },
+            context: {
+              ...event.error.context,
+              ...(couldNotWork(event.error) ? itself(context) : { agent: context.name }),
+            },
           },
         },
       });

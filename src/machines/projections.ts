@@ -3,7 +3,7 @@ import type { JsonValue } from '../protocol/json.ts';
 import type { Priority } from '../protocol/priority.ts';
 import { phaseStatus } from './policies/phases.ts';
 import type { RunContext } from './run-machine.ts';
-import type { CancelReport, TaskContext } from './task-machine.ts';
+import { type CancelReport, type CurrentFix, doer, type TaskContext } from './task-machine.ts';
 
 /*
  * Rows to query by, computed from the actors' states and written in the same commit: they cannot disagree with
@@ -50,6 +50,9 @@ export function projectRun({ value, context, at }: Actor<RunContext>) {
   return [{ table: 'runs' as const, row }];
 }
 
+/** While these last, whoever mends what was rejected is the one to look at; else the task's own agent is. */
+const HAS_DOER: ReadonlySet<string> = new Set<TaskState>(['fixing', 'awaitingInput']);
+
 /** What a task's row carries besides its columns. */
 export interface TaskDetails {
   readonly dependsOn: readonly string[];
@@ -88,7 +91,7 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
     task: spec.id,
     title: spec.title,
     state: topLevel(value) as TaskState,
-    agent: context.agent,
+    agent: HAS_DOER.has(topLevel(value)) ? doer(context) : context.agent,
     priority: spec.priority as Priority,
     unblocks: spec.dependants.length,
     position: spec.position,
@@ -114,11 +117,19 @@ export function projectTask({ value, context, at }: Actor<TaskContext>) {
         summary: last.summary,
         evidence: last.evidence,
         ...(last.by === undefined ? {} : { by: last.by }),
+        ...(last.refused === undefined ? {} : { refused: last.refused }),
+        ...(last.fixes === undefined ? {} : { fixes: last.fixes }),
+        ...(context.fix === null ? {} : { fixing: fixingOf(context.fix) }),
       }),
     },
   };
   return [tasks, attempts];
 }
+
+/** The try to mend it that is under way. */
+const fixingOf = ({ session, iteration, agent, startedAt }: CurrentFix) => ({
+  ...{ session, iteration, agent, startedAt },
+});
 
 /** What agents and gatekeepers say may have been cut in the middle of a character. In JSON that stays; a column takes no halves. */
 const wellFormed = (text: string | null): string | null => text?.toWellFormed() ?? null;

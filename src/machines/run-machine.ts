@@ -203,7 +203,8 @@ const base = durable.extend({
           // Perhaps it was claimed before this word of it came.
           return {};
         case 'active': {
-          const has = Object.hasOwn(context.claimed, task);
+          // One that was verified holds no place; who mends it takes one again.
+          const has = typeof context.claimed[task] === 'string';
           if (has || agent === undefined) return {};
           return { claimed: { ...context.claimed, [task]: agent } };
         }
@@ -340,7 +341,8 @@ const base = durable.extend({
       }
       if (output.upTo !== null) enqueue.assign({ cancelledUpTo: output.upTo });
     }),
-    noteEnd: assign(({ event }) => ({ endedAt: event.meta.at })),
+    // A task may have been cancelled in the very moment in which it was claimed: its answer does not come any more.
+    noteEnd: assign(({ event }) => ({ endedAt: event.meta.at, claimed: {} })),
     noteWhatItWaitsFor: assign(({ context }) => ({
       reason: [waitsFor(context.counts), ...phasesInWords(context.workflow)].join(' '),
     })),

@@ -9,6 +9,7 @@ import {
 import type {
   Answer,
   Decision,
+  FixOrder,
   Inbound,
   PolicyAnswer,
   Question,
@@ -25,16 +26,26 @@ import type { Priority } from '../protocol/priority.ts';
 import { refusalIn } from '../protocol/refused-work.ts';
 import type { Evidence, Verdict } from '../protocol/verdict.ts';
 import { commandsFor } from './commands-for.ts';
+import {
+  couldNotWork,
+  isFromAgent,
+  isUnreachable,
+  nextInChain,
+  type Unreached,
+} from './policies/agent-chain.ts';
 import { backoffMs } from './policies/backoff.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
 import { errorFingerprint, feedbackFingerprint } from './policies/fingerprint.ts';
+import { failedCommands, fixInstruction, isFixable, type QaSpec } from './policies/fix.ts';
 import type { TaskLimits } from './policies/limits.ts';
 import {
+  type Assessment,
   type AttemptOutcome,
   assess,
   assessInfrastructure,
   emptyProgress,
   type ProgressRecord,
+  recordFix,
   recordOutcome,
 } from './policies/progress.ts';
 import { phaseOf } from './policies/task-phase.ts';
@@ -45,6 +56,8 @@ export interface TaskSpec {
   readonly id: string;
   readonly title: string;
   readonly agent: string;
+  /** In their order, the agents that may do it, `agent` first. Absent when the task names only that one. */
+  readonly chain?: readonly string[];
   readonly gatekeeper: string;
   readonly overseer: string;
   readonly priority: Priority;
@@ -55,6 +68,8 @@ export interface TaskSpec {
   /** What its work has to pass besides, for the gatekeeper to read. Absent when that is nothing. */
   readonly accept?: JsonValue;
   readonly limits: TaskLimits;
+  /** Who mends what is rejected. Default nobody: its agent tries again. */
+  readonly qa?: QaSpec;
   readonly staged: boolean;
   readonly position: number;
   /** The phase of the workflow it belongs to. */
@@ -85,13 +100,46 @@ export interface AttemptSummary {
   readonly reason: string | null;
   readonly evidence: Evidence | null;
   readonly summary: string | null;
-  /** Who does it, if not the task's own agent, and whom it was asked of first, in vain. */
+  /** Who does it, if not the task's own agent, and who could not: at this attempt, or at those right before it. */
   readonly by?: { readonly agent: string; readonly insteadOf: readonly Unreached[] };
+  /** Why it was refused before others were asked to mend it; what they came to, oldest first. */
+  readonly refused?: Refused;
+  readonly fixes?: readonly FixRound[];
 }
 
-/** An agent that could not be asked. */
-export interface Unreached {
+/** Why work was refused, and when. */
+export interface Refused {
+  readonly at: number;
+  readonly stage: string | null;
+  readonly reason: string;
+  readonly artifact: string | null;
+}
+
+/** One try to mend an attempt that was rejected. */
+export interface FixRound {
+  readonly session: number;
+  readonly iteration: number;
   readonly agent: string;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  readonly outcome: 'accepted' | 'rejected' | 'failed' | 'infrastructure' | 'cancelled';
+  readonly stage: string | null;
+  readonly reason: string | null;
+  readonly artifact: string | null;
+  /** Who could not do it. */
+  readonly insteadOf?: readonly Unreached[];
+}
+
+/** The try to mend it that is under way: until what was handed in is judged. */
+export interface CurrentFix {
+  readonly session: number;
+  readonly iteration: number;
+  readonly agent: string;
+  readonly startedAt: number;
+  readonly insteadOf: readonly Unreached[];
+  /** As the attempt is recorded if it is not mended. */
+  readonly outcome: 'rejected' | 'failed';
+  readonly stage: string;
   readonly reason: string;
 }
 
@@ -113,6 +161,8 @@ export interface TaskContext {
   readonly agent: string;
   /** While another does the attempt in its place: its own agent, which the next attempt asks again. */
   readonly fellBackFrom?: string | null;
+  /** The last attempt's agent could not work: `agent` does the next one instead of it, and of those before it. */
+  readonly insteadOf?: readonly Unreached[] | null;
   readonly staged: boolean;
   /** Dependencies that are not done yet. */
   readonly remaining: readonly string[];
@@ -140,13 +190,18 @@ export interface TaskContext {
   /** Why it waits, and whose fault it was. */
   readonly reason: string | null;
   readonly cause: 'work' | 'infrastructure' | null;
-  readonly next: 'retry' | 'blocked' | 'escalated';
+  readonly next: 'retry' | 'blocked' | 'escalated' | 'fix';
   readonly retryInMs: number;
   /**
    * Where it goes on after a wait, a pause or a person's word. `verification`: what was handed in has not been judged,
    * and is verified again as it is; the agent is not asked.
    */
   readonly goesOnWith: 'work' | 'verification';
+  readonly fix: CurrentFix | null;
+  /** Sessions of mending that were begun since somebody last decided about it or unblocked it. */
+  readonly sessions: number;
+  /** Who was asked to mend an attempt, each time; their steps are beside those of the attempt. */
+  readonly fixers: readonly { readonly attempt: number; readonly agent: string }[];
   readonly pauseAsked: boolean;
   /**
    * It was rolled back. `unprepared`: to a question, and the workspace it was asked in is not there any more.
@@ -201,10 +256,16 @@ export interface WorkspaceInput {
   readonly cancelled: boolean;
   readonly interruptions: number;
   readonly agentsBefore?: TaskContext['agentsBefore'];
+  /** To be mended: the place has what was handed in, and not the target as it is. */
+  readonly submission?: JsonValue;
+  readonly fixers?: TaskContext['fixers'];
 }
 
 /** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
 const MAX_NOTES = 5;
+/** Tries to mend one attempt that are kept with it; and characters of the reason of each. */
+const MAX_ROUNDS = 20;
+const MAX_ROUND_REASON = 1_000;
 /** Agents and gatekeepers always answer, for their own work is limited in time; this ends a wait that nothing else ends. */
 const REPLY_WITHIN_MS = 24 * 3_600_000;
 /** A policy that always says the same would otherwise try for ever; after so many decisions a person is asked. */
@@ -254,7 +315,7 @@ const base = durable.extend({
             to: params.phase,
             telling: ended && told !== params.phase ? spec.dependants.length : 0,
             heard,
-            ...(params.withAgent === true ? { agent: context.agent } : {}),
+            ...(params.withAgent === true ? { agent: doer(context) } : {}),
             ...(spec.phase === undefined ? {} : { phase: spec.phase }),
             ...(escalated ? { escalated } : {}),
           },
@@ -281,6 +342,14 @@ const base = durable.extend({
         },
       });
     }),
+    /** Whoever had asked goes on. */
+    answerGoingOn: durable.enqueueActions(({ context, event, enqueue }) => {
+      const state: TaskState = context.fix === null ? 'working' : 'fixing';
+      enqueue({
+        type: 'reply',
+        params: { to: replyTo(event.meta), type: event.type, reply: { state } },
+      });
+    }),
     /** Refuses a request that the state does not allow, and says why. */
     refuse: command(({ context, event, enqueue }, params: Reply) => {
       enqueue({
@@ -294,8 +363,7 @@ const base = durable.extend({
     }),
 
     beginAttempt: assign(({ context, event }) => ({
-      ...handedOver(context, context.fellBackFrom ?? context.agent),
-      fellBackFrom: null,
+      ...(context.insteadOf == null ? withOwnAgent(context) : { insteadOf: null }),
       attempt: context.attempt + 1,
       approved: false,
       submitted: false,
@@ -314,6 +382,9 @@ const base = durable.extend({
         reason: null,
         evidence: null,
         summary: null,
+        ...(context.insteadOf == null
+          ? {}
+          : { by: { agent: context.agent, insteadOf: context.insteadOf } }),
       },
     })),
     /** On the way to `preparing`, after a rollback: the attempt is begun once more, under the number it has. */
@@ -343,7 +414,7 @@ const base = durable.extend({
       enqueue({
         type: 'request',
         params: {
-          to: agentAddress(context.agent),
+          to: agentAddress(doer(context)),
           id: 'work',
           attempt: context.asked,
           timeoutMs: REPLY_WITHIN_MS,
@@ -362,18 +433,17 @@ const base = durable.extend({
             workspace: context.workspace,
             interruptions: spec.limits.interruptions,
             ...(context.rewound === 'again' ? { again: true } : {}),
+            ...(context.fixers.length === 0 ? {} : { fixers: [...context.fixers] }),
+            ...fixOrder(context),
           },
         },
       });
     }),
-    /** The agent cannot be asked, and says who is to be asked instead. */
+    /** The agent cannot be asked: the next in the chain is. */
     fallBack: assign(({ context, event }) => {
       const failure = failureOf(event);
-      const insteadOf = [
-        ...(context.last?.by?.insteadOf ?? []),
-        { agent: context.agent, reason: failure.message },
-      ];
-      const agent = fallbackIn(failure) ?? context.agent;
+      const insteadOf = inVain(context, failure);
+      const agent = nextAgent(context, failure) ?? context.agent;
       return {
         // Nothing of this attempt was done yet.
         ...handedOver({ ...context, attempt: context.attempt - 1 }, agent),
@@ -386,7 +456,7 @@ const base = durable.extend({
       enqueue({
         type: 'send',
         params: {
-          to: agentAddress(context.agent),
+          to: agentAddress(doer(context)),
           message: {
             type: 'agent.cancel',
             task: taskAddress(context.spec.run, context.spec.id),
@@ -506,7 +576,8 @@ const base = durable.extend({
         question: null,
         reason,
         cause: 'work' as const,
-        last: ended(context.last, event.meta.at, 'failed', reason),
+        fix: null,
+        last: ended(withRound(context, event.meta.at, 'failed'), event.meta.at, 'failed', reason),
       };
     }),
     /** Trying again would find nobody again. */
@@ -524,7 +595,7 @@ const base = durable.extend({
         event.type === 'gatekeeper.verify:err'
           ? `verified by "${context.spec.gatekeeper}"`
           : event.type === 'agent.work:err'
-            ? `worked on by "${context.agent}"`
+            ? `worked on by "${doer(context)}"`
             : 'given a workspace';
       const times = interruptionsIn(failureOf(event)) ?? 0;
       const reason =
@@ -536,7 +607,13 @@ const base = durable.extend({
         cause: 'work' as const,
         goesOnWith:
           event.type === 'gatekeeper.verify:err' ? ('verification' as const) : ('work' as const),
-        last: ended(context.last, event.meta.at, 'infrastructure', reason),
+        fix: null,
+        last: ended(
+          withRound(context, event.meta.at, 'infrastructure'),
+          event.meta.at,
+          'infrastructure',
+          reason,
+        ),
       };
     }),
     notePolicyFailed: assign(({ context, event }) => ({
@@ -553,9 +630,15 @@ const base = durable.extend({
       // passed while the process was down.
       const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
       const refusal = kind === 'work' ? refusalIn(failure) : undefined;
-      return assessed(context, event.meta.at, {
+      // It is the agent that could not work: the next attempt is for the next one in the chain.
+      const isItsOwn = isFromAgent(failure) && couldNotWork(failure);
+      const next = isItsOwn ? nextAgent(context, failure) : undefined;
+      const assessment = assessed(context, event.meta.at, {
         kind,
-        reason: failure.message,
+        reason:
+          next === undefined
+            ? failure.message
+            : `${failure.message} The next attempt is for "${next}".`,
         judged: false,
         stage: refusal?.stage ?? null,
         evidence: keptEvidence(failure),
@@ -563,9 +646,63 @@ const base = durable.extend({
         errorFingerprint: errorFingerprint(failure.message),
         changeFingerprint: undefined,
         countFeedback: false,
-        retryAfterMs: failure.retryAfterMs,
+        submission: refusal?.submission,
+        // How long the one that could not work is to be left alone is nothing to the next.
+        retryAfterMs: next === undefined ? failure.retryAfterMs : undefined,
         goesOnWith: event.type === 'gatekeeper.verify:err' ? 'verification' : 'work',
       });
+      if (next === undefined) return assessment;
+      return {
+        ...assessment,
+        ...handedOver(context, next),
+        fellBackFrom: context.fellBackFrom ?? context.agent,
+        insteadOf: inVain(context, failure),
+      };
+    }),
+    /** Whoever was to mend it could not: the task goes on as if nobody had tried. */
+    recordFixFailure: assign(({ context, event }) => {
+      const { fix, spec, progress } = context;
+      if (fix === null) return {};
+      const failure = failureOf(event);
+      const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
+      const { at } = event.meta;
+      const last = withRound(context, at, kind === 'work' ? 'failed' : 'infrastructure', {
+        stage: refusalIn(failure)?.stage ?? null,
+        reason: failure.message,
+        artifact: keptEvidence(failure)?.artifact ?? null,
+      });
+      return {
+        ...afterAssessment(
+          assess(progress, spec.limits),
+          `${fix.reason} (QA by "${fix.agent}" has ended: ${failure.message})`,
+        ),
+        fix: null,
+        cause: 'work' as const,
+        goesOnWith: 'work' as const,
+        retryInMs: waitAfter(context, 'work', progress),
+        last: last && {
+          ...{ ...last, endedAt: at, outcome: fix.outcome },
+          ...{ stage: fix.stage, reason: fix.reason },
+        },
+      };
+    }),
+    /** Another one is asked to mend it. */
+    passFixOn: assign(({ context, event }) => {
+      const { fix } = context;
+      const failure = failureOf(event);
+      const agent = nextFixer(context, failure);
+      if (fix === null || agent === undefined) return {};
+      const insteadOf = [...fix.insteadOf, { agent: fix.agent, reason: failure.message }];
+      return { fix: { ...fix, agent, insteadOf } };
+    }),
+    noteFixer: assign(({ context }) => {
+      const { fix, attempt, fixers, spec } = context;
+      if (fix === null) return {};
+      const { sessions = 0, iterations = 0 } = spec.qa ?? {};
+      return {
+        fixers: [...fixers, { attempt, agent: fix.agent }],
+        reason: `QA session ${fix.session} of ${sessions}, iteration ${fix.iteration} of ${iterations}: ${fix.reason}`,
+      };
     }),
     recordVerdict: assign(({ context, event }) => {
       const verdict = verdictOf(event);
@@ -582,6 +719,7 @@ const base = durable.extend({
           // A verdict that names an error is judged by it. Its feedback is only the output, for the next attempt to
           // read, and would end every task after two attempts where three are meant.
           countFeedback: verdict.errorFingerprint === undefined,
+          submission: context.result,
           retryAfterMs: undefined,
           goesOnWith: 'work',
         });
@@ -597,6 +735,7 @@ const base = durable.extend({
           errorFingerprint: undefined,
           changeFingerprint: undefined,
           countFeedback: false,
+          submission: undefined,
           retryAfterMs: verdict.retryAfterMs,
           goesOnWith: verdict.submissionGone === true ? 'work' : 'verification',
         });
@@ -615,17 +754,21 @@ const base = durable.extend({
         errorFingerprint: undefined,
         changeFingerprint: undefined,
         countFeedback: false,
+        submission: undefined,
         retryAfterMs: undefined,
         goesOnWith: 'verification',
       });
     }),
     recordAcceptance: assign(({ context, event }) => {
       const verdict = verdictOf(event);
+      const artifact = verdict?.evidence.artifact ?? null;
+      const last = withRound(context, event.meta.at, 'accepted', { artifact });
       return {
         reason: null,
         cause: null,
-        last: context.last && {
-          ...context.last,
+        fix: null,
+        last: last && {
+          ...last,
           endedAt: event.meta.at,
           outcome: 'accepted' as const,
           stage: null,
@@ -648,7 +791,8 @@ const base = durable.extend({
     recordCancelled: assign(({ context, event }) => ({
       reason: event.type === 'task.cancel' ? event.reason : 'Cancelled by decision.',
       question: null,
-      last: ended(context.last, event.meta.at, 'cancelled', null),
+      fix: null,
+      last: ended(withRound(context, event.meta.at, 'cancelled'), event.meta.at, 'cancelled', null),
     })),
 
     /** It was stopped, not judged: the attempt is nobody's fault. */
@@ -658,7 +802,13 @@ const base = durable.extend({
             reason: event.reason,
             cause: 'work' as const,
             question: null,
-            last: ended(context.last, event.meta.at, 'cancelled', event.reason),
+            fix: null,
+            last: ended(
+              withRound(context, event.meta.at, 'cancelled'),
+              event.meta.at,
+              'cancelled',
+              event.reason,
+            ),
           }
         : {},
     ),
@@ -694,6 +844,7 @@ const base = durable.extend({
             context.agent,
         ),
         fellBackFrom: null,
+        insteadOf: null,
         guidance:
           decision?.guidance === undefined
             ? context.guidance
@@ -706,8 +857,15 @@ const base = durable.extend({
           decision?.decision === 'reassign' || decision?.guidance ? 'work' : context.goesOnWith,
         retryInMs: event.type === 'task.unblock' ? (event.delayMs ?? 0) : 0,
         ...policyMemory(context, event),
+        fix: null,
+        sessions: 0,
         // What waited for approval did not get it.
-        last: ended(context.last, event.meta.at, 'rejected', context.reason),
+        last: ended(
+          withRound(context, event.meta.at, 'cancelled'),
+          event.meta.at,
+          'rejected',
+          context.reason,
+        ),
       };
     }),
     noteApproval: assign(({ context, event }) => ({
@@ -720,7 +878,13 @@ const base = durable.extend({
       reason: decisionOf(event)?.guidance || 'Blocked by decision.',
       cause: 'work' as const,
       ...policyMemory(context, event),
-      last: ended(context.last, event.meta.at, 'rejected', context.reason),
+      fix: null,
+      last: ended(
+        withRound(context, event.meta.at, 'cancelled'),
+        event.meta.at,
+        'rejected',
+        context.reason,
+      ),
     })),
     dependencyDone: assign(({ context, event }) =>
       event.type === 'task.dependencyEnded'
@@ -808,6 +972,7 @@ const base = durable.extend({
     isStaged: ({ context }) => context.staged,
     hasLostDependency: ({ context }) => context.lost.length > 0,
     mustWait: ({ context }) => context.remaining.length > 0,
+    mustFix: ({ context }) => context.next === 'fix',
     mayRetry: ({ context }) => context.next === 'retry',
     mayRetryButPaused: ({ context }) => context.next === 'retry' && context.pauseAsked,
     mustBlock: ({ context }) => context.next === 'blocked',
@@ -817,12 +982,26 @@ const base = durable.extend({
       const failure = failureOf(event);
       return failure.code === 'not_found' && !isFromAgent(failure);
     },
-    /** It names one that this attempt has not been asked of yet. */
-    hasFallback: ({ context, event }) => {
-      const fallback = fallbackIn(failureOf(event));
-      const asked = (context.last?.by?.insteadOf ?? []).map(({ agent }) => agent);
-      return fallback !== undefined && fallback !== context.agent && !asked.includes(fallback);
+    /** It was not asked, for it cannot be, or does not exist; and another one may be. */
+    hasStandIn: ({ context, event }) => {
+      const failure = failureOf(event);
+      const wasNotAsked =
+        isUnreachable(failure) || (failure.code === 'not_found' && !isFromAgent(failure));
+      return wasNotAsked && nextAgent(context, failure) !== undefined;
     },
+    /** Whoever was asked to mend it cannot be asked, or could not work; and another one may be asked. */
+    fixerHasStandIn: ({ context, event }) => {
+      const failure = failureOf(event);
+      const couldNot = isFromAgent(failure) ? couldNotWork(failure) : failure.code === 'not_found';
+      return couldNot && nextFixer(context, failure) !== undefined;
+    },
+    /** It was refused where it was made, as a gatekeeper would have. */
+    isRefusedWork: ({ event }) => {
+      const refusal = refusalIn(failureOf(event));
+      return refusal?.submission !== undefined && isFixable(refusal.stage);
+    },
+    isFixing: ({ context }) => context.fix !== null,
+    isUnpreparedFix: ({ context }) => context.fix !== null && context.rewound === 'unprepared',
     diedTooOften: ({ event }) => interruptionsIn(failureOf(event)) !== undefined,
     isSubmission: ({ event }) => workOutcome(event)?.outcome === 'submitted',
     isQuestion: ({ event }) => workOutcome(event)?.outcome === 'question',
@@ -1026,13 +1205,14 @@ const refuseIn = (state: TaskState) => {
  *        │                   │                │          │ │ └────────────────────────── retrying.verifyAgain
  *        │                   │                ▼          ▼ ▼ rejected, not verified            ▲
  *        └───────── retrying.workAgain ◄──── assessing: budget? progress? loop? ───────────────┘ not verified
- *                                             │no progress      │out of budget, same feedback
- *                                             ▼                 ▼
- *                                          blocked           escalated → retry, approve, block, cancel
+ *                                             │no progress      │out of budget,    │rejected, and somebody mends it
+ *                                             ▼                 ▼ same feedback    ▼
+ *                                          blocked           escalated          fixing → verifying
+ *                                                               └→ retry, approve, block, cancel
  *        paused (from any state where nothing runs)           cancelling → cancelled
  *
  * `done` and `cancelled` are final: what comes later is refused by the host. `blocked` has a reason and can be
- * undone. Every failed attempt goes through `assessing`, and nothing but a gatekeeper's `accepted` leads to `done`.
+ * undone. `fixing` is a part of an attempt: it goes back to `assessing` when nobody could mend it. Every failed attempt goes through `assessing`, and nothing but a gatekeeper's `accepted` leads to `done`.
  */
 export const taskMachine = base.createMachine({
   id: 'task',
@@ -1061,6 +1241,9 @@ export const taskMachine = base.createMachine({
     next: 'retry' as const,
     retryInMs: 0,
     goesOnWith: 'work' as const,
+    fix: null,
+    sessions: 0,
+    fixers: [],
     pauseAsked: false,
     rewound: 'no' as const,
     policyRounds: 0,
@@ -1171,8 +1354,8 @@ export const taskMachine = base.createMachine({
           { target: 'assessing', actions: 'recordFailure' },
         ],
         'agent.work:err': [
+          { guard: 'hasStandIn', target: 'working', reenter: true, actions: 'fallBack' },
           { guard: 'agentIsUnknown', target: 'escalated', actions: 'noteUnknownAgent' },
-          { guard: 'hasFallback', target: 'working', reenter: true, actions: 'fallBack' },
           { guard: 'diedTooOften', target: 'escalated', actions: 'noteInterruptions' },
           { guard: 'isOverdue', target: 'assessing', actions: ['recallAgent', 'recordFailure'] },
           { target: 'assessing', actions: 'recordFailure' },
@@ -1207,7 +1390,7 @@ export const taskMachine = base.createMachine({
           {
             guard: 'answersTheQuestion',
             target: 'goingOn',
-            actions: ['keepAnswer', { type: 'answer', params: { state: 'working' } }],
+            actions: ['keepAnswer', 'answerGoingOn'],
           },
           { actions: { type: 'refuse', params: { state: 'awaitingInput' } } },
         ],
@@ -1216,6 +1399,8 @@ export const taskMachine = base.createMachine({
     /** Passed through at once, with an answer: back to work, in the workspace it was asked in or in a new one. */
     goingOn: {
       always: [
+        { guard: 'isUnpreparedFix', target: 'fixing', actions: 'expectMerged' },
+        { guard: 'isFixing', target: 'fixing.working' },
         { guard: 'isUnprepared', target: 'preparing', actions: 'beginAgain' },
         { target: 'working' },
       ],
@@ -1264,9 +1449,71 @@ export const taskMachine = base.createMachine({
         },
       },
     },
-    /** Passed through at once: which budget, is there progress, is it a loop? */
+    /**
+     * It was rejected, and another agent mends it where it is: on the same branch, from what was handed in. A part of the
+     * attempt: a pause that is asked for holds when that ends.
+     */
+    fixing: {
+      entry: { type: 'tellRun', params: { phase: 'active', withAgent: true } },
+      initial: 'preparing',
+      on: {
+        ...refuseIn('fixing'),
+        ...skippableAsIs('fixing'),
+        ...claimed('fixing'),
+        ...pausableLater('fixing'),
+        'task.timeUp': { target: 'escalated', actions: ['recallAgent', 'noteTimeUp'] },
+        'task.cancel': {
+          target: 'cancelling',
+          actions: [
+            'recallAgent',
+            'recordCancelled',
+            'skipOn',
+            { type: 'answer', params: { state: 'cancelling' } },
+          ],
+        },
+      },
+      states: {
+        preparing: {
+          entry: ['reopenAttempt', 'noteFixer'],
+          invoke: {
+            id: 'prepare',
+            src: 'prepare',
+            input: ({ context }) => workspaceInput(context, false),
+            onDone: { target: 'working', actions: 'keepWorkspace' },
+            onError: [
+              { guard: 'diedTooOften', target: '#task.escalated', actions: 'noteInterruptions' },
+              { target: '#task.assessing', actions: 'recordFixFailure' },
+            ],
+          },
+        },
+        working: {
+          entry: ['countRequest', 'askAgent'],
+          on: {
+            'task.rewound': { target: 'preparing', actions: 'expectMerged' },
+            'agent.work:ok': [
+              { guard: 'isSubmission', target: '#task.verifying', actions: 'keepResult' },
+              { guard: 'isQuestion', target: '#task.awaitingInput', actions: 'keepQuestion' },
+              { target: '#task.assessing', actions: 'recordFixFailure' },
+            ],
+            'agent.work:err': [
+              { guard: 'fixerHasStandIn', target: 'preparing', actions: 'passFixOn' },
+              { guard: 'diedTooOften', target: '#task.escalated', actions: 'noteInterruptions' },
+              { guard: 'isRefusedWork', target: '#task.assessing', actions: 'recordFailure' },
+              {
+                guard: 'isOverdue',
+                target: '#task.assessing',
+                actions: ['recallAgent', 'recordFixFailure'],
+              },
+              { target: '#task.assessing', actions: 'recordFixFailure' },
+            ],
+          },
+        },
+      },
+    },
+    /** Passed through at once: which budget, is there progress, is it a loop? May another one mend it? */
     assessing: {
       always: [
+        { guard: 'mustFix', target: 'fixing' },
         { guard: 'mustBlock', target: 'blocked' },
         { guard: 'mayRetryButPaused', target: 'paused' },
         { guard: 'mayRetry', target: 'retrying' },
@@ -1404,6 +1651,57 @@ function handedOver(
   return { agent: next, agentsBefore: [...agentsBefore, { upTo: attempt, agent }] };
 }
 
+/** Who has it in hand: its agent, or whoever mends what that one has handed in. */
+export const doer = ({ agent, fix }: Pick<TaskContext, 'agent' | 'fix'>): string =>
+  fix?.agent ?? agent;
+
+/** Who is asked after whoever mends it now. */
+const nextFixer = ({ spec, fix }: TaskContext, failure: Failure): string | undefined => {
+  if (fix === null) return undefined;
+  const { agents = [] } = spec.qa ?? {};
+  return nextInChain(agents.length > 1 ? agents : undefined, fix.agent, failure, fix.insteadOf);
+};
+
+/** What whoever mends it is given besides the task. */
+function fixOrder(context: TaskContext): { readonly fix?: FixOrder } {
+  const { fix, spec, attempt, last, result, fixers } = context;
+  if (fix === null) return {};
+  const { sessions = fix.session, iterations = fix.iteration } = spec.qa ?? {};
+  const evidence = last?.evidence ?? null;
+  return {
+    fix: {
+      number: Math.max(1, fixers.filter((one) => one.attempt === attempt).length),
+      ...{ session: fix.session, sessions, iteration: fix.iteration, iterations },
+      ...{ stage: fix.stage, reason: fix.reason },
+      instruction: fixInstruction(attempt, fix.stage, fix.reason, evidence),
+      artifact: evidence?.artifact ?? null,
+      commands: [...failedCommands(evidence)],
+      result,
+    },
+  };
+}
+
+/** The attempt, with how the try to mend it that is under way has ended. */
+function withRound(
+  { fix, last }: TaskContext,
+  at: number,
+  outcome: FixRound['outcome'],
+  {
+    stage = null,
+    reason = null,
+    artifact = null,
+  }: Partial<Pick<FixRound, 'stage' | 'reason' | 'artifact'>> = {},
+): AttemptSummary | null {
+  if (fix === null || last === null) return last;
+  const { session, iteration, agent, startedAt, insteadOf } = fix;
+  const round: FixRound = {
+    ...{ session, iteration, agent, startedAt, endedAt: at, outcome, stage, artifact },
+    reason: reason?.slice(0, MAX_ROUND_REASON) ?? null,
+    ...(insteadOf.length === 0 ? {} : { insteadOf }),
+  };
+  return { ...last, fixes: [...(last.fixes ?? []), round].slice(-MAX_ROUNDS) };
+}
+
 function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInput {
   const { run, id, gatekeeper, limits } = context.spec;
   return {
@@ -1415,6 +1713,8 @@ function workspaceInput(context: TaskContext, cancelled: boolean): WorkspaceInpu
     cancelled,
     interruptions: limits.interruptions,
     ...(context.agentsBefore === undefined ? {} : { agentsBefore: context.agentsBefore }),
+    ...(context.fix === null ? {} : { submission: context.result }),
+    ...(context.fixers.length === 0 ? {} : { fixers: context.fixers }),
   };
 }
 
@@ -1440,16 +1740,21 @@ function verdictOf(event: TaskEvent): Verdict | undefined {
   }
 }
 
-/** Every failure that an agent answers with names it; the others come from where it should be. */
-const isFromAgent = (failure: Failure): boolean => failure.context?.['agent'] !== undefined;
+/** Back to its own agent, if another one has stood in. */
+const withOwnAgent = (context: TaskContext) => ({
+  ...handedOver(context, context.fellBackFrom ?? context.agent),
+  fellBackFrom: null,
+});
 
-/** Whom an agent that cannot be asked names to be asked instead. */
-function fallbackIn({ context }: Failure): string | undefined {
-  const fallback = context?.['fallback'];
-  return context?.['unreachable'] !== undefined && typeof fallback === 'string'
-    ? fallback
-    : undefined;
-}
+/** Who is asked after the agent that has it now, as far as this attempt has not been asked of it in vain. */
+const nextAgent = ({ spec, agent, last }: TaskContext, failure: Failure): string | undefined =>
+  nextInChain(spec.chain, agent, failure, last?.by?.insteadOf ?? []);
+
+/** Those that could not do it, the present one last. */
+const inVain = ({ agent, last }: TaskContext, { message }: Failure): readonly Unreached[] => [
+  ...(last?.by?.insteadOf ?? []),
+  { agent, reason: message },
+];
 
 /** What shows how an attempt went that never came to a gatekeeper, and the artifact it may have left. */
 function keptEvidence(failure: Failure): Evidence | null {
@@ -1605,56 +1910,127 @@ interface FailedAttempt {
   readonly changeFingerprint: string | undefined;
   /** Only a gatekeeper's feedback makes a feedback loop. */
   readonly countFeedback: boolean;
+  /** What was handed in; undefined if that is nothing that was judged. */
+  readonly submission: JsonValue | undefined;
   readonly retryAfterMs: number | undefined;
   readonly goesOnWith: TaskContext['goesOnWith'];
 }
 
-/** The context after a failed attempt: recorded, judged, and with the wait that follows. */
+/** The context after a failed attempt: recorded, judged, and with what follows: a wait, or somebody who mends it. */
 function assessed(context: TaskContext, at: number, failed: FailedAttempt): Partial<TaskContext> {
+  const { spec, fix } = context;
   const outcome: AttemptOutcome = {
     kind: failed.kind,
     errorFingerprint: failed.errorFingerprint,
     changeFingerprint: failed.changeFingerprint,
     feedbackFingerprint: failed.countFeedback ? feedbackFingerprint(failed.feedback) : undefined,
   };
-  const { spec } = context;
-  const progress = recordOutcome(context.progress, outcome);
+  const wasFix = fix !== null && failed.kind === 'work';
+  const progress = wasFix
+    ? recordFix(context.progress, outcome)
+    : recordOutcome(context.progress, outcome);
   // What the infrastructure did says nothing about the work: an approved submission is not refused for attempts before it.
   const assessment =
     failed.kind === 'work'
       ? assess(progress, spec.limits)
       : assessInfrastructure(progress, spec.limits);
-  const policy = failed.kind === 'work' ? spec.limits.backoff : spec.limits.infrastructureBackoff;
-  const failures = failed.kind === 'work' ? progress.attempts : progress.infrastructureStreak;
-  const unit = unitHash(`${spec.run}/${spec.id}:${context.attempt}`);
+  const mended = nextFix(context, at, assessment, failed);
+  const isKept = failed.goesOnWith === 'verification';
+  const reason = isKept
+    ? `${failed.reason} What was handed in is kept, and is verified again.`
+    : wasFix && mended === null
+      ? `${failed.reason} (QA by "${fix.agent}": ${fix.iteration} of ${spec.qa?.iterations ?? fix.iteration} iterations, not mended)`
+      : failed.reason;
+  const refused: Refused = {
+    ...{ at, stage: failed.stage, reason: failed.reason.slice(0, MAX_ROUND_REASON) },
+    artifact: failed.evidence?.artifact ?? null,
+  };
+  const judgement =
+    failed.kind === 'infrastructure'
+      ? ('infrastructure' as const)
+      : failed.judged
+        ? ('rejected' as const)
+        : ('failed' as const);
+  // A submission that could not be judged is judged again: until then the try to mend it goes on.
+  const last = isKept ? context.last : withRound(context, at, judgement, refused);
   return {
+    ...afterAssessment(assessment, reason, failed.reason),
+    ...(mended === null
+      ? { fix: isKept ? fix : null }
+      : {
+          ...{ next: 'fix' as const, fix: mended, submitted: true },
+          sessions: Math.max(context.sessions, mended.session),
+          result: failed.submission ?? context.result,
+        }),
     progress,
-    next: assessment.next,
     cause: failed.kind,
     goesOnWith: failed.goesOnWith,
-    reason:
-      assessment.next !== 'retry'
-        ? `${assessment.reason} Last: ${failed.reason}`
-        : failed.goesOnWith === 'verification'
-          ? `${failed.reason} What was handed in is kept, and is verified again.`
-          : failed.reason,
-    retryInMs: Math.max(backoffMs(policy, failures, unit), failed.retryAfterMs ?? 0),
+    retryInMs: Math.max(waitAfter(context, failed.kind, progress), failed.retryAfterMs ?? 0),
     feedback:
       failed.kind === 'work'
         ? [...context.feedback, ...failed.feedback].slice(-MAX_NOTES)
         : context.feedback,
-    last: context.last && {
-      ...context.last,
+    last: last && {
+      ...last,
+      ...(mended === null || last.refused !== undefined ? {} : { refused }),
       endedAt: at,
-      outcome:
-        failed.kind === 'infrastructure'
-          ? ('infrastructure' as const)
-          : failed.judged
-            ? ('rejected' as const)
-            : ('failed' as const),
+      outcome: judgement,
       stage: failed.stage,
       reason: failed.reason,
       evidence: failed.evidence,
     },
   };
+}
+
+/** What comes next, and why; an assessment that ends the attempts has a reason of its own. */
+function afterAssessment(
+  assessment: Assessment,
+  reason: string,
+  last = reason,
+): Pick<TaskContext, 'next' | 'reason'> {
+  return {
+    next: assessment.next,
+    reason: assessment.next === 'retry' ? reason : `${assessment.reason} Last: ${last}`,
+  };
+}
+
+/** Until the next attempt, in milliseconds. */
+function waitAfter(
+  { spec, attempt }: TaskContext,
+  kind: 'work' | 'infrastructure',
+  progress: ProgressRecord,
+): number {
+  const policy = kind === 'work' ? spec.limits.backoff : spec.limits.infrastructureBackoff;
+  const failures = kind === 'work' ? progress.attempts : progress.infrastructureStreak;
+  return backoffMs(policy, failures, unitHash(`${spec.run}/${spec.id}:${attempt}`));
+}
+
+/**
+ * The next try to mend what was refused: another one of the session that is under way, or the first of a new one.
+ * @returns null: nobody mends it (any more)
+ */
+function nextFix(
+  context: TaskContext,
+  at: number,
+  assessment: Assessment,
+  failed: FailedAttempt,
+): CurrentFix | null {
+  const { qa } = context.spec;
+  const { stage, reason, submission } = failed;
+  if (qa === undefined || failed.kind !== 'work' || submission === undefined) return null;
+  if (!isFixable(stage)) return null;
+  // What leads to nothing leads to nothing for anybody; that the attempts are used up is no such thing.
+  if (assessment.next !== 'retry' && assessment.cause !== 'attempts') return null;
+  const refusal = {
+    ...{ stage, reason, startedAt: at },
+    outcome: failed.judged ? ('rejected' as const) : ('failed' as const),
+  };
+  const { fix, sessions } = context;
+  if (fix !== null) {
+    if (fix.iteration >= qa.iterations) return null;
+    return { ...fix, ...refusal, iteration: fix.iteration + 1, insteadOf: [] };
+  }
+  const [agent] = qa.agents;
+  if (agent === undefined || sessions >= qa.sessions) return null;
+  return { ...refusal, session: sessions + 1, iteration: 1, agent, insteadOf: [] };
 }

@@ -107,6 +107,7 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
     id,
     concurrency: config.concurrency,
     ...(config.staging === undefined ? {} : { staging: config.staging }),
+    ...(config.qa === undefined ? {} : { qa: config.qa }),
     tasks: config.tasks.map(
       (task): TaskInput => ({
         id: task.id,
@@ -120,6 +121,7 @@ export function runSpecOf(config: ProjectConfig, id: string): RunSpec {
         priority: task.priority,
         input: inputOf(task),
         limits: task.limits,
+        ...(task.qa === undefined ? {} : { qa: task.qa }),
         staged: task.staged,
       }),
     ),

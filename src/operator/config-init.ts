@@ -418,7 +418,8 @@ agents: {}
 #    concurrency: 2        # tasks it does at once; default 1
 #    perKey: { key: input.customer, limit: 1 }   # at once of one customer; also throttle, rateLimit, debounce
 #    timeout: 20m          # for one attempt; default 20m
-#    fallback: coder       # does the task when this one cannot be asked; that one may have a fallback, too
+#    fallback: coder       # does the task when this one cannot be asked, or could not work; may have a fallback, too
+#    stages: [implement]   # what it may be asked for: implement (tasks), qa (see below); default both
 #  coder:
 #    engine: command
 #    preset: codex         # or claude, or gemini: a program that is installed here
@@ -436,6 +437,10 @@ limits:
   interruptions: 3              # deaths of the whole process in a row while the task was under way
   backoff: { initial: 10s, factor: 2, max: 10m }                  # waits between attempts
   infrastructureBackoff: { initial: 10s, factor: 2, max: 10m }    # waits after such a fault
+
+# An agent that mends what was rejected, on the same branch, before the task's own agent tries again; also for one task.
+# It is given the error and the evidence, and is told to mend only that. These are the defaults.
+#qa: { agent: coder, sessions: 3, iterations: 2 }    # sessions of a task; in each it hands in so often
 
 # Decisions that need no person. The first rule whose conditions all hold counts, for each task once (or "times: 3").
 #overseer:

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import {
   AGENT_PRESETS,
+  AGENT_STAGES,
   type AgentPreset,
   CHANGE_RULES,
   REVIEW_DECISIONS,
@@ -80,6 +81,27 @@ const NAME_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 
 function name() {
   return text(NAME, NAME_PATTERN);
+}
+
+export const MAX_CHAIN = 20;
+
+/** One agent, or several in the order in which they are asked. */
+function agentNames() {
+  return z.unknown().transform((value, context): string | readonly string[] => {
+    const refuse = (message: string, path: PropertyKey[] = []) =>
+      context.addIssue({ code: 'custom', message, path });
+    const isName = (one: unknown) => typeof one === 'string' && NAME_PATTERN.test(one);
+    if (!Array.isArray(value)) {
+      if (!isName(value)) refuse(typeof value === 'string' ? NAME : `${NAME}, or a list of them`);
+      return value as string;
+    }
+    if (value.length === 0) refuse('a list of at least one agent');
+    if (value.length > MAX_CHAIN) refuse(`at most ${MAX_CHAIN} agents`);
+    for (const [index, one] of value.slice(0, MAX_CHAIN).entries()) {
+      if (!isName(one)) refuse(NAME, [index]);
+    }
+    return value as readonly string[];
+  });
 }
 
 function filePath() {
@@ -170,6 +192,21 @@ const flow = {
   }).optional(),
 };
 
+const qaSettings = section('a mapping such as { agent: mender, sessions: 3, iterations: 2 }', {
+  agent: agentNames(),
+  sessions: wholeNumber(1, 10).optional(),
+  iterations: wholeNumber(1, 10).optional(),
+});
+
+/** Not a union, whose error would not say which setting is wrong. */
+const qaOfTask = z.unknown().transform((value, context) => {
+  if (value === false) return value;
+  const parsed = qaSettings.safeParse(value);
+  if (parsed.success) return parsed.data;
+  for (const issue of parsed.error.issues) context.issues.push(issue as never);
+  return z.NEVER;
+});
+
 /** What any agent may have. */
 const agentSettings = () => ({
   tract: z.enum(['internal', 'external'], { error: 'one of internal, external' }).optional(),
@@ -242,6 +279,13 @@ const agent = z.discriminatedUnion(
         .optional(),
       ...agentSettings(),
       timeout: duration().optional(),
+      stages: z
+        .array(oneOf(...AGENT_STAGES), { error: `a list of ${AGENT_STAGES.join(', ')}` })
+        .min(1)
+        .refine((stages) => new Set(stages).size === stages.length, {
+          error: 'each stage once',
+        })
+        .optional(),
       ...flow,
     }).superRefine(checkPresetOf),
   ],
@@ -460,6 +504,7 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
     })
     .optional(),
   limits: limits.optional(),
+  qa: qaSettings.optional(),
   overseer: section('a mapping with policy', {
     policy: z
       .array(policyRule, { error: 'a list of rules' })
@@ -484,7 +529,7 @@ export const tasksSchema = z.array(
   section('a task such as { id: first, agent: … }', {
     id: name(),
     title: text('a text of 1 to 200 characters on one line', /^[^\p{Cc}]{1,200}$/u).optional(),
-    agent: name(),
+    agent: agentNames(),
     patch: filePath().optional(),
     patches: z
       .array(filePath(), { error: 'a list of at least one path' })
@@ -502,6 +547,7 @@ export const tasksSchema = z.array(
     priority: oneOf('low', 'normal', 'high', 'urgent', 'critical').optional(),
     input: z.unknown().optional(),
     limits: limits.optional(),
+    qa: qaOfTask.optional(),
     staged: flag().optional(),
   }),
   { error: 'a list of tasks, or the path of a file that holds one' },

@@ -1,11 +1,13 @@
 import path from 'node:path';
 import type * as z from 'zod';
 import type {
+  AgentStage,
   BreakerSettings,
   CacheSettings,
   FlowOptions,
   JsonValue,
   PresetAgentOptions,
+  QaInput,
   RetentionOptions,
   ReviewOptions,
   RuleSettings,
@@ -16,6 +18,7 @@ import { type ConfigProblem, configurationError, suggestion } from './config-pro
 import {
   checkValue,
   MAX_ACCEPT_COMMANDS,
+  MAX_CHAIN,
   MAX_DEPENDENCIES,
   MAX_PATCHES,
   MAX_REVIEWERS,
@@ -66,6 +69,7 @@ interface AgentSettings {
   readonly overflow?: 'refuse' | 'wait';
   readonly fallback?: string;
   readonly breaker?: BreakerSettings;
+  readonly stages?: readonly AgentStage[];
 }
 
 /** What limits it by key and by time is there if the file has it. */
@@ -132,7 +136,10 @@ interface ConfiguredTask {
   readonly id: string;
   /** Default: the id. */
   readonly title: string;
-  readonly agent: string;
+  /** One, or those that are asked, in their order. */
+  readonly agent: string | readonly string[];
+  /** Who mends what is rejected of it; false: nobody. Default: the project's. */
+  readonly qa?: QaInput | false;
   /** For patch engines only: absolute paths of existing files inside the project; at least one. Else empty. */
   readonly patches: readonly string[];
   readonly dependsOn: readonly string[];
@@ -175,6 +182,8 @@ export interface ProjectConfig {
   /** In the order of the file. Default none. */
   readonly agents: readonly ConfiguredAgent[];
   readonly limits: ConfiguredLimits;
+  /** Who mends what is rejected of a task that says nothing about it. Default nobody. */
+  readonly qa?: QaInput;
   readonly policy: readonly ConfiguredPolicyRule[];
   /** Where the keys are under which the store is encrypted. Default: it is not. */
   readonly encryption?: ConfiguredEncryption;
@@ -269,6 +278,8 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
   const agents = Object.entries(project.agents ?? {}).map(([name, agent]): ConfiguredAgent => {
     const settings = { ...agentSettings(name, agent), ...flowOf(agent) };
     if (agent.engine === 'patch') return { ...settings, engine: 'patch' };
+    const { stages } = agent;
+    const command = { ...settings, ...(stages === undefined ? {} : { stages }) };
     const timeoutMs = agent.timeout ?? DEFAULT_AGENT_TIMEOUT_MS;
     const { preset, arguments: more, environment } = agent;
     if (preset !== undefined) {
@@ -277,10 +288,10 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
         ...(more === undefined ? {} : { arguments: more }),
         ...(environment === undefined ? {} : { environment }),
       };
-      return { ...settings, engine: 'preset', program, timeoutMs };
+      return { ...command, engine: 'preset', program, timeoutMs };
     }
     // The schema has seen to it that there is one of the two.
-    return { ...settings, engine: 'command', run: agent.run as ConfiguredCommand, timeoutMs };
+    return { ...command, engine: 'command', run: agent.run as ConfiguredCommand, timeoutMs };
   });
   const total = agents.reduce((sum, agent) => sum + reachOf(agent), 0);
   return {
@@ -314,6 +325,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
     environment: project.environment ?? [],
     agents,
     limits,
+    ...(project.qa === undefined ? {} : { qa: project.qa as QaInput }),
     policy: (project.overseer?.policy ?? []) as readonly ConfiguredPolicyRule[],
     ...(project.encryption === undefined ? {} : { encryption: project.encryption }),
     retention: (project.retention ?? {}) as RetentionOptions | false,
@@ -323,6 +335,7 @@ export async function loadConfig(file: string): Promise<ProjectConfig> {
       id: task.id,
       title: task.title ?? task.id,
       agent: task.agent,
+      ...(task.qa === undefined ? {} : { qa: task.qa as QaInput | false }),
       patches: patches[index] ?? [],
       dependsOn: task.dependsOn ?? [],
       ...(task.accept === undefined || task.accept.length === 0
@@ -505,12 +518,27 @@ interface GivenTasks {
 interface GivenTask {
   readonly index: number;
   readonly id: string | undefined;
-  readonly agent: string | undefined;
+  /** Those that are named, with the keys behind `agent` or `qa`. */
+  readonly agents: readonly NamedAgent[];
+  readonly qa: readonly NamedAgent[];
   readonly dependsOn: readonly unknown[];
   /** Names of its acceptance commands. */
   readonly accept: readonly (string | undefined)[];
   readonly patch: unknown;
   readonly patches: unknown;
+}
+
+interface NamedAgent {
+  readonly name: string;
+  readonly keys: readonly PropertyKey[];
+}
+
+/** What can be looked up of an agent, or of a list of them. */
+function namesIn(value: unknown, ...keys: readonly PropertyKey[]): readonly NamedAgent[] {
+  if (typeof value === 'string') return [{ name: value, keys }];
+  return (Array.isArray(value) ? value.slice(0, MAX_CHAIN) : []).flatMap((name: unknown, index) =>
+    typeof name === 'string' ? [{ name, keys: [...keys, index] }] : [],
+  );
 }
 
 async function findTasks(
@@ -558,7 +586,8 @@ function givenTasks(list: unknown): readonly GivenTask[] {
     return {
       index,
       id: textOrNothing(field(item, 'id')),
-      agent: textOrNothing(field(item, 'agent')),
+      agents: namesIn(field(item, 'agent'), 'agent'),
+      qa: namesIn(field(field(item, 'qa'), 'agent'), 'qa', 'agent'),
       // The schema refuses longer lists; to look up half a million names first would take minutes.
       dependsOn: Array.isArray(dependsOn) ? dependsOn.slice(0, MAX_DEPENDENCIES) : [],
       accept: (Array.isArray(accept) ? accept : [])
@@ -634,6 +663,13 @@ function checkVerify(source: ConfigSource, problems: ConfigProblem[]): void {
   }
 }
 
+/** What an agent may be asked for; undefined: for anything, or nobody can say. One that applies patches mends nothing. */
+function stagesIn(agent: unknown): readonly string[] | undefined {
+  if (field(agent, 'engine') === 'patch') return ['implement'];
+  const stages = field(agent, 'stages');
+  return Array.isArray(stages) && stages.length > 0 ? stages.map(String) : undefined;
+}
+
 /** Names that must be the name of something: ids, agents, dependencies, conditions of rules. */
 function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: ConfigProblem[]): void {
   const at = (task: GivenTask, ...keys: PropertyKey[]) => [...tasks.base, task.index, ...keys];
@@ -646,6 +682,25 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
     `no agent is called ${name}${agents.length === 0 ? '; none is configured under agents' : suggestion(name, agents, 'the agents are')}`;
 
   if (isMapping(given)) checkFallbacks(source, given, noAgent, problems);
+  const checkNamed = (
+    named: readonly NamedAgent[],
+    stage: AgentStage,
+    place: ConfigSource,
+    base: readonly PropertyKey[],
+  ): void => {
+    for (const [index, { name, keys }] of named.entries()) {
+      const refuse = (what: string | (() => string)) =>
+        problems.push(place.problem([...base, ...keys], what));
+      const stages = stagesIn(field(given, name));
+      if (agentsKnown && !agentNames.has(name)) refuse(noAgent(name));
+      else if (named.findIndex((one) => one.name === name) < index)
+        refuse(`${name} is listed twice`);
+      else if (stages !== undefined && !stages.includes(stage)) {
+        refuse(`${name} is not for the stage ${stage}; its stages are ${stages.join(', ')}`);
+      }
+    }
+  };
+  checkNamed(namesIn(field(field(source.value, 'qa'), 'agent'), 'qa', 'agent'), 'qa', source, []);
 
   const byId = new Map<string, GivenTask>();
   for (const task of tasks.items) {
@@ -658,9 +713,8 @@ function checkReferences(source: ConfigSource, tasks: GivenTasks, problems: Conf
         ),
       );
     }
-    if (task.agent !== undefined && agentsKnown && !agentNames.has(task.agent)) {
-      problems.push(tasks.source.problem(at(task, 'agent'), noAgent(task.agent)));
-    }
+    checkNamed(task.agents, 'implement', tasks.source, at(task));
+    checkNamed(task.qa, 'qa', tasks.source, at(task));
     if (task.id === undefined) continue;
     const first = byId.get(task.id);
     if (first === undefined) {
@@ -851,37 +905,39 @@ async function findPatches(
   const all: string[][] = [];
   for (const task of tasks.items) {
     const at = (...keys: PropertyKey[]) => [...tasks.base, task.index, ...keys];
-    const engine = engines.get(task.agent ?? '');
+    const named = task.agents.map(({ name }) => name);
+    const applies = named.find((name) => engines.get(name) === 'patch');
+    const other = named.find((name) => engines.get(name) === 'command');
     const hasPatch = task.patch !== undefined;
     const hasPatches = task.patches !== undefined;
-    if (engine === 'command') {
+    if (applies === undefined && other !== undefined) {
       for (const key of [...(hasPatch ? ['patch'] : []), ...(hasPatches ? ['patches'] : [])]) {
         problems.push(
           tasks.source.keyProblem(
             at(key),
-            `is only for agents with engine: patch; ${task.agent} has engine: command`,
+            `is only for agents with engine: patch; ${other} has engine: command`,
           ),
         );
       }
-    } else if (engine === 'patch' && !hasPatch && !hasPatches) {
+    } else if (applies !== undefined && !hasPatch && !hasPatches) {
       problems.push(
         tasks.source.problem(
           at(),
-          `the agent ${task.agent} has engine: patch, so this task needs patch or patches`,
+          `the agent ${applies} has engine: patch, so this task needs patch or patches`,
         ),
       );
     }
     if (hasPatch && hasPatches) {
       problems.push(tasks.source.keyProblem(at('patches'), 'expected patch or patches, got both'));
     }
-    const named: [PropertyKey[], unknown][] = [
+    const listed: [PropertyKey[], unknown][] = [
       ...(hasPatch ? [[at('patch'), task.patch] as [PropertyKey[], unknown]] : []),
       ...(Array.isArray(task.patches) ? task.patches : []).map(
         (name: unknown, index): [PropertyKey[], unknown] => [at('patches', index), name],
       ),
     ];
     const found: string[] = [];
-    for (const [keys, name] of named) {
+    for (const [keys, name] of listed) {
       if (typeof name !== 'string' || name === '') continue;
       const file = await files.find(name);
       if ('refused' in file) problems.push(tasks.source.problem(keys, file.refused));

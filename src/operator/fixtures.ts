@@ -50,11 +50,19 @@ for (const name of readdirSync('src')) {
   process.exit(1);
 }
 `;
-/** An agent that is a command: writes the file that its task names. */
+/**
+ * An agent that is a command: writes the file that its task names; or mends it, if the evidence says so and it finds there
+ * what was handed in.
+ */
 const AGENT = `
 import { readFileSync, writeFileSync } from 'node:fs';
-const { input } = JSON.parse(readFileSync(process.env.TROUPE_TASK_FILE, 'utf8'));
-writeFileSync(input.file, input.text);
+const { input, fix } = JSON.parse(readFileSync(process.env.TROUPE_TASK_FILE, 'utf8'));
+if (fix === null) writeFileSync(input.file, input.text);
+else {
+  const [{ excerpt }] = fix.commands;
+  if (!excerpt.includes(input.file) || readFileSync(input.file, 'utf8') !== input.text) process.exit(1);
+  writeFileSync(input.file, input.mended);
+}
 `;
 const BASE = { 'verify.mjs': VERIFY, 'src/first.js': 'export const first = 0;\n' } as const;
 
@@ -167,7 +175,45 @@ const REJECTION: Fixture = {
   },
 };
 
-const FIXTURES: readonly Fixture[] = [PARALLEL, REJECTION];
+/** What an agent has done wrong is mended by another one on the same branch; the attempt stays the first. */
+const QA: Fixture = {
+  name: 'QA pipeline',
+  files: {},
+  run: () => ({
+    id: 'qa',
+    limits: { attempts: 1, backoff: SOON },
+    qa: { agent: 'mender' },
+    tasks: [
+      {
+        ...{ id: 'mended', agent: 'writer' },
+        input: { file: 'src/a.js', text: "export const a = 'wrong';\n", mended: `${line('a')}\n` },
+      },
+    ],
+  }),
+  judge: async (scratch, { id, state, tasks }) => {
+    const [attempt] = await scratch.troupe.task(id, 'mended').attempts();
+    const { refused, fixes = [] } = JSON.parse(attempt?.detailsJson ?? '{}') as {
+      refused?: { stage: string };
+      fixes?: readonly { agent: string; outcome: string }[];
+    };
+    const branch = await scratch.git('rev-list', '--count', 'main..troupe/qa/mended');
+    return [
+      ...differs('the run', 'done', state),
+      ...differs('attempts', 1, tasks[0]?.attempts ?? 0),
+      ...differs('where it was refused first', 'verify', refused?.stage ?? 'nowhere'),
+      ...differs(
+        'who has mended it',
+        'mender: accepted',
+        fixes.map(({ agent, outcome }) => `${agent}: ${outcome}`).join(', '),
+      ),
+      ...differs('submissions on its branch', 2, Number(branch)),
+      ...(await compareFiles(scratch, { ...BASE, 'src/a.js': `${line('a')}\n` })),
+      ...differs('merges', 1, await countMerges(scratch)),
+    ];
+  },
+};
+
+const FIXTURES: readonly Fixture[] = [PARALLEL, REJECTION, QA];
 
 /** Carries out each, one after the other. A fixture that cannot even begin is one with a problem. */
 export async function runFixtures(): Promise<readonly FixtureReport[]> {
@@ -209,14 +255,13 @@ async function carryOut(fixture: Fixture): Promise<readonly string[]> {
     });
     try {
       troupe.patchAgent('patcher', { concurrency: 2, timeoutMs: LIMIT_MS });
-      troupe.commandAgent(
-        'writer',
-        {
-          run: [process.execPath, '{project}/agent.mjs'],
-          projectDirectory: directory,
-        },
-        { concurrency: 2, timeoutMs: LIMIT_MS },
-      );
+      for (const name of ['writer', 'mender']) {
+        troupe.commandAgent(
+          name,
+          { run: [process.execPath, '{project}/agent.mjs'], projectDirectory: directory },
+          { concurrency: 2, timeoutMs: LIMIT_MS },
+        );
+      }
       const scratch = { troupe, directory, git };
       const run = await troupe.start(fixture.run(scratch));
       return await fixture.judge(scratch, await within(LIMIT_MS, run.result()));

@@ -289,7 +289,7 @@ function answerOf(
   );
 }
 
-const UNDER_WAY: readonly TaskState[] = ['preparing', 'working', 'verifying'];
+const UNDER_WAY: readonly TaskState[] = ['preparing', 'working', 'verifying', 'fixing'];
 
 /** When an order makes sense, and the verb for saying that it does not. */
 const POSSIBLE: Readonly<

@@ -148,6 +148,8 @@ function detailOf(task: TaskView): string {
     case 'preparing':
     case 'working':
       return `attempt ${task.attempts}, ${task.agent}`;
+    case 'fixing':
+      return `${task.agent}  ${task.reason ?? ''}`;
     case 'waiting':
       return task.dependsOn.length === 0 ? '' : `for ${task.dependsOn.join(', ')}`;
     default:

@@ -137,6 +137,8 @@ interface TaskContext {
     readonly position: number;
   };
   readonly agent: string;
+  /** Who mends what that one has handed in. */
+  readonly fix: { readonly agent: string } | null;
   readonly attempt: number;
   readonly reason: string | null;
   readonly cause: TaskView['cause'];
@@ -174,6 +176,9 @@ export function runOfTurn(turn: Turn): RunView {
   };
 }
 
+/** In these, whoever mends what was rejected is shown, as in the rows of the store. */
+const MENDED: ReadonlySet<string> = new Set<TaskState>(['fixing', 'awaitingInput']);
+
 export function taskOfTurn(turn: Turn): TaskView {
   const context = turn.context as unknown as TaskContext;
   const { spec, last } = context;
@@ -182,7 +187,7 @@ export function taskOfTurn(turn: Turn): TaskView {
     id: spec.id,
     title: spec.title,
     state: topLevel(turn.state) as TaskState,
-    agent: context.agent,
+    agent: (MENDED.has(topLevel(turn.state)) ? context.fix?.agent : undefined) ?? context.agent,
     attempts: context.attempt,
     reason: context.reason,
     cause: context.cause,

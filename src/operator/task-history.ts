@@ -19,6 +19,25 @@ export interface AttemptView {
     readonly agent: string;
     readonly insteadOf: readonly { readonly agent: string; readonly reason: string }[];
   };
+  /** Why it was refused before others were asked to mend it. */
+  readonly refused?: Pick<FixView, 'stage' | 'reason' | 'artifact'> & { readonly at: number };
+  /** How those have come out who were, oldest first; who is at it now, if anybody is. */
+  readonly fixes?: readonly FixView[];
+  readonly fixing?: Pick<FixView, 'session' | 'iteration' | 'agent' | 'startedAt'>;
+}
+
+/** One try to mend a rejected attempt. */
+export interface FixView {
+  readonly session: number;
+  readonly iteration: number;
+  readonly agent: string;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  readonly outcome: string;
+  readonly stage: string | null;
+  readonly reason: string | null;
+  readonly artifact: string | null;
+  readonly insteadOf?: readonly { readonly agent: string; readonly reason: string }[];
 }
 
 interface EvidenceView {
@@ -30,12 +49,11 @@ interface EvidenceView {
 }
 
 export function attemptOfRow(row: AttemptRow): AttemptView {
-  const { stage, summary, evidence, by } = JSON.parse(row.detailsJson) as {
+  const { stage, summary, evidence, ...more } = JSON.parse(row.detailsJson) as {
     readonly stage: string | null;
     readonly summary: string | null;
     readonly evidence: Partial<EvidenceView> | null;
-    readonly by?: AttemptView['by'];
-  };
+  } & Pick<AttemptView, 'by' | 'refused' | 'fixes' | 'fixing'>;
   return {
     attempt: row.attempt,
     outcome: row.outcome,
@@ -44,7 +62,8 @@ export function attemptOfRow(row: AttemptRow): AttemptView {
     startedAt: row.startedAt,
     endedAt: row.endedAt,
     summary,
-    ...(by === undefined ? {} : { by }),
+    // Who did it, and what others have mended of it: there if there is anything to say.
+    ...more,
     evidence:
       evidence === null
         ? null

@@ -3,7 +3,7 @@ import { type Failure, ValidationError } from './errors.ts';
 import type { JsonValue } from './json.ts';
 import type { Message, Received } from './message.ts';
 import { type ChildCounts, type ChildStatus, childInput, treeInput } from './supervision.ts';
-import type { Verdict } from './verdict.ts';
+import type { CommandEvidence, Verdict } from './verdict.ts';
 
 /** Any JSON. Checked for JSON-ness as a whole by `parseMessage`; the schema only passes it through. */
 const json = z.custom<JsonValue>((value) => value !== undefined, 'expected a JSON value');
@@ -19,6 +19,7 @@ export const TASK_STATES = [
   'preparing',
   'working',
   'verifying',
+  'fixing',
   'retrying',
   'awaitingInput',
   'awaitingApproval',
@@ -71,6 +72,34 @@ const decided = z.strictObject({
 /** The process may die so often in a row while it is done; then it is not started again. */
 const interruptions = z.int().min(1);
 
+const commandEvidence = z.custom<CommandEvidence>();
+
+const fix = z.strictObject({
+  /** Counts the requests to mend this attempt, from 1. */
+  number: z.int().min(1),
+  /** Which session of the task, of how many. */
+  session: z.int().min(1),
+  sessions: z.int().min(1),
+  /** Which time of handing in, of how many in this session. */
+  iteration: z.int().min(1),
+  iterations: z.int().min(1),
+  /** Where it was refused. */
+  stage: name,
+  /** One sentence. */
+  reason: text,
+  /** The same in words, with what to do about it. */
+  instruction: text,
+  /** The file with the evidence, relative to the project; null for tasks that are not code. */
+  artifact: name.nullable(),
+  /** The commands that have failed, with the head and the tail of their output. */
+  commands: z.array(commandEvidence),
+  /** What was handed in. */
+  result: json,
+});
+
+/** What somebody who mends a rejected attempt is given besides the task. */
+export type FixOrder = z.infer<typeof fix>;
+
 const work = z.strictObject({
   task: name,
   run: name,
@@ -87,6 +116,10 @@ const work = z.strictObject({
   workspace: json.nullable(),
   /** The attempt had been begun before, and perhaps finished, when the task was rolled back. */
   again: z.boolean().optional(),
+  /** It is not to be done, but what was rejected of it to be mended. */
+  fix: fix.optional(),
+  /** Who was asked to mend attempts so far, this request included; a journal of its own for each. */
+  fixers: z.array(z.strictObject({ attempt: z.int().min(1), agent: name })).optional(),
   interruptions,
 });
 

@@ -21,6 +21,8 @@ export interface CollectOptions {
   readonly workspace: Workspace;
   /** Subject and body of the commit. */
   readonly message: string;
+  /** Of the submission among those of the task: the last part of its ref. Default: the number of the attempt. */
+  readonly label?: string;
   /** Added below the message: `{ 'Troupe-Attempt': '2' }`. */
   readonly trailers?: Readonly<Record<string, string>>;
   /**
@@ -45,7 +47,7 @@ export type Collected =
       readonly files: readonly string[];
       readonly changeFingerprint: string;
     }
-  /** Nothing differs from the base. */
+  /** Nothing differs from the base, or from the submission that the workspace went on from. */
   | { readonly kind: 'empty' }
   /** It cannot be submitted as it is; the reason is for the next attempt. */
   | { readonly kind: 'refused'; readonly reason: string; readonly files: readonly string[] };
@@ -78,6 +80,9 @@ export async function collectWork(
   const { change } = snapshot;
   const { files } = change;
   if (files.length === 0) return { kind: 'empty' };
+  if (workspace.from !== undefined && (await repository.treeOf(workspace.from)) === snapshot.tree) {
+    return { kind: 'empty' };
+  }
   const nested = files.filter(({ mode }) => mode === '160000').map((file) => file.path);
   if (nested.length > 0) return nestedRefusal(nested);
   const unresolved = [
@@ -96,7 +101,7 @@ export async function collectWork(
   const message = messageWithTrailers(options.message, options.trailers ?? {});
   const refs = [
     `refs/heads/${workspace.branch}`,
-    `refs/troupe/attempts/${taskPath(workspace)}/${workspace.attempt}`,
+    `refs/troupe/attempts/${taskPath(workspace)}/${options.label ?? workspace.attempt}`,
   ];
   await faultPoint('workspace.before-commit');
   let commit = await commitSnapshot(repository, workspace, snapshot, message);
@@ -209,7 +214,7 @@ async function takeSnapshot(
 /** Of files that nobody but us has written: no agent has committed, tracked or hidden anything there. */
 async function knownSnapshot(workspace: Workspace, git: RunGit, tree: string): Promise<Snapshot> {
   const change = await readChange(git, workspace.base, tree);
-  return { tree, change, parent: workspace.base, unmerged: [] };
+  return { tree, change, parent: workspace.from ?? workspace.base, unmerged: [] };
 }
 
 /** Of the agent's last commit: its files may be half written. */

@@ -33,7 +33,7 @@ export interface RepositoryOptions {
  * Refs, all below `refs/troupe/` but the first:
  * ```
  * refs/heads/troupe/<run>/<task>    the latest submission
- * attempts/<run>/<task>/<n>         every submission
+ * attempts/<run>/<task>/<n>         every submission; <n>-fix<m> those that mend it
  * salvage/<run>/<task>/<n>          what a dead attempt left: its commits and its uncommitted work
  * backup/<run>                      where the target stood before the run's first change
  * restore/<run>/<n>                 where it stood before the n-th restore

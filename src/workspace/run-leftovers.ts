@@ -162,8 +162,8 @@ interface Rule {
 }
 
 const AGENTS: readonly Rule[] = [
-  { pattern: /^agent-\d+\.log$/, kind: 'logs' },
-  { pattern: /^task-\d+\.json$/, kind: 'logs' },
+  { pattern: /^agent-\d+(?:-fix\d+)?\.log$/, kind: 'logs' },
+  { pattern: /^task-\d+(?:-fix\d+)?\.json$/, kind: 'logs' },
 ];
 const GATEKEEPERS: readonly Rule[] = [
   { pattern: /^\d{4}-.*\.json$/, kind: 'artifacts' },

@@ -11,6 +11,8 @@ export interface Workspace extends TaskName {
   readonly branch: string;
   /** The commit of the target that the work starts from. */
   readonly base: string;
+  /** The submission that it goes on from, which is on top of the base. Absent where it starts from the base. */
+  readonly from?: string;
   /** To be added to the environment of what runs there. */
   readonly env: Readonly<Record<string, string>>;
   /**

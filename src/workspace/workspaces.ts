@@ -105,7 +105,10 @@ export class Workspaces {
         : await this.repository.text(['merge-base', '--end-of-options', head, commit]);
     await this.#faultPoint('workspace.before-clone');
     const fresh = path.join(this.root, '.new', randomUUID());
-    const workspace = this.#describe({ run, task }, { attempt, base });
+    const workspace = {
+      ...this.#describe({ run, task }, { attempt, base }),
+      ...(options.continueFrom === undefined ? {} : { from: commit }),
+    };
     const place = { gitDir: path.join(fresh, 'git'), workTree: path.join(fresh, 'work'), commit };
     try {
       const { repository } = this;

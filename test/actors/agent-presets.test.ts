@@ -94,6 +94,37 @@ describe('an agent that is a preset', () => {
     },
   );
 
+  test('is told what to mend before all else, and shown what has failed', () => {
+    const prompt = promptFor({
+      ...{ title: 'It', input: null, feedback: [], guidance: [] },
+      fix: {
+        ...{ number: 1, session: 1, sessions: 3, iteration: 1, iterations: 2, stage: 'verify' },
+        ...{ reason: 'test failed.', artifact: '.troupe/1.json', result: null },
+        instruction: 'Mend only this.',
+        commands: [
+          {
+            ...{ name: 'test', command: 'npm test', exitCode: 1, signal: null, durationMs: 1 },
+            excerpt: 'expected 1, got 2',
+          },
+        ],
+      },
+    });
+    expect(prompt).toContain('was done here and refused: mend that by editing files here.');
+    expect(prompt.replace(/^You work [^\n]*\n/, '')).toBe(`
+# What to mend
+
+Mend only this.
+
+## test (exit code 1)
+
+expected 1, got 2
+
+# Task
+
+It
+`);
+  });
+
   test('is told what was wrong before, and what people advise', () => {
     const prompt = promptFor({
       title: 'It',

@@ -45,6 +45,21 @@ describe('a registry', () => {
     expect(clock.pending).toBe(0);
   });
 
+  test('lets go of whoever does not want to wait so long', async () => {
+    const { entries, effect, clock } = registry();
+    const waits = entries.whenReady('a', effect, 1_000);
+    const other = entries.whenReady('a', effect);
+    clock.step(clock.now() + 1_000);
+    await expect(waits).rejects.toMatchObject({
+      code: 'unavailable',
+      message: 'No agent "a" was registered in 1000 ms.',
+    });
+    entries.add('a', 1);
+    expect(await other).toBe(1);
+    expect(clock.pending).toBe(0);
+    expect(await entries.whenReady('a', effect, 1_000)).toBe(1);
+  });
+
   test('lets go of whoever is called off', async () => {
     const { entries, effect, controller, clock } = registry();
     const waits = entries.whenReady('a', effect);

@@ -34,7 +34,7 @@ describe('what cannot work is refused, with one clear message', () => {
     { spec: run(), says: 'Expected run "r" to have 1 to 1000000 tasks, got 0.' },
     {
       spec: { ...run(a), concurency: 2 },
-      says: 'run "r": there is no setting "concurency". Did you mean "concurrency"? Known settings: id, title, tasks, limits, concurrency, staging.',
+      says: 'run "r": there is no setting "concurency". Did you mean "concurrency"? Known settings: id, title, tasks, limits, qa, concurrency, staging.',
     },
     {
       spec: { ...run(a), concurrency: 0 },
@@ -71,7 +71,7 @@ describe('what cannot work is refused, with one clear message', () => {
     },
     {
       spec: run({ ...a, dependson: [] }),
-      says: 'task "a": there is no setting "dependson". Did you mean "dependsOn"? Known settings: id, title, agent, gatekeeper, dependsOn, priority, input, accept, limits, staged.',
+      says: 'task "a": there is no setting "dependson". Did you mean "dependsOn"? Known settings: id, title, agent, gatekeeper, dependsOn, priority, input, accept, limits, qa, staged.',
     },
     {
       spec: run({ ...a, staged: 'yes' }),

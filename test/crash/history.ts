@@ -34,6 +34,13 @@ export type Fact =
       readonly attempt: number;
       readonly pid: number;
     }
+  /** The same, of an agent that mends the attempt. */
+  | {
+      readonly op: 'fix.begun';
+      readonly task: string;
+      readonly attempt: number;
+      readonly pid: number;
+    }
   /** An observer was told that the task is done: so that is stored, and nothing of the task may run again. */
   | { readonly op: 'told.done'; readonly task: string };
 

@@ -301,8 +301,9 @@ const LEGAL: Readonly<Record<string, readonly string[]>> = {
   ready: ['preparing', 'paused', 'cancelling'],
   preparing: ['working', ...ASSESSED, 'cancelling'],
   working: ['verifying', 'awaitingInput', ...ASSESSED, 'cancelling'],
-  awaitingInput: ['working', 'escalated', 'cancelling'],
-  verifying: ['done', 'awaitingApproval', ...ASSESSED, 'cancelling'],
+  awaitingInput: ['working', 'fixing', 'escalated', 'cancelling'],
+  fixing: ['verifying', 'awaitingInput', ...ASSESSED, 'cancelling'],
+  verifying: ['done', 'fixing', 'awaitingApproval', ...ASSESSED, 'cancelling'],
   retrying: [...ADMITTED, 'cancelling'],
   blocked: [...ADMITTED, 'retrying', 'cancelling'],
   escalated: [...ADMITTED, 'cancelling'],
@@ -354,7 +355,7 @@ function ownedTasks(world: World): string[] {
     const snapshot = life.checkpoints.at(-1)?.snapshot;
     if (snapshot === undefined) return [];
     const { value, context } = snapshot;
-    const { agent, attempt, spec } = context as unknown as TaskContext;
+    const { agent, attempt, fix, spec } = context as unknown as TaskContext;
     const waitsFor = (owner: string, request: string): string[] =>
       has(owner, task, attempt) ||
       mail.has(`${task} ${owner} ${request}`) ||
@@ -373,6 +374,10 @@ function ownedTasks(world: World): string[] {
           : [`${name} is cancelling, and nothing does it.`];
       case 'working':
         return waitsFor(`agent/${agent}`, 'agent.work');
+      case 'fixing':
+        return effects.has(`${task} prepare`)
+          ? []
+          : waitsFor(`agent/${fix?.agent ?? 'nobody'}`, 'agent.work');
       case 'verifying':
         return waitsFor(`gatekeeper/${spec.gatekeeper}`, 'gatekeeper.verify');
       default:
@@ -419,7 +424,7 @@ function evidenceOfVerdicts({ attempts, project }: World): string[] {
 
 function atRest(world: World): string[] {
   const { pending, runs, tasks } = world;
-  const moving = ['ready', 'preparing', 'working', 'verifying', 'retrying', 'cancelling'];
+  const moving = 'ready preparing working verifying fixing retrying cancelling'.split(' ');
   return [
     ...pending.messages.map(({ id, to }) => `the message ${id} waits at ${to}.`),
     ...pending.effects.map(({ address, id }) => `the effect ${id} of ${address} has not ended.`),

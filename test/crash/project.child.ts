@@ -36,7 +36,8 @@ troupe.on('turn', ({ address, machine, state, context }) => {
   if (state === 'verifying') note(history, { op: 'verify.begun', task: name, attempt });
   if (state === 'done') note(history, { op: 'told.done', task: name });
   // Told after the commit, so this state is what the next life finds.
-  if (name === `${RUN}/${orders.dieWhen?.task}` && orders.dieWhen?.state === state) {
+  const whole = typeof state === 'string' ? state : Object.entries(state as object)[0]?.join('.');
+  if (name === `${RUN}/${orders.dieWhen?.task}` && orders.dieWhen?.state === whole) {
     process.kill(process.pid, 'SIGKILL');
   }
 });

@@ -11,7 +11,7 @@ export interface ProjectOrders {
   readonly tasks: readonly string[];
   /** For `FaultPoints`. */
   readonly faults?: string;
-  /** Kill yourself when this state of this task has been stored. */
+  /** Kill yourself when this state of this task has been stored; `fixing.working` for one within another. */
   readonly dieWhen?: { readonly task: string; readonly state: string };
   /** Somebody has this task tried again when nothing moves any more. */
   readonly retry?: string;
@@ -38,7 +38,7 @@ const FILES = {
  * What the tasks do. `good` adds a file; `chain-1` and `chain-2` change the same line after each other; `flawed`
  * breaks the build first; `left` and `right` put a line each into the same place of a sorted list; `hopeless` always
  * breaks the build, in the same way. `solo` is nothing special; `patient` works until `release` is called; `untidy` needs
- * a temporary file; `poison` kills the runtime, and is given up after the usual number of times, as is `unlucky`, which does nothing to deserve it.
+ * a temporary file; `mended` breaks the build, and another agent mends it; `poison` kills the runtime, and is given up after the usual number of times, as is `unlucky`, which does nothing to deserve it.
  */
 export const TASKS: Readonly<Record<string, Omit<TaskInput, 'id'>>> = {
   good: { agent: 'patcher', input: { patches: ['good.patch'] } },
@@ -55,6 +55,12 @@ export const TASKS: Readonly<Record<string, Omit<TaskInput, 'id'>>> = {
   solo: { agent: 'scribe' },
   patient: { agent: 'scribe' },
   untidy: { agent: 'scribe' },
+  mended: {
+    agent: 'patcher',
+    input: { patches: ['broken.patch'] },
+    qa: { agent: 'scribe' },
+    limits: { attempts: 1 },
+  },
   poison: { agent: 'scribe', limits: { interruptions: 3 } },
   unlucky: {
     agent: 'patcher',
@@ -83,8 +89,10 @@ export function release(home: string): void {
 
 /** Says in the history that it runs, then does its task; a shell, because it starts in a millisecond. */
 const AGENT = `set -eu
-printf '{"op":"command.begun","task":"%s/%s","attempt":%s,"pid":%s}\\n' \\
-  "$TROUPE_RUN" "$TROUPE_TASK" "$TROUPE_ATTEMPT" $$ >> "$CRASH_HISTORY"
+what=command.begun
+[ -z "\${TROUPE_FIX-}" ] || what=fix.begun
+printf '{"op":"%s","task":"%s/%s","attempt":%s,"pid":%s}\\n' \\
+  "$what" "$TROUPE_RUN" "$TROUPE_TASK" "$TROUPE_ATTEMPT" $$ >> "$CRASH_HISTORY"
 insert() { printf '%s\\n' "$1" >> list.txt; LC_ALL=C sort -o list.txt list.txt; }
 meet() {
   : > "$CRASH_MEETING/$1"
@@ -101,6 +109,7 @@ case "$TROUPE_TASK" in
     echo started
     while [ ! -e "$CRASH_MEETING/released" ]; do sleep 0.05; done
     printf 'patient\\n' > patient.txt ;;
+  mended) rm broken ; printf 'mended\\n' > mended.txt ;;
   poison) kill -9 $PPID ; sleep 5 ;;
   untidy)
     head -c 100000 /dev/zero > "\${TMPDIR:-/tmp}/untidy.$$"

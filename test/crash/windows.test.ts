@@ -21,6 +21,11 @@ function commandsRun({ home }: ProjectUnderTest): number {
   return readHistory(paths(home).history).filter(({ op }) => op === 'command.begun').length;
 }
 
+/** How often somebody has begun to mend what was rejected. */
+function fixesRun({ home }: ProjectUnderTest): number {
+  return readHistory(paths(home).history).filter(({ op }) => op === 'fix.begun').length;
+}
+
 /** The state that the next life will find. */
 function storedState({ home }: ProjectUnderTest, task: string): string | undefined {
   using world = openWorld({ storePath: paths(home).store, expect: { fired: 1 } });
@@ -94,6 +99,37 @@ test('after the submission, before the verification: the work is not done again'
   await project.finish();
   expect(commandsRun(project)).toBe(1);
 });
+
+test.each([
+  { when: 'fixing.preparing', fixes: [1, 1] },
+  // The shell may have said already that it runs.
+  { when: 'fixing.working', fixes: [1, 2] },
+  // Handed in by whoever mends it, and not recorded.
+  { when: 'workspace.after-import:kill:2', fixes: [2, 2] },
+])(
+  'while it is mended ($when): it is mended in the same session, and main gets it once',
+  async ({ when, fixes: [least = 0, most = 0] }) => {
+    using project = new ProjectUnderTest('mended');
+    const isState = when.startsWith('fixing');
+    const orders = isState ? { dieWhen: { task: 'mended', state: when } } : { faults: when };
+    expect(await project.killed(orders)).toBe(true);
+    expect(storedState(project, 'mended')).toBe('fixing');
+    expect(project.head()).toBe(project.base);
+    await project.checkMidway();
+    const { merges } = await project.finish();
+    expect(merges).toBe(1);
+    expect(fixesRun(project)).toBeGreaterThanOrEqual(least);
+    expect(fixesRun(project)).toBeLessThanOrEqual(most);
+    expect(project.git('show', 'main:mended.txt')).toBe('mended');
+    using world = openWorld({ storePath: paths(project.home).store, expect: { fired: 1 } });
+    const [attempt, ...more] = world.attempts.filter((row) => row.task === 'mended');
+    expect(more).toEqual([]);
+    expect(JSON.parse(attempt?.detailsJson ?? '{}')).toMatchObject({
+      refused: { stage: 'verify' },
+      fixes: [{ session: 1, iteration: 1, agent: 'scribe', outcome: 'accepted' }],
+    });
+  },
+);
 
 test('verified, and no artifact yet: main has not moved, and moves once', async () => {
   using project = new ProjectUnderTest('solo');

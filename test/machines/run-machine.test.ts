@@ -258,6 +258,23 @@ describe('places', () => {
     expect(contextOf(verified).claimed).toEqual({ a: null, b: 'writer', c: 'writer' });
   });
 
+  test('one that was rejected, and is mended, takes a place of whoever mends it', () => {
+    const step = live(input({ ready: 1 }, { slots: { writer: 1, mender: 1 } }), [
+      claims('a'),
+      changed('a', 'ready', 'active', { agent: 'writer' }),
+      changed('a', 'active', 'verifying'),
+      changed('a', 'verifying', 'active', { agent: 'mender' }),
+    ]);
+    expect(contextOf(step).claimed).toEqual({ a: 'mender' });
+    const verified = take(step, changed('a', 'active', 'verifying'));
+    expect(contextOf(verified).claimed).toEqual({ a: null });
+  });
+
+  test('one that was claimed in the moment in which it was cancelled leaves none behind', () => {
+    const step = live(input({ ready: 1 }), [changed('a', 'ready', 'cancelled'), claims('a')]);
+    expect([step.snapshot.value, contextOf(step).claimed]).toEqual(['done', {}]);
+  });
+
   test('one that is taken back has none', () => {
     const step = live(input({ waiting: 1, ready: 1 }), [
       claims(),

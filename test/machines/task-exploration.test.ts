@@ -26,6 +26,7 @@ import {
   dependency,
   enable,
   fails,
+  failsPreflight,
   gatekeeperFails,
   isNotThere,
   needsApproval,
@@ -67,7 +68,12 @@ const SMALL = {
   sameFeedback: 2,
   infrastructureAttempts: 2,
 };
-const SPEC = spec({ dependsOn: ['a', 'b'], dependants: ['x'], staged: true, limits: SMALL });
+const ALONE = spec({ dependsOn: ['a', 'b'], dependants: ['x'], staged: true, limits: SMALL });
+const MENDED = spec({
+  limits: { ...SMALL, attempts: 1 },
+  qa: { agents: ['mender', 'other'], sessions: 1, iterations: 2 },
+});
+let SPEC = ALONE;
 
 /** Deliverable at any time. */
 const ORDERS: readonly Fact[] = [
@@ -106,6 +112,7 @@ const OUTCOMES = {
       asks({ timeoutMs: 1, default: 'red' }),
       asks({ timeoutMs: 1 }),
       fails(),
+      failsPreflight(),
       breaksDown(),
       isNotThere,
       workDies,
@@ -171,6 +178,8 @@ function keyOf(step: Step, ended: readonly string[]): string {
     context.heard,
     context.last?.outcome ?? null,
     // Above a limit all numbers are the same; approvals let them grow on.
+    context.sessions,
+    context.fix && [context.fix.iteration, context.fix.agent],
     [
       progress.attempts,
       progress.infrastructureStreak,
@@ -200,6 +209,8 @@ const WAITS_FOR: Readonly<
 > = {
   preparing: { effects: ['prepare'] },
   working: { requests: ['work'] },
+  'fixing.preparing': { effects: ['prepare'] },
+  'fixing.working': { requests: ['work'] },
   verifying: { requests: ['verify'] },
   awaitingInput: { timers: 1 },
   'retrying.workAgain': { timers: 1 },
@@ -213,6 +224,7 @@ const ATTEMPT_RUNS: ReadonlySet<string> = new Set([
   'working',
   'awaitingInput',
   'verifying',
+  'fixing',
   'awaitingApproval',
 ]);
 const KINDS: ReadonlySet<string> = new Set([
@@ -322,52 +334,6 @@ function check(before: Node, fact: Fact, node: Node): void {
   must(!(context.pauseAsked && shown === 'ready'), 'it is to be paused');
 }
 
-beforeAll(() => {
-  const first = task.begin(SPEC);
-  const root: Node = {
-    ...first,
-    key: keyOf(first, []),
-    ended: [],
-    from: undefined,
-    by: '',
-    leadsTo: new Set(),
-  };
-  expect(contextOf(root).told).toBe(phaseOf(startState(SPEC)));
-  nodes.set(root.key, root);
-  const queue = [root];
-  // Nearest first, so that a fault is reported with the shortest way to it.
-  for (let at = 0; at < queue.length; at++) {
-    const node = queue[at] as Node;
-    // The host refuses whatever comes for an actor that has ended.
-    if (node.snapshot.status === 'done') continue;
-    for (const fact of possible(node)) {
-      const step = task.take(node, fact);
-      const ended =
-        fact.type === 'task.dependencyEnded'
-          ? [...node.ended, String(fact['task'])].sort()
-          : node.ended;
-      const key = keyOf(step, ended);
-      const next: Node = {
-        ...step,
-        key,
-        ended,
-        from: node,
-        by: label(fact),
-        leadsTo: new Set(),
-      };
-      try {
-        check(node, fact, next);
-      } catch (error) {
-        problems.push((error as Error).message);
-      }
-      node.leadsTo.add(key);
-      if (nodes.has(key)) continue;
-      nodes.set(key, next);
-      queue.push(next);
-    }
-  }
-}, 120_000);
-
 /** Everything from which a node that `is` can be reached. */
 function whence(is: (node: Node) => boolean): ReadonlySet<string> {
   const from = new Map<string, string[]>();
@@ -384,7 +350,59 @@ function whence(is: (node: Node) => boolean): ReadonlySet<string> {
   return found;
 }
 
-describe('all states a task can get into', () => {
+describe.each([
+  { name: 'alone', whole: ALONE },
+  { name: 'with somebody who mends', whole: MENDED },
+])('all states a task can get into, $name', ({ whole }) => {
+  beforeAll(() => {
+    SPEC = whole;
+    nodes.clear();
+    problems.length = 0;
+    const first = task.begin(SPEC);
+    const root: Node = {
+      ...first,
+      key: keyOf(first, []),
+      ended: [],
+      from: undefined,
+      by: '',
+      leadsTo: new Set(),
+    };
+    expect(contextOf(root).told).toBe(phaseOf(startState(SPEC)));
+    nodes.set(root.key, root);
+    const queue = [root];
+    // Nearest first, so that a fault is reported with the shortest way to it.
+    for (let at = 0; at < queue.length; at++) {
+      const node = queue[at] as Node;
+      // The host refuses whatever comes for an actor that has ended.
+      if (node.snapshot.status === 'done') continue;
+      for (const fact of possible(node)) {
+        const step = task.take(node, fact);
+        const ended =
+          fact.type === 'task.dependencyEnded'
+            ? [...node.ended, String(fact['task'])].sort()
+            : node.ended;
+        const key = keyOf(step, ended);
+        const next: Node = {
+          ...step,
+          key,
+          ended,
+          from: node,
+          by: label(fact),
+          leadsTo: new Set(),
+        };
+        try {
+          check(node, fact, next);
+        } catch (error) {
+          problems.push((error as Error).message);
+        }
+        node.leadsTo.add(key);
+        if (nodes.has(key)) continue;
+        nodes.set(key, next);
+        queue.push(next);
+      }
+    }
+  }, 120_000);
+
   test('there are many, and every one of the documented states is among them', () => {
     const states = new Set([...nodes.values()].map(shownState));
     expect([...states].sort()).toEqual(
@@ -404,7 +422,10 @@ describe('all states a task can get into', () => {
         'verifying',
         'waiting',
         'working',
-      ].sort(),
+        ...(whole.qa === undefined ? [] : ['fixing']),
+      ]
+        .filter((state) => whole.qa === undefined || !['staged', 'waiting'].includes(state))
+        .sort(),
     );
     expect(nodes.size).toBeGreaterThan(500);
   });
@@ -482,13 +503,13 @@ describe('all states a task can get into', () => {
       expect(back.context).toEqual(node.snapshot.context);
     }
   });
-});
 
-test('the backoff is the only way out of retrying by itself', () => {
-  for (const node of nodes.values()) {
-    if (shownState(node) !== 'retrying') continue;
-    expect([...node.pending.timers.values()].map(({ event }) => event.type)).toEqual([
-      backoffIsOver.type,
-    ]);
-  }
+  test('the backoff is the only way out of retrying by itself', () => {
+    for (const node of nodes.values()) {
+      if (shownState(node) !== 'retrying') continue;
+      expect([...node.pending.timers.values()].map(({ event }) => event.type)).toEqual([
+        backoffIsOver.type,
+      ]);
+    }
+  });
 });

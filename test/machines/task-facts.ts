@@ -77,6 +77,14 @@ export const fails = (message = 'It does not compile.'): Fact => ({
   type: 'agent.work:err',
   failure: { ...failure('unhandled', message), context: { agent: 'writer' } },
 });
+/** It was red where it was made; a gatekeeper was not asked. */
+export const failsPreflight = (submission: JsonValue = 'a draft'): Fact => ({
+  type: 'agent.work:err',
+  failure: {
+    ...failure('validation', 'npm test failed here.'),
+    context: { agent: 'writer', stage: 'verify', evidence: { commands: [] }, submission },
+  },
+});
 /** Something around the agent did not work. */
 export const breaksDown = (retryAfterMs?: number): Fact => ({
   type: 'agent.work:err',

@@ -182,6 +182,24 @@ export const BAD_CONFIGS: readonly BadConfig[] = [
     text: `${MINIMAL}agents: { a: { engine: patch, fallback: bb }, b: { engine: patch } }\n`,
   },
   {
+    name: 'agents of a task, and who mends',
+    text: `${AGENTS}  mender: { engine: command, run: x, stages: [qa] }
+  other: { engine: command, run: x, stages: [implement, implement] }
+  odd: { engine: command, run: x, stages: [qua] }
+  even: { engine: command, run: x, stages: [] }
+  flat: { engine: patch, stages: [qa] }
+qa: { agent: [mendre, patcher, 7], sessions: 11, rounds: 2 }
+tasks:
+  - { id: a, agent: [scribe, scrib, scribe] }
+  - { id: b, agent: mender, qa: { agent: mender, iterations: 0 } }
+  - { id: c, agent: [], qa: true }
+  - { id: d, agent: { scribe: 1 }, qa: {} }
+  - { id: e, agent: [scribe], patch: a.patch }
+  - { id: f, agent: [scribe, patcher] }
+`,
+    files: PATCHES,
+  },
+  {
     name: 'fallbacks in a circle',
     text: `${MINIMAL}agents:\n  a: { engine: patch, fallback: b }\n  b: { engine: patch, fallback: c }\n  c: { engine: patch, fallback: a }\n`,
   },

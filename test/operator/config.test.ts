@@ -188,7 +188,8 @@ retention: { checkpointsPerActor: 20, finishedRunsDays: 0.5 }
 agents:
   patcher: { engine: patch, concurrency: 2, mailbox: 50, overflow: wait, fallback: scribe, breaker: { failures: 4, open: 2m }, perKey: { key: input.customer, limit: 1 }, debounce: { key: input, period: 5s } }
   scribe: { engine: command, run: [node, "{project}/agents/scribe.mjs"], concurrency: 3, timeout: 2h, throttle: { limit: 9, period: 1m }, rateLimit: { limit: 2, period: 10s, key: input.a.b } }
-  shell: { engine: command, run: ./work.sh }
+  shell: { engine: command, run: ./work.sh, stages: [qa] }
+qa: { agent: shell, sessions: 2 }
 limits: { attempts: 5, backoff: { initial: 1s, factor: 1.5 }, infrastructureBackoff: { initial: 5s } }
 overseer:
   policy:
@@ -207,7 +208,8 @@ tasks:
     input: { text: "x", list: [1, -2.5, null, true], deep: { constructor: 0 } }
     limits: { sameError: 1, backoff: { max: 30s }, infrastructureBackoff: { factor: 1, max: 20s } }
     staged: true
-  - { id: third, agent: patcher, patches: [patches/01.patch, patches/../patches/02.patch] }
+    qa: { agent: [shell, scribe], iterations: 4 }
+  - { id: third, agent: [patcher, scribe], patches: [patches/01.patch, patches/../patches/02.patch], qa: false }
 `,
       { 'patches/01.patch': '1', 'patches/02.patch': '2' },
     );
@@ -268,6 +270,7 @@ tasks:
           engine: 'command',
           tract: 'external',
           run: './work.sh',
+          stages: ['qa'],
           concurrency: 1,
           timeoutMs: 1_200_000,
         },
@@ -284,6 +287,7 @@ tasks:
         { when: { state: 'awaitingApproval' }, decide: 'approve' },
         { when: {}, decide: 'block' },
       ],
+      qa: { agent: 'shell', sessions: 2 },
       concurrency: 101,
       tasks: [
         {
@@ -310,12 +314,14 @@ tasks:
             backoff: { ...limits.backoff, maxMs: 30_000 },
             infrastructureBackoff: { initialMs: 5_000, factor: 1, maxMs: 20_000 },
           },
+          qa: { agent: ['shell', 'scribe'], iterations: 4 },
           staged: true,
         },
         {
           id: 'third',
           title: 'third',
-          agent: 'patcher',
+          agent: ['patcher', 'scribe'],
+          qa: false,
           patches: [path.join(patches, '01.patch'), path.join(patches, '02.patch')],
           dependsOn: [],
           priority: 'normal',

@@ -16,6 +16,7 @@ test('the fixtures find nothing wrong here, and leave nothing behind', async () 
   expect(await runFixtures()).toEqual([
     { name: 'parallel mini project', ok: true, tookMs: expect.any(Number), problems: [] },
     { name: 'rejection and retry', ok: true, tookMs: expect.any(Number), problems: [] },
+    { name: 'QA pipeline', ok: true, tookMs: expect.any(Number), problems: [] },
   ]);
   expect(readdirSync(scratch)).toEqual([]);
 });
@@ -36,6 +37,7 @@ test('on a machine that cannot do it, each says why, and the exit code too', asy
     says: [expect.stringMatching(/^git was not found on PATH/)],
   });
   expect(report.fixtures).toEqual([
+    expect.objectContaining({ ok: false, problems: [expect.stringContaining('git')] }),
     expect.objectContaining({ ok: false, problems: [expect.stringContaining('git')] }),
     expect.objectContaining({ ok: false, problems: [expect.stringContaining('git')] }),
   ]);

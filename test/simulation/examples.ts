@@ -182,4 +182,40 @@ export const examples: readonly { readonly found: string; readonly scenario: Sce
       faults: [],
     },
   },
+  {
+    found: 'a task that was cancelled while it was being claimed: its run ended with a place taken',
+    scenario: {
+      order: 243646,
+      agents: [2, 3],
+      gatekeeper: 1,
+      concurrency: 0,
+      limits: {
+        attempts: 1,
+        sameError: 2,
+        sameChange: 2,
+        sameFeedback: 2,
+        infrastructureAttempts: 1,
+      },
+      tasks: [
+        {
+          agent: 0,
+          priority: 2,
+          staged: false,
+          work: [],
+          verify: [{ do: 'reject', variant: 0, ms: 0 }],
+          dependsOn: [],
+        },
+      ],
+      policy: [],
+      person: [{ after: 0, do: 'cancel', task: 0 }],
+      faults: [],
+      qa: {
+        concurrency: 1,
+        sessions: 1,
+        iterations: 1,
+        work: [{ do: 'submit', variant: 0, ms: 0, steps: 0 }],
+        verify: [{ do: 'accept', variant: 0, ms: 0 }],
+      },
+    },
+  },
 ];

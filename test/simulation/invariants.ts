@@ -73,18 +73,29 @@ const LEGAL: Readonly<Record<TaskState, Readonly<Partial<Record<TaskState, Cause
     cancelling: CANCEL,
   },
   awaitingInput: {
+    fixing: ['task.answer', 'xstate.after.answerTime'],
     working: ['task.answer', 'xstate.after.answerTime'],
     preparing: ['task.answer', 'xstate.after.answerTime'], // rolled back: its workspace is not there any more
     escalated: ['xstate.after.answerTime'],
     cancelling: CANCEL,
   },
   verifying: {
+    fixing: ['gatekeeper.verify:ok'], // rejected, and another agent mends it
     done: ['gatekeeper.verify:ok'],
     awaitingApproval: ['gatekeeper.verify:ok'],
     paused: JUDGED,
     retrying: JUDGED,
     blocked: JUDGED,
     escalated: JUDGED,
+    cancelling: CANCEL,
+  },
+  fixing: {
+    verifying: ['agent.work:ok'],
+    awaitingInput: ['agent.work:ok'],
+    paused: [...NOT_PREPARED, ...GAVE_UP],
+    retrying: [...NOT_PREPARED, ...GAVE_UP],
+    blocked: [...NOT_PREPARED, ...GAVE_UP],
+    escalated: [...NOT_PREPARED, ...GAVE_UP],
     cancelling: CANCEL,
   },
   retrying: {
@@ -351,7 +362,11 @@ export class Ledger {
     if (/^(?:agent\.work|gatekeeper\.verify):/.test(event.type)) {
       this.#onAnswered(address, context().attempt);
     }
-    this.#budget(address, history, event, context);
+    const wasFix = (): boolean => {
+      const before = this.#history.get(address)?.[seq - 1]?.snapshotJson ?? '{}';
+      return (JSON.parse(before) as { context?: TaskContext }).context?.fix != null;
+    };
+    this.#budget(address, history, event, context, wasFix);
     demand(state !== 'done', () => `${address} was done and took a turn (${event.type}).`);
     if (value === state) return;
     this.#unjudged(address, history, state, event);
@@ -387,13 +402,19 @@ export class Ledger {
       this.verifiedAgain++;
     }
     demand(
-      !history.unjudged || !['ready', 'preparing', 'working'].includes(history.state),
+      !history.unjudged || !['ready', 'preparing', 'working', 'fixing'].includes(history.state),
       () => `${address} was handed in and not judged, and is ${history.state} (${event.type}).`,
     );
   }
 
   /** Counts failed attempts by itself, from what was handled, and holds them against the task's limits. */
-  #budget(address: string, history: TaskHistory, event: Event, context: () => TaskContext): void {
+  #budget(
+    address: string,
+    history: TaskHistory,
+    event: Event,
+    context: () => TaskContext,
+    wasFix: () => boolean,
+  ): void {
     if (FRESH_START.has(event.type) && !wants(event, 'approve')) {
       history.failures = 0;
       history.infrastructure = 0;
@@ -423,7 +444,10 @@ export class Ledger {
         ['rejected', 'infrastructure'].includes((event['reply'] as Verdict).verdict));
     if (!failed) return;
     const { cause, spec } = context();
-    if (cause === 'infrastructure') history.infrastructure++;
+    if (spec.qa !== undefined && wasFix() && cause !== 'infrastructure') {
+      // Mending is no attempt. That a gatekeeper has judged it says that the infrastructure holds.
+      if (event.type === 'gatekeeper.verify:ok') history.infrastructure = 0;
+    } else if (cause === 'infrastructure') history.infrastructure++;
     else {
       history.failures++;
       history.infrastructure = 0;
@@ -616,8 +640,11 @@ export class Ledger {
     );
     for (const [address, { state, context }] of tasks) {
       const row = rows.get(context.spec.id)?.row;
+      const mends =
+        state === 'fixing' || state === 'awaitingInput' ? context.fix?.agent : undefined;
+      const agent = mends ?? context.agent;
       demand(
-        row?.state === state && row.attempts === context.attempt && row.agent === context.agent,
+        row?.state === state && row.attempts === context.attempt && row.agent === agent,
         () =>
           `The row of ${address} says ${JSON.stringify(row)}; the actor is ${state}, attempt ${context.attempt}.`,
       );

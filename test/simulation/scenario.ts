@@ -23,8 +23,19 @@ export interface Scenario {
   readonly policy: readonly PolicyAnswer[];
   readonly person: readonly PersonAction[];
   readonly faults: readonly Fault[];
+  /** Another agent mends what is rejected. */
+  readonly qa?: Mending;
   /** What the person does, instead of the usual, about a task that waits in a state when nothing moves. */
   readonly rules?: readonly Rule[];
+}
+
+/** What an agent that mends does, and what the gatekeeper says to it, by the task and the number of the request, over and over. */
+export interface Mending {
+  readonly concurrency: number;
+  readonly sessions: number;
+  readonly iterations: number;
+  readonly work: readonly Work[];
+  readonly verify: readonly Verification[];
 }
 
 export interface PlannedTask {
@@ -257,3 +268,25 @@ export const travelling: fc.Arbitrary<Scenario> = fc
     ),
   )
   .map(([scenario, travels]) => ({ ...scenario, person: [...scenario.person, ...travels] }));
+
+/** The same, with an agent that mends what is rejected, and a person who now and then goes back. */
+export const mending: fc.Arbitrary<Scenario> = fc
+  .tuple(
+    fc.oneof({ weight: 3, arbitrary: scenarios }, { weight: 1, arbitrary: travelling }),
+    fc.record({
+      concurrency: count(2),
+      sessions: count(3),
+      iterations: count(3),
+      work: fc.array(work, { minLength: 1, maxLength: 4 }),
+      verify: fc.array(verification, { minLength: 1, maxLength: 4 }),
+    }),
+  )
+  .map(([scenario, qa]) => ({
+    ...scenario,
+    qa,
+    // Most of what is handed in first is rejected: else there is little to mend.
+    tasks: scenario.tasks.map((task, position) => ({
+      ...task,
+      verify: [{ do: 'reject' as const, variant: position % 3, ms: 0 }, ...task.verify],
+    })),
+  }));

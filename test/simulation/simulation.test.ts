@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { examples } from './examples.ts';
 import type { Fault } from './scenario.ts';
-import { scenarios } from './scenario.ts';
+import { mending, scenarios } from './scenario.ts';
 import { simulate, World } from './world.ts';
 
 const env = process.env;
@@ -56,6 +56,24 @@ describe('the whole runtime, simulated', () => {
     expect(verifiedAgain, 'submissions verified again').toBeGreaterThan(worlds / 5);
     expect(deathsByWork, 'deaths of a task’s work').toBeGreaterThan(worlds / 5);
     expect(givenUp, 'tasks given up for it').toBeGreaterThan(worlds / 50);
+  });
+
+  test(`mends what is rejected, and no more often than it may, in ${SCHEDULES / 16} such worlds`, {
+    timeout: 600_000,
+  }, async () => {
+    let worlds = 0;
+    let mended = 0;
+    await fc.assert(
+      fc.asyncProperty(mending, async (scenario) => {
+        const report = await simulate(scenario);
+        worlds++;
+        mended += report.mended;
+        await yieldToEventLoop();
+      }),
+      { numRuns: Math.ceil(SCHEDULES / 16), ...REPLAY },
+    );
+    if (worlds < 100) return;
+    expect(mended, 'requests to mend something').toBeGreaterThan(worlds);
   });
 
   test('is the same world, step by step, when the scenario is the same', async () => {

@@ -40,6 +40,10 @@ const CANNOT_JUDGE: ReadonlySet<Verification['do']> = new Set([
 ]);
 
 const ERRORS = ['the wheel is broken', 'the colour is wrong', 'the key is missing'];
+/** Scripts that are gone through over and over. */
+const turnOf = <T>(scripts: readonly T[] = [], turn: number): T | undefined =>
+  scripts[turn % Math.max(1, scripts.length)];
+
 /** A new one each time: whoever waits for a promise is kept by it. */
 const never = (): Promise<never> => new Promise<never>(() => undefined);
 
@@ -105,6 +109,8 @@ export interface WorldReport {
   readonly forked: number;
   readonly deathsByWork: number;
   readonly givenUp: number;
+  /** How often another agent was asked to mend what was rejected. */
+  readonly mended: number;
 }
 
 /**
@@ -116,6 +122,8 @@ export class World {
   readonly disk = new MemoryData();
   readonly trace: string[] = [];
   deathsByWork = 0;
+  /** Times that somebody was asked to mend something. */
+  mended = 0;
   readonly #scenario: Scenario;
   readonly #order: Order;
   readonly #ledger: Ledger;
@@ -171,6 +179,7 @@ export class World {
     this.#person = [...scenario.person].sort((a, b) => a.after - b.after);
     this.#concurrency = new Map([
       ...scenario.agents.map((n, i) => [`agent/a${i}`, n] as const),
+      ...(scenario.qa === undefined ? [] : [['agent/m', scenario.qa.concurrency] as const]),
       ['gatekeeper/g', scenario.gatekeeper],
     ]);
     this.#ledger = new Ledger(this.disk, this.#concurrency, (task, attempt) => {
@@ -179,7 +188,9 @@ export class World {
       const name = `${task.slice('task/'.length)}@${attempt ?? ''}`;
       const isMeant = (job: string): boolean => {
         const what = job.slice(job.indexOf(' ') + 1);
-        return attempt === undefined ? what.startsWith(name) : what === name;
+        if (attempt === undefined) return what.startsWith(name);
+        // Whoever mends an attempt has one request after the other, each of its own.
+        return what === name || what.startsWith(`${name}.`);
       };
       for (const job of this.#interruptions.keys()) {
         if (isMeant(job)) this.#interruptions.delete(job);
@@ -220,6 +231,7 @@ export class World {
         rolledBack: this.#ledger.rolledBack,
         forked: this.#ledger.forked,
         deathsByWork: this.deathsByWork,
+        mended: this.mended,
         givenUp: this.#ledger.givenUp,
       };
     } finally {
@@ -477,6 +489,13 @@ export class World {
         timeoutMs: AGENT_TIMEOUT_MS,
       });
     });
+    if (this.#scenario.qa !== undefined) {
+      troupe.agent('m', (context) => this.#engine(life, 'm', context), {
+        concurrency: this.#scenario.qa.concurrency,
+        timeoutMs: AGENT_TIMEOUT_MS,
+        stages: ['qa'],
+      });
+    }
     troupe.gatekeeper('g', (context) => this.#verify(life, context), {
       concurrency: this.#scenario.gatekeeper,
     });
@@ -487,7 +506,7 @@ export class World {
   }
 
   #spec(): RunSpec {
-    const { tasks, limits, concurrency } = this.#scenario;
+    const { tasks, limits, concurrency, qa } = this.#scenario;
     const backoff = { initialMs: 10, factor: 2, maxMs: 100, jitter: 0.2 };
     return {
       id: RUN,
@@ -498,6 +517,9 @@ export class World {
         interruptions: INTERRUPTIONS,
       },
       ...(concurrency === 0 ? {} : { concurrency }),
+      ...(qa === undefined
+        ? {}
+        : { qa: { agent: 'm', sessions: qa.sessions, iterations: qa.iterations } }),
       tasks: tasks.map((task, i) => ({
         id: `t${i}`,
         agent: `a${task.agent % this.#scenario.agents.length}`,
@@ -702,29 +724,37 @@ export class World {
     if (life.dead) return never();
     const { task, signal, step } = context;
     const index = Number(task.id.slice(1));
-    const script: Work = (!this.#kind && this.#scenario.tasks[index]?.work[task.attempt - 1]) || {
-      do: 'submit',
-      variant: 0,
-      ms: 0,
-      steps: 0,
-    };
-    const label = (): string => `${agent}: ${script.do} ${task.id}@${task.attempt}`;
-    this.#say(() => `${agent} begins ${task.id}@${task.attempt}`);
-    const begun = `agent ${task.run}/${task.id}@${task.attempt}`;
+    const { fix, attempt } = task;
+    const planned =
+      fix === null
+        ? this.#scenario.tasks[index]?.work[attempt - 1]
+        : turnOf(this.#scenario.qa?.work, index + attempt + fix.number);
+    const script: Work = (!this.#kind && planned) || { do: 'submit', variant: 0, ms: 0, steps: 0 };
+    const name = `${task.id}@${attempt}${fix === null ? '' : `.fix${fix.number}`}`;
+    if (fix !== null) {
+      this.mended++;
+      const { sessions = 0, iterations = 0 } = this.#scenario.qa ?? {};
+      if (agent !== 'm' || fix.session > sessions || fix.iteration > iterations) {
+        this.#breaks(`${agent} is asked to mend ${name}: ${JSON.stringify(fix)}`);
+      }
+    }
+    const label = (): string => `${agent}: ${script.do} ${name}`;
+    this.#say(() => `${agent} begins ${name}`);
+    const begun = `agent ${task.run}/${name}`;
     const interruptions = this.#interruptions.get(begun) ?? 0;
     const release = this.#occupy(life, `agent/${agent}`, begun, signal);
     try {
       for (let i = 0; i < script.steps; i++) {
-        const scope = `task/${task.run}/${task.id}@${task.attempt}`;
+        const scope = `task/${task.run}/${name}`;
         const forgotten = this.#forgotten.get(scope);
         const value = await step(`s${i}`, async () => {
           this.#stepBegins(scope, `s${i}`);
-          await this.#soon(life, () => `${agent}: step ${i} of ${task.id}@${task.attempt}`, signal);
-          return `${task.id}@${task.attempt}/s${i}`;
+          await this.#soon(life, () => `${agent}: step ${i} of ${name}`, signal);
+          return `${name}/s${i}`;
         });
         // Stored, and given up before it was heard of: this attempt is being called off.
         if (this.#forgotten.get(scope) !== forgotten) continue;
-        this.#stepKept(scope, `s${i}`, value, `${task.id}@${task.attempt}/s${i}`);
+        this.#stepKept(scope, `s${i}`, value, `${name}/s${i}`);
       }
       await this.#takes(life, script.ms, label, signal);
       switch (script.do) {
@@ -757,9 +787,10 @@ export class World {
           break;
         default:
       }
+      const by = fix === null ? {} : { fix: fix.number };
       return script.do === 'submit' && script.variant > 0
-        ? { task: task.id, change: script.variant }
-        : { task: task.id, attempt: task.attempt };
+        ? { task: task.id, change: script.variant, ...by }
+        : { task: task.id, attempt, ...by };
     } finally {
       release();
     }
@@ -769,12 +800,17 @@ export class World {
     if (life.dead) return never();
     const { id, attempt } = submission;
     const index = Number(id.slice(1));
-    const planned = this.#kind ? undefined : this.#scenario.tasks[index]?.verify[attempt - 1];
+    const result = submission.result as { task?: string; attempt?: number; fix?: number };
+    const scripted =
+      result.fix === undefined
+        ? this.#scenario.tasks[index]?.verify[attempt - 1]
+        : turnOf(this.#scenario.qa?.verify, index + attempt + result.fix);
+    const planned = this.#kind ? undefined : scripted;
+    const handedIn = `${id}@${attempt}${result.fix === undefined ? '' : `.fix${result.fix}`}`;
     const script: Verification =
-      planned === undefined || this.#hasFailedEnough(planned, `${id}@${attempt}`)
+      planned === undefined || this.#hasFailedEnough(planned, handedIn)
         ? { do: 'accept', variant: 0, ms: 0 }
         : planned;
-    const result = submission.result as { task?: string; attempt?: number };
     if (result.task !== id || (result.attempt ?? attempt) !== attempt) {
       this.#breaks(`${id}@${attempt} was submitted with the result ${JSON.stringify(result)}.`);
     }

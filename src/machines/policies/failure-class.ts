@@ -21,6 +21,9 @@ export function blame(failure: Failure): 'work' | 'infrastructure' {
   return INFRASTRUCTURE.has(failure.code) ? 'infrastructure' : 'work';
 }
 
+/** In the facts of a failure: the signal that has ended the agent's process. It did not end by itself. */
+export const DIED_OF = 'diedOf';
+
 /** How often in a row the process has died while it was done; undefined for any other failure. The host says so. */
 export function interruptionsIn({ context }: Failure): number | undefined {
   const interruptions = context?.['interruptions'];

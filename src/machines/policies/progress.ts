@@ -84,6 +84,22 @@ export function recordOutcome(record: ProgressRecord, outcome: AttemptOutcome): 
 }
 
 /**
+ * The record after somebody has tried to mend an attempt, in vain. That was no attempt, and what it was told is no word to
+ * the agent of the attempts; but the same error, or the same change, is the same whoever meets it.
+ */
+export function recordFix(
+  record: ProgressRecord,
+  { errorFingerprint, changeFingerprint }: Omit<AttemptOutcome, 'kind' | 'feedbackFingerprint'>,
+): ProgressRecord {
+  return {
+    ...record,
+    infrastructureStreak: 0,
+    error: extend(record.error, errorFingerprint),
+    change: extend(record.change, changeFingerprint),
+  };
+}
+
+/**
  * Decides what a task does after `recordOutcome`.
  *
  * Any sequence of outcomes leaves `retry` within `limits.attempts · limits.infrastructureAttempts` outcomes, and

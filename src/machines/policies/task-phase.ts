@@ -7,6 +7,7 @@ const PHASES: Readonly<Record<TaskState, TaskPhase>> = {
   preparing: 'active',
   working: 'active',
   verifying: 'verifying',
+  fixing: 'active',
   cancelling: 'active',
   retrying: 'delayed',
   awaitingInput: 'person',

@@ -3,7 +3,13 @@ import type { CliContext } from '../cli-context.ts';
 import { reportOf } from '../report.ts';
 import { progressOfRun, type TaskView, taskOfRow, withProgress } from '../run-view.ts';
 import { readProject, requireRun, requireTask } from '../stored-runs.ts';
-import { type AttemptView, attemptOfRow, type DecisionView, decisionsIn } from '../task-history.ts';
+import {
+  type AttemptView,
+  attemptOfRow,
+  type DecisionView,
+  decisionsIn,
+  type FixView,
+} from '../task-history.ts';
 import { lookOf, markOf } from '../terminal/task-style.ts';
 import { cleanBlock, formatDuration, formatWhen, type Line, safeJson } from '../terminal/text.ts';
 
@@ -86,7 +92,7 @@ async function saidIn(
   return chunks.map(({ at, writer, valueJson }) => ({
     ...(JSON.parse(valueJson) as TaskProgress),
     at,
-    attempt: Number(/@(\d+)$/.exec(writer)?.[1] ?? Number.NaN) || null,
+    attempt: Number(/@(\d+)(?:\.fix\d+)?$/.exec(writer)?.[1] ?? Number.NaN) || null,
   }));
 }
 
@@ -151,6 +157,7 @@ function attemptLines(attempt: AttemptView, withOutput: boolean): Line[] {
     }
     lines.push([`  by ${agent} instead`]);
   }
+  lines.push(...fixLines(attempt));
   if (attempt.reason !== null) {
     for (const line of cleanBlock(attempt.reason)) lines.push([`  ${line}`]);
   }
@@ -174,6 +181,37 @@ function attemptLines(attempt: AttemptView, withOutput: boolean): Line[] {
       lines.push([{ text: '    | ', style: 'dim' }, line]);
   }
   if (evidence.artifact !== null) lines.push([`  evidence: ${evidence.artifact}`]);
+  return lines;
+}
+
+/** Why it was refused at first, and who has tried to mend it. */
+function fixLines({ refused, fixes = [], fixing }: AttemptView): Line[] {
+  const lines: Line[] = [];
+  if (refused !== undefined) {
+    lines.push([
+      `  refused${refused.stage === null ? '' : ` (${refused.stage})`}  `,
+      { text: formatWhen(refused.at, Date.now()), style: 'dim' },
+    ]);
+    for (const line of cleanBlock(refused.reason ?? '')) lines.push([`    ${line}`]);
+    if (refused.artifact !== null) lines.push([`    evidence: ${refused.artifact}`]);
+  }
+  const nameOf = (fix: Pick<FixView, 'session' | 'iteration' | 'agent'>): string =>
+    `  QA session ${fix.session}, iteration ${fix.iteration}, ${fix.agent}  `;
+  for (const fix of fixes) {
+    for (const { agent, reason } of fix.insteadOf ?? []) {
+      for (const line of cleanBlock(`not by ${agent}: ${reason}`)) lines.push([`  ${line}`]);
+    }
+    lines.push([
+      nameOf(fix),
+      { text: fix.outcome, style: fix.outcome === 'accepted' ? 'green' : 'red' },
+      fix.stage === null ? '' : ` (${fix.stage})`,
+      { text: `  ${formatDuration(fix.endedAt - fix.startedAt)}`, style: 'dim' },
+    ]);
+    const said = fix.reason === null ? [] : cleanBlock(fix.reason);
+    for (const line of said) lines.push([`    ${line}`]);
+    if (fix.artifact !== null) lines.push([`    evidence: ${fix.artifact}`]);
+  }
+  if (fixing !== undefined) lines.push([nameOf(fixing), { text: 'running', style: 'cyan' }]);
   return lines;
 }
 

@@ -17,6 +17,7 @@ const LOOKS: Readonly<Record<TaskState, StateLook>> = {
   preparing: { mark: '◔', ascii: '>', style: 'cyan', words: 'preparing' },
   working: { mark: '◑', ascii: '>', style: 'cyan', words: 'working' },
   verifying: { mark: '◕', ascii: '>', style: 'blue', words: 'verifying' },
+  fixing: { mark: '◒', ascii: '>', style: 'cyan', words: 'being mended' },
   retrying: { mark: '↻', ascii: '~', style: 'yellow', words: 'retrying' },
   awaitingInput: { mark: '?', ascii: '?', style: 'magenta', words: 'awaiting input' },
   awaitingApproval: { mark: '?', ascii: '?', style: 'magenta', words: 'awaiting approval' },
