@@ -31,10 +31,14 @@ export class ByCorrelation<T extends Linked> {
 
   /** Takes the place of another with this correlation. */
   add(entry: T): void {
-    const before = this.get(entry.correlation);
-    if (before !== undefined) this.delete(before);
     if (this.#size >= this.#buckets.length) this.#rebuild(this.#buckets.length * 2);
-    this.#link(entry);
+    const place = this.#placeOf(entry.correlation);
+    for (let one = this.#buckets[place]; one !== undefined; one = one.next) {
+      if (one.correlation !== entry.correlation) continue;
+      this.delete(one);
+      break;
+    }
+    this.#link(entry, place);
     this.#size++;
   }
 
@@ -67,11 +71,10 @@ export class ByCorrelation<T extends Linked> {
   #rebuild(buckets: number): void {
     const all = this.all();
     this.#buckets = emptyBuckets(buckets);
-    for (const entry of all) this.#link(entry);
+    for (const entry of all) this.#link(entry, this.#placeOf(entry.correlation));
   }
 
-  #link(entry: T): void {
-    const place = this.#placeOf(entry.correlation);
+  #link(entry: T, place: number): void {
     entry.next = this.#buckets[place];
     this.#buckets[place] = entry;
   }
