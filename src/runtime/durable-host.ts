@@ -897,10 +897,11 @@ export class DurableHost {
     options: SendOptions,
     correlation: string | undefined,
   ): Envelope {
-    const address = this.#directory.actors.has(to) ? to : parseAddress(to);
+    const known = this.#directory.actors.get(to);
+    const address = known?.address ?? parseAddress(to);
     const parsed = parseMessage(message);
     checkNotAnswer(parsed.type);
-    checkAgainstCatalogue(kindOf(address), parsed);
+    checkAgainstCatalogue(known?.kind ?? kindOf(address), parsed);
     this.#limit.checkMessage(parsed, address);
     const { priority, fence } = options;
     if (fence !== undefined) this.leases.assertHeld(fence);
