@@ -57,7 +57,7 @@ export const messaging: Bench = {
     const messages = quick ? 200 : 20_000;
     for (const [name, open] of PEERS) {
       const place = await open(10, directory);
-      await measure(new Samples(), name, place, messages);
+      await measure(new Samples(), name, place, messages / 4);
       await place.close();
     }
     for (let run = 0; run < runs; run++) {
@@ -176,7 +176,10 @@ async function sendAll(
       void host.send(names[i % names.length] as Address, message, { delivery });
     }
     const handled = host.counts.sent;
-    while (host.counts.delivered < handled) await nextTurnOfLoop();
+    // Not by looking again and again: the store's thread needs a core as well.
+    for (await host.flush(); host.counts.delivered < handled; await host.flush()) {
+      await nextTurnOfLoop();
+    }
     await host.flush();
   }
 }
