@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import { setTimeout as delay, setImmediate as nextTurnOfLoop } from 'node:timers/promises';
 import { EventEmitter } from 'eventemitter3';
 import { filter, firstValueFrom, map, Subject, timeout } from 'rxjs';
@@ -187,39 +186,42 @@ function makePeers(): ReadonlyMap<string, () => Promise<unknown>> {
   replies.subscribe((reply) => bySubject.answered(reply));
   const next = (id: string) => () => questions.next({ id, type: 'note.peek' });
 
+  let made = 0;
+  const newId = (): string => `question ${made++}`;
+
   return new Map<string, () => Promise<unknown>>([
     [
       'eventemitter3 + map of who waits',
       () => {
-        const id = randomUUID();
+        const id = newId();
         return byEmitter.ask(id, emit(id));
       },
     ],
     [
       'the same with a timeout',
       () => {
-        const id = randomUUID();
+        const id = newId();
         return byEmitter.askWithin(TIMEOUT_MS, id, emit(id));
       },
     ],
     [
       'RxJS Subject + map of who waits',
       () => {
-        const id = randomUUID();
+        const id = newId();
         return bySubject.ask(id, next(id));
       },
     ],
     [
       'RxJS Subject + map, with a timeout',
       () => {
-        const id = randomUUID();
+        const id = newId();
         return bySubject.askWithin(TIMEOUT_MS, id, next(id));
       },
     ],
     [
       'RxJS `firstValueFrom(filter, timeout)`',
       () => {
-        const id = randomUUID();
+        const id = newId();
         const reply = firstValueFrom(
           replies.pipe(
             filter((r) => r.id === id),

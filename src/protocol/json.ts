@@ -21,7 +21,49 @@ export interface JsonProblem {
  * @returns undefined when the whole value is JSON.
  */
 export function findNonJson(value: unknown, root = 'value'): JsonProblem | undefined {
-  return visit(value, root, new Set(), 0);
+  // Nearly all is fine, and then nobody needs a path.
+  return isJson(value, undefined, 0) ? undefined : visit(value, root, new Set(), 0);
+}
+
+/** An object that is being looked into, and the one that it is in. */
+interface Ancestor {
+  readonly value: object;
+  readonly parent: Ancestor | undefined;
+}
+
+/** What is deeper is left to `visit`, which finds an ancestor faster. */
+const SHALLOW = 32;
+
+/** As `visit`, without saying what is wrong; that is no answer if something is deeper than `SHALLOW`. */
+function isJson(value: unknown, parent: Ancestor | undefined, depth: number): boolean {
+  switch (typeof value) {
+    case 'string':
+    case 'boolean':
+      return true;
+    case 'number':
+      return Number.isFinite(value) && !Object.is(value, -0);
+    case 'object':
+      break;
+    default:
+      return false;
+  }
+  if (value === null) return true;
+  if (depth > SHALLOW) return false;
+  for (let one = parent; one !== undefined; one = one.parent) if (one.value === value) return false;
+  const own: Ancestor = { value, parent };
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i++) if (!isJson(value[i], own, depth + 1)) return false;
+    return true;
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) return false;
+  if (typeof (value as { toJSON?: unknown }).toJSON === 'function') return false;
+  for (const key of Object.keys(value)) {
+    if (key === '__proto__') return false;
+    const child = (value as Record<string, unknown>)[key];
+    if (child !== undefined && !isJson(child, own, depth + 1)) return false;
+  }
+  return true;
 }
 
 function visit(

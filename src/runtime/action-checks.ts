@@ -4,7 +4,7 @@ import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
 import { findNonJson } from '../protocol/json.ts';
 import { parseMessage, REQUEST_CANCELLED, type ReplyTo } from '../protocol/message.ts';
 import { parsePriority } from '../protocol/priority.ts';
-import { APP_KIND } from './delivery.ts';
+import { APP, APP_KIND } from './delivery.ts';
 import type { Registration } from './registration.ts';
 import type { MachineAction } from './xstate-driver.ts';
 
@@ -140,7 +140,9 @@ export function checkNotAnswer(type: string): void {
 
 function isReplyTo(to: ReplyTo): boolean {
   return (
-    isAddress(to.address) && typeof to.correlation === 'string' && Number.isSafeInteger(to.attempt)
+    (to.address === APP || isAddress(to.address)) &&
+    typeof to.correlation === 'string' &&
+    Number.isSafeInteger(to.attempt)
   );
 }
 

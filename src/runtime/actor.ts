@@ -1,4 +1,4 @@
-import type { Address } from '../protocol/address.ts';
+import { type Address, kindOf } from '../protocol/address.ts';
 import type { Envelope, EpochMs } from '../protocol/message.ts';
 import type { ActorRecord, ActorStatus } from '../store/store.ts';
 import type { DurableEffect } from './durable-effects.ts';
@@ -32,6 +32,7 @@ export type Item =
 /** An actor in memory, or the place where its messages wait until it is. */
 export class Actor {
   readonly address: Address;
+  readonly kind: string;
   readonly mailbox = new Mailbox<Item>();
   /** Who waits for a place in the mailbox; undefined: nobody. */
   room: WaitingRoom | undefined = undefined;
@@ -49,9 +50,13 @@ export class Actor {
   snapshot: LiveSnapshot | undefined = undefined;
   /** It is in the queue of those that have a turn to take. */
   queued = false;
+  /** It is in the queue of those that go first. */
+  hurries = false;
   lastUsed: EpochMs;
   /** Stages that hold a change of it and are not committed yet; the last of them. */
   uncommitted = 0;
+  /** Answers of it to those outside that wait for a commit. */
+  unsaid = 0;
   stage: object | undefined = undefined;
 
   // As in its row.
@@ -65,6 +70,7 @@ export class Actor {
 
   constructor(address: Address, now: EpochMs) {
     this.address = address;
+    this.kind = kindOf(address);
     this.lastUsed = now;
   }
 

@@ -52,6 +52,10 @@ export class Commits {
     );
   }
 
+  get hasNoneUnderWay(): boolean {
+    return this.#underWay.length === 0;
+  }
+
   /** Runs `action` when everything staged so far is stored: at the next `flush`, if that is nothing. */
   after(action: () => void): void {
     this.stage.after(action);

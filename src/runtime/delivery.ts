@@ -97,6 +97,8 @@ export class Delivery {
   readonly #counts = startCounting();
   /** Of the messages that are sent now: see `MessageItem.chain`. 0 outside turns. */
   chain = 0;
+  /** Answers that did not wait for a commit. Only ever counts up. */
+  answersAtOnce = 0;
   readonly #registrations: ReadonlyMap<string, Registration>;
   readonly #directory: Directory;
   readonly #commits: Commits;
@@ -142,7 +144,7 @@ export class Delivery {
     const policy = this.#policyOf(actor);
     if (policy.overflow !== 'wait') this.#makeRoom(actor, policy, envelope.priority);
     this.#put(actor, envelope, durable);
-    if (this.#isAudited(envelope.to)) this.#audit(orderRow(envelope));
+    if (this.#isAudited(actor.kind)) this.#audit(orderRow(envelope));
   }
 
   /**
@@ -265,6 +267,23 @@ export class Delivery {
     this.#schedule();
   }
 
+  /**
+   * Answers a transient request from outside, whatever is on its way to the store: whoever calls this knows that the
+   * answer rests on nothing of that.
+   * @returns false if it has to take the usual way: it is to be stored itself, or must not overtake one of that actor
+   */
+  replyAtOnce(from: Actor, to: ReplyTo, type: string, outcome: EffectOutcome): boolean {
+    if (from.unsaid > 0 || this.#isAudited(from.kind)) return false;
+    const answer: EffectOutcome = outcome.ok
+      ? { ok: true, output: copyJson(outcome.output) }
+      : outcome;
+    const { correlation, attempt } = to;
+    const isWanted = this.#requests.settle(correlation, attempt, answer);
+    this.#answered(isWanted, to, type, answer.ok);
+    this.answersAtOnce++;
+    return true;
+  }
+
   /** Answers a request: into an actor's mailbox, or to whoever waits outside. Never refused for lack of room. */
   reply(
     from: Address,
@@ -283,7 +302,7 @@ export class Delivery {
         this.#keys.answered(to.correlation, to.attempt, answer) ??
         (() => this.#requests.settle(to.correlation, to.attempt, answer));
       this.#auditAnswer(from, to, type, answer, now);
-      this.#answer(to, `${type}:${outcome.ok ? 'ok' : 'err'}`, settle);
+      this.#answer(from, to, type, outcome.ok, settle);
       return;
     }
     const message: Message = outcome.ok
@@ -326,7 +345,7 @@ export class Delivery {
         (() => this.#requests.refuse(correlation, attempt, error));
       const refusal: EffectOutcome = { ok: false, failure: error.toFailure() };
       this.#auditAnswer(to, asker, message.type, refusal, this.#clock.now());
-      this.#answer(asker, `${message.type}:err`, fail);
+      this.#answer(to, asker, message.type, false, fail);
     } else {
       const outcome: EffectOutcome = { ok: false, failure: error.toFailure() };
       this.reply(to, asker, message.type, outcome, `${envelope.id}~refused`, this.#clock.now());
@@ -534,18 +553,26 @@ export class Delivery {
   }
 
   /** An answer leaves the host when everything it may rest on is stored. */
-  #answer(to: ReplyTo, type: string, settle: () => boolean): void {
+  #answer(from: Address, to: ReplyTo, type: string, ok: boolean, settle: () => boolean): void {
+    const actor = this.#directory.actors.get(from);
+    if (actor !== undefined) actor.unsaid++;
     this.#commits.after(() => {
-      if (settle()) {
-        this.#counts.answered++;
-        return;
-      }
-      // The asker has timed out or gone away, or has its answer.
-      const reason = this.#requests.whyDropped(to.correlation);
-      this.#counts.dropped[reason]++;
-      this.#events.tell('dropped', { address: to.address, type, reason });
+      if (actor !== undefined) actor.unsaid--;
+      this.#answered(settle(), to, type, ok);
     });
     this.#schedule();
+  }
+
+  #answered(isWanted: boolean, to: ReplyTo, type: string, ok: boolean): void {
+    if (isWanted) {
+      this.#counts.answered++;
+      return;
+    }
+    // The asker has timed out or gone away, or has its answer.
+    const reason = this.#requests.whyDropped(to.correlation);
+    this.#counts.dropped[reason]++;
+    const dropped = `${type}:${ok ? 'ok' : 'err'}`;
+    this.#events.tell('dropped', { address: to.address, type: dropped, reason });
   }
 
   /** A life that was ordered and has not begun is not wanted any more when another, or an end, is ordered. */
@@ -561,8 +588,8 @@ export class Delivery {
     this.#directory.enqueue(actor);
   }
 
-  #isAudited(to: Address): boolean {
-    return this.#registrations.get(kindOf(to))?.audited === true;
+  #isAudited(kind: string): boolean {
+    return this.#registrations.get(kind)?.audited === true;
   }
 
   #auditAnswer(
@@ -572,7 +599,8 @@ export class Delivery {
     outcome: EffectOutcome,
     at: EpochMs,
   ): void {
-    if (this.#isAudited(from)) this.#audit(answerRow(from, to.correlation, type, outcome, at));
+    if (this.#isAudited(kindOf(from)))
+      this.#audit(answerRow(from, to.correlation, type, outcome, at));
   }
 
   #audit(row: AuditRow): void {

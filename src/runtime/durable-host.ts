@@ -44,7 +44,7 @@ import {
   type Registration,
   restoreSnapshot,
 } from './registration.ts';
-import { cancelled, Requests } from './requests.ts';
+import { type Asked, cancelled, Requests } from './requests.ts';
 import { checkRetry, type StepRetry as Retry, retryWaitMs } from './step.ts';
 import { DEFAULT_STREAM_LIMITS, type StreamLimits } from './stream.ts';
 import { Streams } from './streams.ts';
@@ -79,6 +79,8 @@ export type { MachineOptions } from './registration.ts';
 const DEFAULT_TIMEOUT_MS = 30_000;
 /** Turns in one commit, at most. */
 const MAX_BATCH = 256;
+/** When somebody outside has an answer, so many more turns are taken before whoever waits for it goes on. */
+const TURNS_AFTER_ANSWER = 8;
 
 export interface HostOptions {
   readonly store: Store;
@@ -191,7 +193,11 @@ export class DurableHost {
 
   /** Part of every id made here, so that no other runtime on the same store makes the same. */
   readonly #runtimeId: string;
-  #made = 0;
+  /** What the ids of messages from outside, and the correlations of requests, begin with; a number follows. */
+  readonly #idPrefix: string;
+  readonly #correlationPrefix: string;
+  #sent = 0;
+  #asked = 0;
   /**
    * stopping: outside calls are refused, what is under way is handled. closing: no turn is taken any more,
    * what was done is stored. failed: a commit was refused.
@@ -229,6 +235,8 @@ export class DurableHost {
     this.#limit = limit;
     // A correlation is taken apart at its exclamation marks.
     this.#runtimeId = newId().replaceAll('!', '');
+    this.#idPrefix = `${APP}#${this.#runtimeId}.`;
+    this.#correlationPrefix = `${APP}!${this.#runtimeId}.`;
     const registrations = this.#registrations;
     const schedule = this.#schedule;
     const failed = (cause: unknown): void => this.#fail(cause);
@@ -237,7 +245,7 @@ export class DurableHost {
     const directory = new Directory(clock);
     const agenda = new Agenda(clock);
     const commits = new Commits(store, faultPoint, schedule, failed);
-    const requests = new Requests(agenda);
+    const requests = new Requests(agenda, (asked) => this.#callOff(asked));
     const keys = new Idempotency({
       store,
       clock,
@@ -517,22 +525,12 @@ export class DurableHost {
    * @throws {IdempotencyConflictError} its key was used for something else
    * @throws {LockConflictError} the lease it is fenced with is not held
    */
-  async send(to: Address, message: Message, options: SendOptions = {}): Promise<void> {
-    this.#assertRunning();
-    const envelope = this.#fromOutside(to, message, options, undefined);
-    const { idempotencyKey: key, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
-    checkTimeout(timeoutMs);
-    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
-    const place = this.#delivery.place(envelope, timeoutMs, signal);
-    if (place !== undefined) return await this.#sendFrom(place, envelope, options);
-    if (key === undefined && !this.#keys.isBusy(envelope.to)) {
-      await this.#sendNow(envelope, options, undefined);
-      return;
+  send(to: Address, message: Message, options: SendOptions = {}): Promise<void> {
+    try {
+      return this.#send(to, message, options);
+    } catch (error) {
+      return Promise.reject(error as Error);
     }
-    await this.#keys.inOrder(envelope.to, key, (known) => {
-      this.#assertStill(options);
-      return this.#sendNow(envelope, options, known);
-    });
   }
 
   /**
@@ -644,34 +642,41 @@ export class DurableHost {
     this.#scheduled = false;
     if (this.#state === 'failed' || this.#state === 'stopped') return;
     const takesTurns = this.#state !== 'closing';
+    let paused = false;
     try {
-      if (takesTurns) this.#takeTurns();
-      this.#commits.flush();
+      if (takesTurns) paused = this.#takeTurns();
+      // A batch that is not complete is handed over only if the store has nothing else to do.
+      if (!paused || this.#commits.hasNoneUnderWay) this.#commits.flush();
     } catch (error) {
       // A mistake of ours, not of a machine: the stage may hold half a turn, and must not be stored.
       this.#fail(error);
     }
-    if (takesTurns) {
-      const { ready, toLoad } = this.#directory;
+    if (paused) {
+      this.#scheduleTurns(false);
+    } else if (takesTurns) {
+      const { waiting, toLoad } = this.#directory;
       // With a full stage it is the next commit that goes on.
-      const more = ready.length > 0 && this.#commits.stage.turns < MAX_BATCH;
+      const more = waiting > 0 && this.#commits.stage.turns < MAX_BATCH;
       if (more || toLoad.length > 0) this.#scheduleTurns(true);
     }
     this.#checkQuiet();
   }
 
-  #takeTurns(): void {
-    const { ready, toLoad } = this.#directory;
-    if (toLoad.length > 0) this.#loader.load();
-    if (ready.length === 0) return;
+  /** @returns whether others go first, and then the batch goes on */
+  #takeTurns(): boolean {
+    const directory = this.#directory;
+    if (directory.toLoad.length > 0) this.#loader.load();
+    if (directory.waiting === 0) return false;
     let began: number | undefined;
     let turns = 0;
+    const { answersAtOnce } = this.#delivery;
+    let pauseAt = Number.POSITIVE_INFINITY;
     this.#pumping = true;
     try {
       while (this.#commits.stage.turns < MAX_BATCH) {
-        const actor = ready.shift();
-        if (actor === undefined) return;
-        actor.queued = false;
+        if (turns >= pauseAt) return true;
+        const actor = directory.next();
+        if (actor === undefined) return false;
         let now = actor.orders === undefined ? undefined : this.#lives.take(actor);
         if (now === undefined) {
           const item = actor.state === 'live' ? actor.mailbox.shift() : undefined;
@@ -680,21 +685,42 @@ export class DurableHost {
           now = this.#turns.take(actor, item);
         }
         turns++;
-        this.#directory.enqueue(actor);
+        directory.enqueue(actor);
         began ??= now;
-        if (now - began > MAX_SLICE_MS) return;
+        if (now - began > MAX_SLICE_MS) return false;
+        if (pauseAt > MAX_BATCH && this.#delivery.answersAtOnce > answersAtOnce) {
+          pauseAt = turns + TURNS_AFTER_ANSWER;
+        }
       }
+      return false;
     } finally {
       this.#pumping = false;
       this.#housekeeping.tookTurns(turns);
     }
   }
 
+  #send(to: Address, message: Message, options: SendOptions): Promise<void> {
+    this.#assertRunning();
+    const envelope = this.#fromOutside(to, message, options, undefined);
+    const { idempotencyKey: key, timeoutMs = DEFAULT_TIMEOUT_MS, signal } = options;
+    checkTimeout(timeoutMs);
+    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
+    const place = this.#delivery.place(envelope, timeoutMs, signal);
+    if (place !== undefined) return this.#sendFrom(place, envelope, options);
+    if (key === undefined && !this.#keys.isBusy(envelope.to)) {
+      return this.#sendNow(envelope, options, undefined);
+    }
+    return this.#keys.inOrder(envelope.to, key, (known) => {
+      this.#assertStill(options);
+      return this.#sendNow(envelope, options, known);
+    });
+  }
+
   #request(to: Address, message: Message, options: RequestOptions): Promise<JsonValue> {
     this.#assertRunning();
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal, retry } = options;
     checkTimeout(timeoutMs);
-    const correlation = `${APP}!${this.#runtimeId}.${this.#made++}`;
+    const correlation = this.#correlationPrefix + this.#asked++;
     const envelope = this.#fromOutside(to, message, options, correlation);
     if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
     const ask: Ask = { envelope, correlation, attempt: 1, timeoutMs, isLast: true };
@@ -717,9 +743,8 @@ export class DurableHost {
       } catch (error) {
         const waitMs = retryWaitMs(retry, attempt, error, correlation);
         if (waitMs === undefined) throw error;
-        const { signal } = options;
-        const pause = { to, type: message.type, signal };
-        await this.#requests.pause(pause, this.#clock.now() + waitMs);
+        const pausedUntil = this.#clock.now() + waitMs;
+        await this.#requests.pause(to, message.type, options.signal, pausedUntil);
         this.#assertStill(options);
         this.#delivery.counted('retried');
       }
@@ -804,51 +829,47 @@ export class DurableHost {
     key: string | undefined,
     known: Known | undefined,
   ): Promise<JsonValue> {
-    const { envelope, correlation, attempt, timeoutMs, isLast } = ask;
-    const { to, message, priority } = envelope;
-    const { signal, delivery, idempotencyKey } = options;
-    const durable = delivery !== 'transient';
-    // Somebody else may wait for the answer under a key of the app's; under one of ours the next attempt does.
-    const left = (): void => {
-      if (idempotencyKey !== undefined || this.#state !== 'running') return;
-      if (key !== undefined && !isLast && signal?.aborted !== true) return;
-      const sent = known?.entry?.attempt ?? attempt;
-      const off = { from: APP, to, priority, type: message.type, correlation, attempt: sent };
-      this.#delivery.callOff(off, `${envelope.id}~off`, durable);
+    const { envelope, correlation, attempt, timeoutMs } = ask;
+    const { to, message } = envelope;
+    const { signal, idempotencyKey } = options;
+    const durable = options.delivery !== 'transient';
+    const asked: Asked = {
+      envelope,
+      correlation,
+      attempt,
+      timeoutMs,
+      signal,
+      durable,
+      sent: known?.entry?.attempt ?? attempt,
+      callsOff: whenToCallOff(ask, idempotencyKey, key),
     };
-    const open = (): Promise<JsonValue> =>
-      this.#requests.open({
-        correlation,
-        attempt,
-        to,
-        type: message.type,
-        timeoutMs,
-        dueAt: envelope.sentAt + timeoutMs,
-        signal,
-        left,
-      });
     if (key === undefined) {
       this.#delivery.post(envelope, durable);
-      return open();
+      return this.#requests.open(asked);
     }
     const operation: KeyedOperation = { key, operation: 'request', to, message };
     if (known === undefined) {
       this.#delivery.post(envelope, true);
       const isOwn = idempotencyKey === undefined;
       const entry = this.#keys.begin(operation, { correlation, attempt, isOwn });
-      return this.#keys.join(entry, correlation, open());
+      return this.#keys.join(entry, correlation, this.#requests.open(asked));
     }
     this.#keys.checkSame(operation, known.record);
     return known.entry === undefined
       ? this.#keys.answerOf(known.record)
-      : this.#keys.join(known.entry, correlation, open());
+      : this.#keys.join(known.entry, correlation, this.#requests.open(asked));
   }
 
-  async #sendNow(
-    envelope: Envelope,
-    options: SendOptions,
-    known: Known | undefined,
-  ): Promise<void> {
+  /** Nobody waits for the answer any more. */
+  #callOff({ envelope, correlation, sent, durable, callsOff, signal }: Asked): void {
+    if (callsOff === 'never' || this.#state !== 'running') return;
+    if (callsOff === 'aborted' && signal?.aborted !== true) return;
+    const { id, to, priority, message } = envelope;
+    const off = { from: APP, to, priority, type: message.type, correlation, attempt: sent };
+    this.#delivery.callOff(off, `${id}~off`, durable);
+  }
+
+  #sendNow(envelope: Envelope, options: SendOptions, known: Known | undefined): Promise<void> {
     const { to, message } = envelope;
     const { idempotencyKey: key, delivery } = options;
     const operation: KeyedOperation | undefined =
@@ -860,7 +881,8 @@ export class DurableHost {
       this.#delivery.post(envelope, delivery !== 'transient');
       if (operation !== undefined) this.#keys.begin(operation, undefined);
     }
-    if (delivery !== 'transient') await this.#commits.stored();
+    // A promise of its own for each: whoever ignores it must not hide from others that it was rejected, nor they from it.
+    return delivery === 'transient' ? Promise.resolve() : this.#commits.stored().then();
   }
 
   /** What was checked when it was handed in, once more when its turn has come. */
@@ -875,16 +897,17 @@ export class DurableHost {
     options: SendOptions,
     correlation: string | undefined,
   ): Envelope {
-    const address = this.#directory.actors.has(to) ? to : parseAddress(to);
+    const known = this.#directory.actors.get(to);
+    const address = known?.address ?? parseAddress(to);
     const parsed = parseMessage(message);
     checkNotAnswer(parsed.type);
-    checkAgainstCatalogue(kindOf(address), parsed);
-    this.#limit.checkValue(`The message "${parsed.type}" to ${address}`, parsed as never);
+    checkAgainstCatalogue(known?.kind ?? kindOf(address), parsed);
+    this.#limit.checkMessage(parsed, address);
     const { priority, fence } = options;
     if (fence !== undefined) this.leases.assertHeld(fence);
     checkKey(options);
     const envelope = {
-      id: `${APP}#${this.#runtimeId}.${this.#made++}`,
+      id: this.#idPrefix + this.#sent++,
       from: APP,
       to: address,
       // A copy: what the app does with its message afterwards must not reach an actor.
@@ -961,7 +984,7 @@ export class DurableHost {
   async #drained(): Promise<void> {
     const { runner } = this.#effects;
     const quiet = (): boolean =>
-      this.#directory.ready.length === 0 && !this.#loader.busy && this.#commits.idle;
+      this.#directory.waiting === 0 && !this.#loader.busy && this.#commits.idle;
     do {
       await runner.idle();
       await this.#quiet(quiet);
@@ -1035,6 +1058,16 @@ interface Ask {
   readonly timeoutMs: number;
   /** No other attempt follows it. */
   readonly isLast: boolean;
+}
+
+/** Somebody else may wait for the answer under a key of the app's; under one of ours the next attempt does. */
+function whenToCallOff(
+  { isLast }: Ask,
+  idempotencyKey: string | undefined,
+  key: string | undefined,
+): Asked['callsOff'] {
+  if (idempotencyKey !== undefined) return 'never';
+  return key !== undefined && !isLast ? 'aborted' : 'always';
 }
 
 /** @throws {ValidationError} */

@@ -6,6 +6,20 @@ interface Lane<T> {
   readonly items: Fifo<T>;
 }
 
+/** What several senders have waiting. */
+class Lanes<T> {
+  readonly bySender = new Map<string, Lane<T>>();
+  /** Those that have something, in the order of their turns. A new one goes to the end. */
+  readonly ring = new Fifo<Lane<T>>();
+
+  open(sender: string, items: Fifo<T>): Lane<T> {
+    const lane = { sender, items };
+    this.bySender.set(sender, lane);
+    this.ring.push(lane);
+    return lane;
+  }
+}
+
 /**
  * First in, first out for each sender, and the senders take turns: with k of them waiting, the n-th item of one is
  * reached after at most n·(k − 1) items of the others, however many they have sent, and however many come meanwhile.
@@ -13,13 +27,11 @@ interface Lane<T> {
  * As long as all is of one sender it is a plain queue: no map, no ring.
  */
 export class FairQueue<T> {
-  /** Of `#sender`, while `#shared` is false. */
+  /** Of `#sender`, while it is not shared. */
   #only = new Fifo<T>();
   #sender = '';
-  #shared = false;
-  readonly #lanes = new Map<string, Lane<T>>();
-  /** The lanes that have something, in the order of their turns. A new one goes to the end. */
-  readonly #ring = new Fifo<Lane<T>>();
+  /** Made for the first who share it: most actors have one sender in each class at a time, and there are many actors. */
+  #lanes: Lanes<T> | undefined;
   #length = 0;
 
   get length(): number {
@@ -28,86 +40,88 @@ export class FairQueue<T> {
 
   push(item: T, sender: string): void {
     this.#length++;
-    if (!this.#shared) {
+    let lanes = this.#shared;
+    if (lanes === undefined) {
       if (this.#only.length === 0) this.#sender = sender;
       if (this.#sender === sender) {
         this.#only.push(item);
         return;
       }
-      this.#shared = true;
-      this.#open(this.#sender, this.#only);
+      this.#lanes ??= new Lanes<T>();
+      lanes = this.#lanes;
+      lanes.open(this.#sender, this.#only);
       this.#only = new Fifo<T>();
     }
-    const lane = this.#lanes.get(sender) ?? this.#open(sender, new Fifo<T>());
+    const lane = lanes.bySender.get(sender) ?? lanes.open(sender, new Fifo<T>());
     lane.items.push(item);
   }
 
   shift(): T | undefined {
     if (this.#length === 0) return undefined;
     this.#length--;
-    if (!this.#shared) return this.#only.shift();
-    const lane = this.#ring.shift() as Lane<T>;
+    const lanes = this.#shared;
+    if (lanes === undefined) return this.#only.shift();
+    const lane = lanes.ring.shift() as Lane<T>;
     const item = lane.items.shift();
-    if (lane.items.length > 0) this.#ring.push(lane);
-    else this.#lanes.delete(lane.sender);
-    this.#unshare();
+    if (lane.items.length > 0) lanes.ring.push(lane);
+    else lanes.bySender.delete(lane.sender);
+    this.#unshare(lanes);
     return item;
   }
 
   /** Takes out all that match, wherever they are. */
   take(matches: (item: T) => boolean): T[] {
-    if (!this.#shared) {
+    const lanes = this.#shared;
+    if (lanes === undefined) {
       const taken = this.#only.take(matches);
       this.#length -= taken.length;
       return taken;
     }
     const taken: T[] = [];
-    for (let lanes = this.#ring.length; lanes > 0; lanes--) {
-      const lane = this.#ring.shift() as Lane<T>;
+    for (let left = lanes.ring.length; left > 0; left--) {
+      const lane = lanes.ring.shift() as Lane<T>;
       for (const item of lane.items.take(matches)) taken.push(item);
-      if (lane.items.length > 0) this.#ring.push(lane);
-      else this.#lanes.delete(lane.sender);
+      if (lane.items.length > 0) lanes.ring.push(lane);
+      else lanes.bySender.delete(lane.sender);
     }
     this.#length -= taken.length;
-    this.#unshare();
+    this.#unshare(lanes);
     return taken;
   }
 
   /** Takes out the oldest that matches of the sender who has most waiting: whoever floods pays for it. */
   takeOldest(matches: (item: T) => boolean): T | undefined {
-    const item = this.#shared ? this.#takeFromLongest(matches) : this.#only.takeFirst(matches);
+    const lanes = this.#shared;
+    const item =
+      lanes === undefined ? this.#only.takeFirst(matches) : this.#takeFromLongest(lanes, matches);
     if (item !== undefined) this.#length--;
     return item;
   }
 
-  #takeFromLongest(matches: (item: T) => boolean): T | undefined {
-    const longest = [...this.#lanes.values()].sort((a, b) => b.items.length - a.items.length);
+  get #shared(): Lanes<T> | undefined {
+    return this.#lanes !== undefined && this.#lanes.ring.length > 0 ? this.#lanes : undefined;
+  }
+
+  #takeFromLongest(lanes: Lanes<T>, matches: (item: T) => boolean): T | undefined {
+    const longest = [...lanes.bySender.values()].sort((a, b) => b.items.length - a.items.length);
     for (const lane of longest) {
       const item = lane.items.takeFirst(matches);
       if (item === undefined) continue;
       if (lane.items.length === 0) {
-        this.#lanes.delete(lane.sender);
-        this.#ring.take((one) => one === lane);
-        this.#unshare();
+        lanes.bySender.delete(lane.sender);
+        lanes.ring.take((one) => one === lane);
+        this.#unshare(lanes);
       }
       return item;
     }
     return undefined;
   }
 
-  #open(sender: string, items: Fifo<T>): Lane<T> {
-    const lane = { sender, items };
-    this.#lanes.set(sender, lane);
-    this.#ring.push(lane);
-    return lane;
-  }
-
   /** One sender is left: the plain queue will do again. */
-  #unshare(): void {
-    if (this.#ring.length > 1) return;
-    const last = this.#ring.shift();
-    this.#lanes.clear();
-    this.#shared = false;
+  #unshare({ ring, bySender }: Lanes<T>): void {
+    if (ring.length > 1) return;
+    const last = ring.shift();
+    bySender.clear();
     if (last === undefined) return;
     this.#only = last.items;
     this.#sender = last.sender;

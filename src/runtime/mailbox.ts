@@ -1,4 +1,4 @@
-import type { Priority } from '../protocol/priority.ts';
+import { PRIORITIES, type Priority } from '../protocol/priority.ts';
 import { FairQueue } from './fair-queue.ts';
 
 /** A class that was passed over so often in a row goes first once. */
@@ -22,6 +22,11 @@ export class Mailbox<T> {
 
   get length(): number {
     return this.#length;
+  }
+
+  /** Something of the highest class waits. */
+  get hasCritical(): boolean {
+    return this.#waiting >= 1 << PRIORITIES.critical;
   }
 
   push(item: T, priority: Priority, sender: string): void {

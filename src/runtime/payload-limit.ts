@@ -1,6 +1,7 @@
 import type { Address } from '../protocol/address.ts';
 import { PayloadTooLargeError } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
+import type { Message } from '../protocol/message.ts';
 import type { PersistedSnapshot } from './xstate-driver.ts';
 
 /**
@@ -55,10 +56,15 @@ export class PayloadLimit {
     );
   }
 
-  /** As `checkJson`, for what has no text yet: none is made of what is small. @throws {PayloadTooLargeError} */
-  checkValue(what: string, value: JsonValue): void {
-    if (roughLength(value) * MAX_ESCAPE * MAX_UTF8 <= this.bytes) return;
-    this.checkJson(what, JSON.stringify(value));
+  /** As `checkJson`, for a message that has no text yet: none is made of one that is small. @throws {PayloadTooLargeError} */
+  checkMessage(message: Message, to: Address): void {
+    if (roughLength(message as unknown as JsonValue) * MAX_ESCAPE * MAX_UTF8 <= this.bytes) return;
+    this.checkMessageJson(message, to, JSON.stringify(message));
+  }
+
+  /** @param json of the message, or of the event that was made of it. @throws {PayloadTooLargeError} */
+  checkMessageJson({ type }: { readonly type: string }, to: Address, json: string): void {
+    if (this.#isTooLong(json)) this.checkJson(`The message "${type}" to ${to}`, json);
   }
 
   #isTooLong(json: string): boolean {

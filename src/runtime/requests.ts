@@ -1,32 +1,35 @@
 import type { Address } from '../protocol/address.ts';
 import { CancelledError, fromFailure, TimeoutError, TroupeError } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
-import type { EpochMs } from '../protocol/message.ts';
+import type { Envelope, EpochMs } from '../protocol/message.ts';
 import type { Agenda, Appointment } from './agenda.ts';
+import { ByCorrelation, type Linked } from './by-correlation.ts';
 import type { EffectOutcome } from './effect-runner.ts';
 import { RecentAnswers } from './message-counts.ts';
 
 /** A request that waits for its answer, as its asker knows it. */
 export interface Asked {
+  readonly envelope: Envelope;
   readonly correlation: string;
   readonly attempt: number;
-  readonly to: Address;
-  readonly type: string;
   readonly timeoutMs: number;
-  readonly dueAt: EpochMs;
   readonly signal: AbortSignal | undefined;
-  /** Called when its time is up or its signal is aborted, after it has failed: the receiver may want to know. */
-  readonly left: (() => void) | undefined;
+  readonly durable: boolean;
+  /** The attempt that its receiver has. */
+  readonly sent: number;
+  /** Whether its receiver is told when nobody waits any more. `aborted`: only if the signal says so. */
+  readonly callsOff: 'always' | 'aborted' | 'never';
 }
 
 /** Somebody outside who waits for an answer. */
-class Waiter implements Appointment {
+export class Waiter implements Appointment, Linked {
   readonly asked: Asked;
   readonly dueAt: EpochMs;
   readonly resolve: (reply: JsonValue) => void;
   readonly reject: (error: Error) => void;
   slot = -1;
   order = 0;
+  next: this | undefined = undefined;
   forget: (() => void) | undefined = undefined;
   readonly #requests: Requests;
 
@@ -38,17 +41,23 @@ class Waiter implements Appointment {
   ) {
     this.#requests = requests;
     this.asked = asked;
-    this.dueAt = asked.dueAt;
+    this.dueAt = asked.envelope.sentAt + asked.timeoutMs;
     this.resolve = resolve;
     this.reject = reject;
   }
 
+  get correlation(): string {
+    return this.asked.correlation;
+  }
+
   due(): void {
-    const { to, type, timeoutMs, correlation, left } = this.asked;
-    const error = new TimeoutError(`No answer from ${to} to "${type}" within ${timeoutMs} ms.`, {
-      context: { address: to, timeoutMs },
-    });
-    if (this.#requests.fail(correlation, error)) left?.();
+    const { envelope, timeoutMs } = this.asked;
+    const { to, message } = envelope;
+    const error = new TimeoutError(
+      `No answer from ${to} to "${message.type}" within ${timeoutMs} ms.`,
+      { context: { address: to, timeoutMs } },
+    );
+    this.#requests.leave(this.asked, error);
   }
 }
 
@@ -59,13 +68,16 @@ interface Pause extends Appointment {
 
 /** The requests from outside that wait for an answer. Each ends exactly once. */
 export class Requests {
-  readonly #waiters = new Map<string, Waiter>();
+  readonly #waiters = new ByCorrelation<Waiter>();
   readonly #pauses = new Set<Pause>();
   readonly #recent = new RecentAnswers();
   readonly #agenda: Agenda;
+  readonly #left: (asked: Asked) => void;
 
-  constructor(agenda: Agenda) {
+  /** @param left called when one's time is up or its signal is aborted, after it has failed: the receiver may want to know */
+  constructor(agenda: Agenda, left: (asked: Asked) => void) {
     this.#agenda = agenda;
+    this.#left = left;
   }
 
   get size(): number {
@@ -75,12 +87,13 @@ export class Requests {
   open(asked: Asked): Promise<JsonValue> {
     return new Promise<JsonValue>((resolve, reject) => {
       const waiter = new Waiter(this, asked, resolve, reject);
-      const { correlation, to, type, signal, left } = asked;
-      this.#waiters.set(correlation, waiter);
+      this.#waiters.add(waiter);
       this.#agenda.add(waiter);
+      const { signal } = asked;
       if (signal !== undefined) {
         const onAbort = (): void => {
-          if (this.fail(correlation, cancelled(to, type, signal.reason))) left?.();
+          const { to, message } = asked.envelope;
+          this.leave(asked, cancelled(to, message.type, signal.reason));
         };
         signal.addEventListener('abort', onAbort, { once: true });
         waiter.forget = () => signal.removeEventListener('abort', onAbort);
@@ -89,10 +102,7 @@ export class Requests {
   }
 
   /** Waits before the next attempt at a request. Ends early, with an error, when its signal is aborted or the host stops. */
-  pause(
-    { to, type, signal }: Pick<Asked, 'to' | 'type' | 'signal'>,
-    dueAt: EpochMs,
-  ): Promise<void> {
+  pause(to: Address, type: string, signal: AbortSignal | undefined, dueAt: EpochMs): Promise<void> {
     return new Promise<void>((resolve, reject) => {
       const onAbort = (): void => end(cancelled(to, type, signal?.reason));
       const end = (error?: Error): void => {
@@ -138,8 +148,13 @@ export class Requests {
     return waiter !== undefined;
   }
 
+  /** Ends a request whose asker waits no longer. */
+  leave(asked: Asked, error: Error): void {
+    if (this.fail(asked.correlation, error)) this.#left(asked);
+  }
+
   failAll(error: Error): void {
-    for (const correlation of [...this.#waiters.keys()]) this.fail(correlation, error);
+    for (const waiter of this.#waiters.all()) this.fail(waiter.correlation, error);
     for (const pause of [...this.#pauses]) pause.end(error);
   }
 
@@ -152,7 +167,7 @@ export class Requests {
     const waiter = this.#waiters.get(correlation);
     if (waiter === undefined) return undefined;
     if (attempt !== undefined && waiter.asked.attempt !== attempt) return undefined;
-    this.#waiters.delete(correlation);
+    this.#waiters.delete(waiter);
     this.#agenda.remove(waiter);
     waiter.forget?.();
     return waiter;

@@ -32,6 +32,7 @@ import type { Commits } from './commits.ts';
 import { APP, type Delivery, END_LIFE, RELEASE_LIFE, SPAWN, START_LIFE } from './delivery.ts';
 import type { DurableEffects } from './durable-effects.ts';
 import type { DurableTimer, DurableTimers, TimerAction } from './durable-timers.ts';
+import type { EffectOutcome } from './effect-runner.ts';
 import type { HostEmitter } from './host-emitter.ts';
 import { RecentAnswers } from './message-counts.ts';
 import type { PayloadLimit } from './payload-limit.ts';
@@ -165,8 +166,25 @@ export class Turns {
       this.#faulted(actor, item, event, error);
       return false;
     }
-    this.#carryOut(actor, turn, handled, now);
+    if (!this.#answersAtOnce(actor, item, turn)) this.#carryOut(actor, turn, handled, now);
     return true;
+  }
+
+  /**
+   * A question that was not stored, about a state that is: its answer rests on nothing that has yet to be stored. So it
+   * does not wait for the commits of others, which take as long as the disk.
+   */
+  #answersAtOnce(actor: Actor, item: Item, { change, actions }: PreparedTurn): boolean {
+    if (item.kind !== 'message' || item.durable || item.envelope.from !== APP) return false;
+    // The answer is all there is.
+    const [action] = actions;
+    if (change !== undefined || actions.length !== 1) return false;
+    if (action?.kind !== 'command' || action.command !== 'reply') return false;
+    if (actor.uncommitted > 0) return false;
+    const params = action.params as ReplyParams;
+    const { to, type } = params;
+    if (to?.address !== APP || to.correlation !== item.envelope.correlation) return false;
+    return this.#delivery.replyAtOnce(actor, to, type, outcomeOf(params));
   }
 
   /** @throws what the machine's code throws, or says why it cannot be stored; nothing has changed then */
@@ -461,8 +479,8 @@ export class Turns {
     const snapshotJson = JSON.stringify(persisted);
     this.#limit.checkSnapshot(address, persisted, snapshotJson);
     const eventJson = event === null ? null : JSON.stringify(event);
-    if (eventJson !== null) {
-      this.#limit.checkJson(`The message "${event?.type}" to ${address}`, eventJson);
+    if (event !== null && eventJson !== null) {
+      this.#limit.checkMessageJson(event, address, eventJson);
     }
     const projections = registration.project?.(projectedOf({ address }, snapshot, at)) ?? NONE;
     return {
@@ -761,16 +779,7 @@ export class Turns {
       case 'reply': {
         const params = action.params as ReplyParams;
         if (params.to === undefined) return;
-        this.#delivery.reply(
-          address,
-          params.to,
-          params.type,
-          'failure' in params
-            ? { ok: false, failure: params.failure }
-            : { ok: true, output: params.reply ?? null },
-          id,
-          now,
-        );
+        this.#delivery.reply(address, params.to, params.type, outcomeOf(params), id, now);
         return;
       }
       case 'startLife':
@@ -807,6 +816,12 @@ export class Turns {
     const { id, from, sentAt } = envelope;
     this.#timers.set(from, SEND + id, id, sentAt + delayMs, { do: 'send', envelope });
   }
+}
+
+function outcomeOf(params: ReplyParams): EffectOutcome {
+  return 'failure' in params
+    ? { ok: false, failure: params.failure }
+    : { ok: true, output: params.reply ?? null };
 }
 
 // The names of an actor's timers: what a machine calls a delayed event must not meet what it calls a request.

@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { setup } from 'xstate';
+import { durableActions } from '../../src/protocol/commands.ts';
 import {
   CancelledError,
   ConflictError,
@@ -8,16 +10,38 @@ import {
   TroupeError,
   ValidationError,
 } from '../../src/protocol/errors.ts';
-import type { Message } from '../../src/protocol/message.ts';
+import { type Message, replyTo } from '../../src/protocol/message.ts';
 import { counterMachine, oracleMachine, puppetMachine } from './machines.ts';
-import { World } from './world.ts';
+import { TestStore, World } from './world.ts';
 
-const MACHINES = { counter: counterMachine, puppet: puppetMachine, oracle: oracleMachine };
+/** Passes on, and says so, without a change of its own. */
+const relayMachine = setup({ actions: { ...durableActions } }).createMachine({
+  id: 'relay',
+  on: {
+    pass: {
+      actions: [
+        {
+          type: 'reply',
+          params: ({ event }) => ({ to: replyTo(event['meta']), type: 'pass', reply: 'passed' }),
+        },
+        { type: 'send', params: ({ event }) => ({ to: event['to'], message: { type: 'inc' } }) },
+      ],
+    },
+  },
+});
+
+const MACHINES = {
+  counter: counterMachine,
+  puppet: puppetMachine,
+  oracle: oracleMachine,
+  relay: relayMachine,
+};
 
 const newWorld = async (options: ConstructorParameters<typeof World>[1] = {}): Promise<World> => {
   const world = new World(MACHINES, options);
   await world.open();
   await world.create(['counter/a', 'counter'], ['oracle/o', 'oracle'], ['puppet/p', 'puppet']);
+  await world.create(['relay/r', 'relay']);
   return world;
 };
 
@@ -39,6 +63,100 @@ describe('a request from outside', () => {
       expect(world.context('counter/a')['n']).toBe(n);
     });
     await world.wait(answered);
+  });
+
+  describe('that is not stored', () => {
+    const transient = { delivery: 'transient' } as const;
+    const heldUp = async (): Promise<{ readonly world: World; readonly store: TestStore }> => {
+      let store: TestStore | undefined;
+      const world = await newWorld({
+        wrap: (memory) => {
+          store = new TestStore(memory);
+          return store;
+        },
+      });
+      await world.create(['counter/b', 'counter']);
+      const opened = store as TestStore | undefined;
+      if (opened === undefined) throw new Error('No store was opened.');
+      return { world, store: opened };
+    };
+
+    test('is answered whatever others have to store', async () => {
+      const { world, store } = await heldUp();
+      store.hold();
+      void world.host.send('counter/a', { type: 'inc' }, transient);
+      await world.settle();
+      expect(store.waiting).toBe(1);
+      expect(await world.request('counter/b', { type: 'count' }, transient)).toBe(0);
+      expect(store.waiting).toBe(1);
+      expect(world.host.counts.answered).toBe(1);
+      store.release();
+      await world.settle();
+    });
+
+    test.each([
+      { what: 'its own state', ask: 'count', before: 'inc' },
+      { what: 'a change that it makes itself', ask: 'incAndCount', before: 'ignore' },
+    ])('waits for $what to be stored', async ({ ask, before }) => {
+      const { world, store } = await heldUp();
+      store.hold();
+      void world.host.send('counter/a', { type: before }, transient);
+      await world.settle();
+      const answers: unknown[] = [];
+      void world.ask('counter/a', { type: ask }, transient).then((n) => answers.push(n));
+      await world.settle();
+      expect(answers).toEqual([]);
+      store.release();
+      await world.settle();
+      expect(answers).toEqual([1]);
+    });
+
+    test('does not overtake an earlier answer of the same actor', async () => {
+      const { world, store } = await heldUp();
+      store.hold();
+      void world.host.send('counter/b', { type: 'inc' }, transient);
+      await world.settle();
+      const answers: string[] = [];
+      void world.ask('counter/a', { type: 'count' }).then(() => answers.push('stored'));
+      await world.settle();
+      void world.ask('counter/a', { type: 'count' }, transient).then(() => answers.push('not'));
+      await world.settle();
+      expect(answers).toEqual([]);
+      store.release();
+      await world.settle();
+      expect(answers).toEqual(['stored', 'not']);
+    });
+
+    test('waits if the same turn sends something as well', async () => {
+      const { world, store } = await heldUp();
+      store.hold();
+      const answers: unknown[] = [];
+      void world.ask('relay/r', { type: 'pass', to: 'counter/b' }, transient).then((reply) => {
+        answers.push(reply);
+      });
+      await world.settle();
+      expect(answers).toEqual([]);
+      store.release();
+      await world.settle();
+      expect(answers).toEqual(['passed']);
+    });
+
+    test('is answered after a few turns of whoever is flooded', async () => {
+      const world = await newWorld();
+      for (let i = 0; i < 5_000; i++)
+        void world.host.send('counter/a', { type: 'count' }, transient);
+      const asked = world.ask('oracle/o', { type: 'nothing' }, transient);
+      const seen: number[] = [];
+      void world.ask('counter/a', { type: 'count' }, { ...transient, priority: 5 }).then(() => {
+        seen.push(world.host.counts.delivered);
+      });
+      await world.settle();
+      expect(seen).toHaveLength(1);
+      expect(seen[0]).toBeLessThan(32);
+      expect(world.host.counts.delivered).toBe(5_002);
+      await world.advance(30_000);
+      await expect(asked).rejects.toThrow(TimeoutError);
+    });
   });
 
   test('gets each answer to its own question', async () => {

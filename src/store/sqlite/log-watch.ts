@@ -2,7 +2,13 @@ import { statSync } from 'node:fs';
 import type { Database } from 'better-sqlite3';
 import { explain } from './sqlite-errors.ts';
 
-/** Where the log of a writer that is not held up ends: SQLite takes it over into the file each 4 MB or so. */
+/**
+ * When the log is taken over into the file: at 16 MB, not at SQLite's own 4. A page that many commits change is written to
+ * the file once each time, and the file is flushed.
+ */
+export const LOG_PAGES = 4_000;
+
+/** Where the log of a writer that is not held up ends. */
 export const LOG_LIMIT_BYTES = 64 * 2 ** 20;
 
 /** So many flushes between two looks: a look is a system call of some microseconds. */

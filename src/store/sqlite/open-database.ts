@@ -4,7 +4,7 @@ import Database from 'better-sqlite3';
 import { ConfigurationError, TroupeError } from '../../protocol/errors.ts';
 import { BUSY_TIMEOUT_MS, retryWhileBusy } from './busy.ts';
 import { refuseStrangeLog } from './log-check.ts';
-import { LOG_LIMIT_BYTES } from './log-watch.ts';
+import { LOG_LIMIT_BYTES, LOG_PAGES } from './log-watch.ts';
 import { APPLICATION_ID, type Migration, migrate, schemaVersion } from './migrations.ts';
 import { renameDurably } from './rename-durably.ts';
 import { explain } from './sqlite-errors.ts';
@@ -222,6 +222,7 @@ function openForWriting(options: OpenDatabaseOptions): OpenedDatabase {
     db.pragma('foreign_keys = ON');
     // What a large commit would need to be taken back is otherwise written to TMPDIR, which may be full or gone.
     db.pragma('temp_store = MEMORY');
+    db.pragma(`wal_autocheckpoint = ${LOG_PAGES}`);
     // A log that a reader has let grow is cut back once it is taken over.
     db.pragma(`journal_size_limit = ${LOG_LIMIT_BYTES}`);
     migrate(db, migrations);

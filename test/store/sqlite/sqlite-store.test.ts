@@ -7,7 +7,7 @@ import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import { cpuTimeMs } from '../../cpu-time.ts';
 import { describeStore, type StoreAdapter } from '../contract.ts';
 import { describePruning } from '../pruning-contract.ts';
-import { batch, message, turn } from '../rows.ts';
+import { actor, batch, checkpoint, message, turn } from '../rows.ts';
 import { startChild } from './children.ts';
 import { temporaryStore } from './temporary.ts';
 
@@ -35,6 +35,31 @@ describe('the writer thread', () => {
     const ids = Array.from({ length: 500 }, (_, i) => `m${i}`);
     await Promise.all(ids.map((id) => store.commit(batch({ messages: [message({ id })] }))));
     expect((await store.loadPending()).messages.map(({ id }) => id)).toEqual(ids);
+    await store.close();
+  });
+
+  // Eight rows are one statement, and the rest is written row by row.
+  test.each([1, 7, 8, 9, 16, 21])('%i rows of each kind are stored, and removed', async (rows) => {
+    const store = await openSqliteStore({ path: temporaryStore() });
+    const nths = Array.from({ length: rows }, (_, i) => i);
+    const actors = nths.map((i) => actor({ address: `inbox/n${i}`, seq: 0 }));
+    const checkpoints = nths.map((i) => checkpoint({ address: `inbox/n${i}`, seq: 0 }));
+    const messages = nths.map((i) => message({ id: `m${i}` }));
+    await store.commit(batch({ actors, checkpoints, messages }));
+    expect((await store.loadPending()).messages).toEqual(messages);
+    expect(await store.listActors()).toHaveLength(rows);
+    for (const { address, seq } of checkpoints) {
+      expect((await store.listCheckpoints(address)).map((one) => one.seq)).toEqual([seq]);
+    }
+    // The last row of a key counts, within one statement too.
+    const twice = actors.flatMap((one) => [one, { ...one, reason: 'second' }]);
+    const kept = messages.filter((_, i) => i % 5 === 0);
+    const consumed = messages.filter((_, i) => i % 5 !== 0).map(({ id }) => id);
+    await store.commit(batch({ actors: twice, consumed }));
+    expect((await store.loadPending()).messages).toEqual(kept);
+    expect((await store.listActors()).map(({ reason }) => reason)).toEqual(
+      nths.map(() => 'second'),
+    );
     await store.close();
   });
 
