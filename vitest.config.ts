@@ -18,7 +18,12 @@ export default defineConfig({
       { extends: true, test: { name: 'shared', include: SHARED, isolate: false } },
       {
         extends: true,
-        test: { name: 'apart', include: ['test/**/*.test.ts'], exclude: SHARED },
+        test: {
+          name: 'apart',
+          include: ['test/**/*.test.ts'],
+          exclude: SHARED,
+          globalSetup: ['test/programs.setup.ts'],
+        },
       },
     ],
   },
