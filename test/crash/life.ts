@@ -3,17 +3,14 @@ import { mkdtempSync, realpathSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { afterAll } from 'vitest';
+import { program, programEnvironment } from '../program.ts';
 
 /** How a life ended: `SIGKILL`, or its exit code. */
 export type Death = string | number;
 
 /** A child that says nothing for so long while it is waited for is killed, and the test fails with what it had said. */
 const PATIENCE_MS = 120_000;
-
-/** Compiled modules are shared by all lives: a restart takes half as long. */
-const compileCache = path.join(os.tmpdir(), 'troupe-crash-compile-cache');
 
 /** Run when all tests of the file have ended: tests run side by side, and none may clean up under another. */
 const cleanups = new Set<() => void>();
@@ -57,10 +54,10 @@ export class Life {
     env: Readonly<Record<string, string>> = {},
     under: readonly string[] = [],
   ) {
-    const file = fileURLToPath(new URL(`./${name}.child.ts`, import.meta.url));
-    const [program = '', ...args] = [...under, process.execPath, file, JSON.stringify(orders)];
-    const child = spawn(program, args, {
-      env: { ...process.env, NODE_COMPILE_CACHE: compileCache, ...env },
+    const run = [process.execPath, program(`crash/${name}`), JSON.stringify(orders)];
+    const [first = '', ...args] = [...under, ...run];
+    const child = spawn(first, args, {
+      env: { ...programEnvironment(), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = child;

@@ -6,12 +6,12 @@ import { ProjectUnderTest } from './project-fixture.ts';
 /*
  * A01 and A10 with real git: whatever the point at which the process is killed, the restarted run comes to the same
  * main and the same states as the undisturbed one. A run passes some hundred fault points; here each point's first
- * hit and a late hit of every third are killed, four kills to a run. `FAULTS=all` kills at the n-th hit
+ * hit and a late hit of every fifth are killed, six kills to a run. `FAULTS=all` kills at the n-th hit
  * for n = 1, 2, 3 … until a run ends untouched, one kill to a run.
  */
 
 const LANES = 2;
-const FIRST_HITS_PER_RUN = 3;
+const FIRST_HITS_PER_RUN = 5;
 const LIMIT_MS = process.env['FAULTS'] === 'all' ? 7_200_000 : 480_000;
 
 /** The undisturbed run, which everything else is compared with; made once. */

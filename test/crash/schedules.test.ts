@@ -29,7 +29,9 @@ test('killed between due and sent: each due time fires exactly once', async () =
   await made.line('done ');
   await made.finished();
   let now = BEGIN;
-  for (const faults of POINTS) {
+  for (const [n, faults] of POINTS.entries()) {
+    // A start that was under way at four ends of the process in a row is given up, and rightly: three, then a life in peace.
+    if (n === 3) await live(now).finished();
     now += REST_S * 1_000;
     const life = live(now, faults);
     expect(await life.death(), `${faults}: ${life.stderr}`).toBe('SIGKILL');

@@ -1,11 +1,11 @@
 import { readdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { describe, expect, test, vi } from 'vitest';
 import { EMPTY_BATCH } from '../../src/store/empty-batch.ts';
 import { flattenBatch } from '../../src/store/sqlite/batch-rows.ts';
 import { SqliteConnection } from '../../src/store/sqlite/sqlite-connection.ts';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite-store.ts';
+import { program } from '../program.ts';
 import { batch, tasks, turn } from '../store/rows.ts';
 import { Child } from '../store/sqlite/children.ts';
 import { temporaryStore } from '../store/sqlite/temporary.ts';
@@ -87,7 +87,7 @@ test('C03: eight processes claim beneath the owner’s lock: each task is claime
   const rows = Array.from({ length: 100 }, (_, i) => ({ task: `t${i}`, position: i }));
   await store.commit(batch({ projections: tasks(...rows) }));
   await store.close();
-  const file = fileURLToPath(new URL('./claim-race.child.ts', import.meta.url));
+  const file = program('faults/claim-race');
   const racers = Array.from(
     { length: 8 },
     (_, n) => new Child(process.execPath, [file, path, `p${n}`, '200']),

@@ -15,6 +15,7 @@ import path from 'node:path';
 import Database from 'better-sqlite3';
 import { afterAll, expect, test, vi } from 'vitest';
 import { makeProject, merges, troupe, writing } from '../operator/cli-fixture.ts';
+import { programEnvironment } from '../program.ts';
 import { childFile } from '../store/sqlite/children.ts';
 import { temporaryDirectory } from '../store/sqlite/temporary.ts';
 
@@ -34,7 +35,11 @@ const storeOf = (directory: string): string => path.join(directory, '.troupe', '
 /** The log of another store, whose owner was killed. */
 function strangeLog(): Buffer {
   const other = path.join(temporaryDirectory(), 'other.db');
-  const child = spawnSync(process.execPath, [childFile('crash'), other, 'store.before-begin', '3']);
+  const child = spawnSync(
+    process.execPath,
+    [childFile('crash'), other, 'store.before-begin', '3'],
+    { env: programEnvironment() },
+  );
   expect(child.signal).toBe('SIGKILL');
   return readFileSync(`${other}-wal`);
 }

@@ -86,7 +86,7 @@ describe('the whole runtime, simulated', () => {
         expect(second.trace).toEqual(first.trace);
         await yieldToEventLoop();
       }),
-      { numRuns: 50 },
+      { numRuns: 30 },
     );
   });
 

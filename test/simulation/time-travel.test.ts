@@ -5,7 +5,7 @@ import { simulate } from './world.ts';
 
 const env = process.env;
 /** How many worlds are lived through. */
-const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? 600);
+const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? 300);
 /** As in simulation.test.ts: the same worlds every time, unless somebody explores. */
 const SEED = env['TROUPE_SIMULATION_SEED'] ?? '20261121';
 const REPLAY = {

@@ -1109,15 +1109,9 @@ function describeError(error: unknown): string {
  */
 export async function simulate(
   scenario: Scenario,
-  options: Omit<WorldOptions, 'tampering'> & { readonly tampering?: () => Tampering } = {},
+  options: Omit<WorldOptions, 'tampering'> = {},
 ): Promise<WorldReport> {
-  const { tampering, ...rest } = options;
-  const world = (trace: boolean): World =>
-    new World(scenario, {
-      ...rest,
-      trace,
-      ...(tampering === undefined ? {} : { tampering: tampering() }),
-    });
+  const world = (trace: boolean): World => new World(scenario, { ...options, trace });
   try {
     return await world(false).live();
   } catch (error) {

@@ -36,7 +36,11 @@ const GIT_ENVIRONMENT = {
 
 /** Runs git as a user would, and returns what it printed. */
 export function git(directory: string, ...args: string[]): string {
-  return execFileSync('git', args, {
+  return run(directory, 'git', args);
+}
+
+function run(directory: string, program: string, args: readonly string[]): string {
+  return execFileSync(program, args, {
     cwd: directory,
     env: GIT_ENVIRONMENT,
     encoding: 'utf8',
@@ -54,19 +58,20 @@ export function write(directory: string, files: Files): void {
   }
 }
 
+/** One shell: a fork of a shell is cheap, one of a test's process is not. */
+const COMMIT = 'git add -A && git commit -q --allow-empty -m "$1" && git rev-parse HEAD';
+
 export function commit(directory: string, files: Files, message = 'change'): string {
   write(directory, files);
-  git(directory, 'add', '-A');
-  git(directory, 'commit', '-q', '--allow-empty', '-m', message);
-  return git(directory, 'rev-parse', 'HEAD');
+  return run(directory, 'sh', ['-c', COMMIT, 'sh', message]);
 }
 
 /** A repository with one commit on `main`, which is checked out. */
 export function makeRepository(files: Files = { 'readme.md': 'hello\n' }): string {
   const directory = path.join(temporaryDirectory(), 'project');
   mkdirSync(directory);
-  git(directory, 'init', '-q', '-b', 'main');
-  commit(directory, files, 'first');
+  write(directory, files);
+  run(directory, 'sh', ['-c', `git init -q -b main && ${COMMIT}`, 'sh', 'first']);
   return directory;
 }
 

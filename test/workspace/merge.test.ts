@@ -12,6 +12,7 @@ import {
   verifyAndMerge,
 } from '../../src/workspace/merge.ts';
 import { checkVerifyCommands, type VerifyCommand } from '../../src/workspace/verification.ts';
+import { program, programEnvironment } from '../program.ts';
 import {
   commit,
   git,
@@ -569,15 +570,18 @@ const POINTS = [
 /** Stands for a crash: what the process would have done afterwards is not done. */
 class Crash extends Error {}
 
-const pipeline = new URL('./pipeline.child.ts', import.meta.url).pathname;
-
 test.each(POINTS)('SIGKILL at %s, then a restart: merged exactly once', async (point) => {
   const { directory, repository, processes } = await openProject();
   await repository.close();
   processes.close();
-  const child = spawn(process.execPath, [pipeline, directory, `${point}:kill`], {
-    stdio: 'ignore',
-  });
+  const child = spawn(
+    process.execPath,
+    [program('workspace/pipeline'), directory, `${point}:kill`],
+    {
+      env: programEnvironment(),
+      stdio: 'ignore',
+    },
+  );
   expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
 
   const restarted = await reopenProject(directory);

@@ -7,6 +7,7 @@ import { processStartTime } from '../../src/runtime/process-identity.ts';
 import { Git } from '../../src/workspace/git.ts';
 import { ObjectReader, type ObjectReaderOptions } from '../../src/workspace/object-reader.ts';
 import { ProcessRegistry, runningJobs } from '../../src/workspace/process-registry.ts';
+import { program, programEnvironment } from '../program.ts';
 import { commit, git, makeRepository, temporaryDirectory } from './git-fixture.ts';
 
 afterEach(() => {
@@ -244,11 +245,12 @@ test('close ends a process that does not listen', async () => {
   expect(runningJobs(place.registry)).toEqual([]);
 });
 
-const owner = new URL('./object-reader.child.ts', import.meta.url).pathname;
+const owner = program('workspace/object-reader');
 
 test('it does not keep its owner alive', async () => {
   const directory = makeRepository();
   const child = spawn(process.execPath, [owner, directory, temporaryDirectory()], {
+    env: programEnvironment(),
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   onTestFinished(() => {
@@ -261,6 +263,7 @@ test('when its owner is killed it ends by itself; it counts as no command that l
   const directory = makeRepository();
   const registry = temporaryDirectory();
   const child = spawn(process.execPath, [owner, directory, registry, 'stay'], {
+    env: programEnvironment(),
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   onTestFinished(() => {

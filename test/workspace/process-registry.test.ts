@@ -7,6 +7,7 @@ import { expect, test } from 'vitest';
 import { bootId, processStartTime } from '../../src/runtime/process-identity.ts';
 import { ProcessRegistry, runningJobs } from '../../src/workspace/process-registry.ts';
 import { findMarkedProcesses } from '../../src/workspace/process-scan.ts';
+import { program, programEnvironment } from '../program.ts';
 import { temporaryDirectory } from './git-fixture.ts';
 
 /** The registry's files. */
@@ -16,11 +17,12 @@ const logsIn = (directory: string) =>
 /** The markers of what is on record as running. */
 const recordsIn = (directory: string) => runningJobs(directory).map(({ marker }) => marker);
 
-const ownerScript = new URL('./process-owner.child.ts', import.meta.url).pathname;
+const ownerScript = program('workspace/process-owner');
 
 /** Starts an owner that runs a command, waits until the command speaks, and kills the owner. */
 async function killedOwner(directory: string, command: string, faultPoint = ''): Promise<string[]> {
   const owner = spawn(process.execPath, [ownerScript, directory, command, faultPoint], {
+    env: programEnvironment(),
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = once(owner, 'exit');

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
+import { program, programEnvironment } from '../../program.ts';
 
 /** A real process that a test talks to line by line. It is killed when the test is over. */
 export class Child {
@@ -13,7 +13,10 @@ export class Child {
   readonly ended: Promise<string | number>;
 
   constructor(command: string, args: readonly string[]) {
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(command, args, {
+      env: programEnvironment(),
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
     this.#process = child;
     child.stderr.on('data', (chunk: Buffer) => this.#errors.push(chunk.toString()));
     const lines = createInterface({ input: child.stdout });
@@ -71,5 +74,5 @@ export function startChild(name: string, ...args: readonly string[]): Child {
 }
 
 export function childFile(name: string): string {
-  return fileURLToPath(new URL(`./${name}.child.ts`, import.meta.url));
+  return program(`store/sqlite/${name}`);
 }

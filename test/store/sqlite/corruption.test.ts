@@ -20,6 +20,7 @@ import { TroupeError } from '../../../src/protocol/errors.ts';
 import { refuseStrangeLog } from '../../../src/store/sqlite/log-check.ts';
 import { openReadOnlyStore } from '../../../src/store/sqlite/read-only.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
+import { programEnvironment } from '../../program.ts';
 import { batch, turn } from '../rows.ts';
 import { childFile, startChild } from './children.ts';
 import { temporaryDirectory, temporaryStore } from './temporary.ts';
@@ -53,7 +54,9 @@ function strangeDatabase(path: string, applicationId: number): void {
 
 /** Two commits by a process that is then killed and leaves them in the log. */
 function crash(path: string): void {
-  const child = spawnSync(process.execPath, [childFile('crash'), path, 'store.before-begin', '3']);
+  const child = spawnSync(process.execPath, [childFile('crash'), path, 'store.before-begin', '3'], {
+    env: programEnvironment(),
+  });
   expect(child.signal).toBe('SIGKILL');
 }
 
@@ -361,7 +364,9 @@ describe('the disk', () => {
       const mounted =
         'mount -t tmpfs -o size=4m tmpfs "$1" && exec "$2" "$3" "$1/s.db" "$1/ballast"';
       const arguments_ = [directory, process.execPath, childFile('until-refused')];
-      const run = spawnSync('unshare', ['-Urm', 'bash', '-c', mounted, 'bash', ...arguments_]);
+      const run = spawnSync('unshare', ['-Urm', 'bash', '-c', mounted, 'bash', ...arguments_], {
+        env: programEnvironment(),
+      });
       const [acknowledged, refusal, then, found] = run.stdout.toString().trim().split('\n');
       const count = Number(acknowledged?.replace('acknowledged ', ''));
       expect(count).toBeGreaterThan(10);
@@ -377,7 +382,9 @@ describe('the disk', () => {
     const directory = temporaryDirectory();
     const mounted = 'mount -t tmpfs -o ro tmpfs "$1" && exec "$2" "$3" "$1/s.db"';
     const arguments_ = [directory, process.execPath, childFile('until-refused')];
-    const run = spawnSync('unshare', ['-Urm', 'bash', '-c', mounted, 'bash', ...arguments_]);
+    const run = spawnSync('unshare', ['-Urm', 'bash', '-c', mounted, 'bash', ...arguments_], {
+      env: programEnvironment(),
+    });
     expect(run.stderr.toString()).toMatch(/Could not lock the store .*EROFS.* must be writable/);
   });
 
@@ -387,12 +394,11 @@ describe('the disk', () => {
       const path = temporaryStore();
       const inject = 'inject=fdatasync,fsync:error=EIO:when=25+';
       const trace = ['-f', '-o', '/dev/null', '-e', 'trace=fdatasync,fsync', '-e', inject];
-      const run = spawnSync('strace', [
-        ...trace,
-        process.execPath,
-        childFile('until-refused'),
-        path,
-      ]);
+      const run = spawnSync(
+        'strace',
+        [...trace, process.execPath, childFile('until-refused'), path],
+        { env: programEnvironment() },
+      );
       const [acknowledged, refusal, then] = run.stdout.toString().trim().split('\n');
       const count = Number(acknowledged?.replace('acknowledged ', ''));
       expect(refusal).toMatch(/^unavailable .*the disk reported an error \(SQLITE_IOERR/);
@@ -409,7 +415,9 @@ test('a file size limit is met like a full disk', async () => {
   const path = temporaryStore();
   const limited = 'ulimit -f 600 && exec "$1" "$2" "$3"';
   const arguments_ = [process.execPath, childFile('until-refused'), path];
-  const run = spawnSync('bash', ['-c', limited, 'bash', ...arguments_]);
+  const run = spawnSync('bash', ['-c', limited, 'bash', ...arguments_], {
+    env: programEnvironment(),
+  });
   const [acknowledged, refusal] = run.stdout.toString().trim().split('\n');
   const count = Number(acknowledged?.replace('acknowledged ', ''));
   expect(count).toBeGreaterThan(5);
