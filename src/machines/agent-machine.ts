@@ -24,7 +24,6 @@ import {
   supersede,
   superseded,
   withdraw,
-  withdrawRequest,
 } from './job-pool.ts';
 import { couldNotWork } from './policies/agent-chain.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
@@ -307,26 +306,10 @@ const base = durable.extend({
         enqueue.assign({ breaker: 'open' });
       enqueue({ type: 'send', params: record(context, outcome) });
     }),
+    /** Whoever asked for it calls it off, or nobody waits for it any more. */
     withdrawWork: durable.enqueueActions(({ context, event, enqueue }) => {
-      if (event.type !== 'agent.cancel') return;
-      const { pool, job, wasRunning } = withdraw(
-        context.pool,
-        event.task,
-        event.attempt,
-        event.correlation,
-      );
-      if (job === undefined) return;
-      enqueue.assign({ pool });
-      if (wasRunning) enqueue.stopChild(job.id);
-    }),
-    /** Nobody waits for it any more: it is not worked on. */
-    dropWork: durable.enqueueActions(({ context, event, enqueue }) => {
-      if (event.type !== 'request.cancelled') return;
-      const { pool, job, wasRunning } = withdrawRequest(
-        context.pool,
-        event.correlation,
-        event.attempt,
-      );
+      if (event.type !== 'agent.cancel' && event.type !== 'request.cancelled') return;
+      const { pool, job, wasRunning } = withdraw(context.pool, event);
       if (job === undefined) return;
       enqueue.assign({ pool });
       if (wasRunning) enqueue.stopChild(job.id);
@@ -372,7 +355,7 @@ export const agentMachine = base.createMachine({
   on: {
     'agent.work': { actions: ['takeWork', 'startWork', 'turnAway'] },
     'agent.cancel': { actions: ['withdrawWork', 'startWork'] },
-    'request.cancelled': { actions: ['dropWork', 'startWork'] },
+    'request.cancelled': { actions: ['withdrawWork', 'startWork'] },
     'agent.due': { actions: 'startWork' },
     'agent.configure': { actions: ['configure', 'startWork'] },
     'agent.breaker': { actions: ['heedBreaker', 'startWork', 'turnAway'] },

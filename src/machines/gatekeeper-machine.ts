@@ -13,7 +13,6 @@ import {
   supersede,
   superseded,
   withdraw,
-  withdrawRequest,
 } from './job-pool.ts';
 
 export interface GatekeeperInput {
@@ -130,26 +129,10 @@ const base = durable.extend({
             : { to: job.replyTo ?? undefined, type: 'gatekeeper.verify', reply: event.output },
       });
     }),
+    /** Whoever asked for it calls it off, or nobody waits for its verdict any more. */
     withdrawSubmission: durable.enqueueActions(({ context, event, enqueue }) => {
-      if (event.type !== 'gatekeeper.cancel') return;
-      const { pool, job, wasRunning } = withdraw(
-        context.pool,
-        event.task,
-        event.attempt,
-        event.correlation,
-      );
-      if (job === undefined) return;
-      enqueue.assign({ pool });
-      if (wasRunning) enqueue.stopChild(job.id);
-    }),
-    /** Nobody waits for its verdict any more. */
-    dropSubmission: durable.enqueueActions(({ context, event, enqueue }) => {
-      if (event.type !== 'request.cancelled') return;
-      const { pool, job, wasRunning } = withdrawRequest(
-        context.pool,
-        event.correlation,
-        event.attempt,
-      );
+      if (event.type !== 'gatekeeper.cancel' && event.type !== 'request.cancelled') return;
+      const { pool, job, wasRunning } = withdraw(context.pool, event);
       if (job === undefined) return;
       enqueue.assign({ pool });
       if (wasRunning) enqueue.stopChild(job.id);
@@ -178,7 +161,7 @@ export const gatekeeperMachine = base.createMachine({
   on: {
     'gatekeeper.verify': { actions: ['takeSubmission', 'startVerifying'] },
     'gatekeeper.cancel': { actions: ['withdrawSubmission', 'startVerifying'] },
-    'request.cancelled': { actions: ['dropSubmission', 'startVerifying'] },
+    'request.cancelled': { actions: ['withdrawSubmission', 'startVerifying'] },
     'gatekeeper.configure': { guard: 'isNews', actions: ['configure', 'startVerifying'] },
     'xstate.done.actor.*': { actions: ['answer', 'startVerifying'] },
     'xstate.error.actor.*': { actions: ['answer', 'startVerifying'] },

@@ -76,28 +76,21 @@ interface Withdrawn {
   readonly wasRunning: boolean;
 }
 
-/** Removes a task's job, whether it runs or waits; with a correlation only the one that was asked for with it. */
-export function withdraw(
-  pool: JobPool,
-  task: string,
-  attempt: number,
-  correlation?: string,
-): Withdrawn {
-  return remove(
-    pool,
-    (job) =>
-      job.task === task &&
-      job.attempt === attempt &&
-      (correlation === undefined || job.replyTo?.correlation === correlation),
+/** Which job nobody wants any more: a task's own, or the one that a request asked for. */
+export type Withdrawal =
+  | { readonly task: string; readonly attempt: number; readonly correlation?: string | undefined }
+  | { readonly task?: undefined; readonly attempt: number; readonly correlation: string };
+
+/** Removes a job, whether it runs or waits; with a task and a correlation only the one of both. */
+export function withdraw(pool: JobPool, { task, attempt, correlation }: Withdrawal): Withdrawn {
+  return remove(pool, ({ task: ofTask, attempt: ofJob, replyTo }) =>
+    task === undefined
+      ? replyTo?.correlation === correlation && replyTo?.attempt === attempt
+      : ofTask === task &&
+        ofJob === attempt &&
+        (correlation === undefined || replyTo?.correlation === correlation),
   );
 }
-
-/** Removes the job that was asked for with a request, whether it runs or waits. */
-export const withdrawRequest = (pool: JobPool, correlation: string, attempt: number): Withdrawn =>
-  remove(
-    pool,
-    ({ replyTo }) => replyTo?.correlation === correlation && replyTo.attempt === attempt,
-  );
 
 /**
  * Removes the job that a task had asked for before: it asks for one at a time, and asks anew only when it has given that

@@ -157,6 +157,8 @@ class GateRound {
   /** Without extension. */
   readonly #artifactPath: string;
   #facts: Partial<GateArtifact> = {};
+  /** Whether a person has agreed to these. */
+  #approval: { readonly flags: readonly PolicyFlag[]; readonly given: boolean } | undefined;
   /** What commands have made of this very tree; good for others when it is merged. */
   readonly #captured: Captured[] = [];
 
@@ -380,9 +382,12 @@ class GateRound {
   async #mustBeAsked(): Promise<boolean> {
     const flags = this.#facts.flags ?? [];
     if (flags.length === 0) return false;
-    const approved = await this.#isApproved(flags);
-    if (approved) this.#note({ approved: true });
-    return !approved;
+    // Asked before the commands run and after them; in between nothing may have been found.
+    if (this.#approval?.flags !== flags) {
+      this.#approval = { flags, given: await this.#isApproved(flags) };
+    }
+    if (this.#approval.given) this.#note({ approved: true });
+    return !this.#approval.given;
   }
 
   /** Whoever approved has seen what an artifact of then lists: what is found only now has been seen by nobody. */
