@@ -291,7 +291,7 @@ describe('while a run is active', () => {
       stdout: 'Task wrong is ready.\n',
     });
     await watch.until(/wrong {2}✓ done/);
-    expect(await troupe(directory, 'pause-task', 'slow')).toMatchObject({
+    expect(await troupeProcess(directory, 'pause-task', 'slow')).toMatchObject({
       stdout: 'Task slow is working; it is paused when this attempt has ended.\n',
     });
     expect(await troupe(directory, 'cancel', 'later')).toMatchObject({ exitCode: 0 });

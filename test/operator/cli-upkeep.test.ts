@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, utimesSync, watch, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test, vi } from 'vitest';
@@ -33,6 +33,22 @@ function putStrangeState(directory: string, address: string): void {
     `UPDATE checkpoints SET snapshot_json = json_set(snapshot_json, '$.value', 'asleep')
      WHERE address = ? AND seq = (SELECT seq FROM actors WHERE address = checkpoints.address)`,
   ).run(address);
+  db.close();
+}
+
+/** Resolves when a process that works on the store has set the actor aside. */
+async function untilQuarantined(directory: string, address: string): Promise<void> {
+  const db = new Database(storeOf(directory), { readonly: true });
+  const status = db.prepare('SELECT status FROM actors WHERE address = ?').pluck();
+  await new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (status.get(address) !== 'quarantined') return;
+      watcher.close();
+      resolve();
+    };
+    const watcher = watch(path.dirname(storeOf(directory)), look);
+    look();
+  });
   db.close();
 }
 
@@ -101,7 +117,11 @@ describe('troupe doctor', () => {
     });
     putStrangeState(directory, 'task/main/two');
     // Whoever goes on meets it.
-    await troupeProcess(directory, 'pause-task', 'two');
+    const order = new Cli(directory, ['pause-task', 'two']);
+    await untilQuarantined(directory, 'task/main/two');
+    // It would wait for an answer for 30 s.
+    order.child.kill();
+    await order.ended;
     const found = await troupe(directory, 'doctor');
     expect(found.exitCode).toBe(40);
     expect(found.stdout).toMatch(
