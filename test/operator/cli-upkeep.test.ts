@@ -86,8 +86,7 @@ describe('troupe check', () => {
       path.join(directory, 'machines.mjs'),
       `export const machines = [{ id: 'inbox' }];\n`,
     );
-    // The test runner would load the module, and knows no such path.
-    const refused = await troupeProcess(directory, 'check', '--machines', 'machines.mjs');
+    const refused = await troupe(directory, 'check', '--machines', 'machines.mjs');
     expect(refused).toMatchObject({ exitCode: 41, stdout: '' });
     expect(refused.stderr).toMatch(/to export `machines`: a list of machines/);
     const missing = await troupe(directory, 'check', '--machines', 'nowhere.mjs');
