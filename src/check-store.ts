@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { pino } from 'pino';
 import type { AnyStateMachine } from 'xstate';
 import { NotFoundError, TroupeError } from './protocol/errors.ts';
 import { noFaults } from './protocol/fault-point.ts';
@@ -48,7 +47,7 @@ export async function checkStore(
       options,
     );
     try {
-      const silent = pino({ level: 'silent' });
+      const silent = (await import('pino')).pino({ level: 'silent' });
       // Never opened: nothing runs.
       const troupe = new Troupe(options, store, undefined, silent, noFaults, undefined);
       for (const entry of machines) {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { type Logger, pino } from 'pino';
-import { filter, Observable, ReplaySubject, takeUntil } from 'rxjs';
+import type { Logger } from 'pino';
+import type { Observable } from 'rxjs';
 import type { AnyStateMachine } from 'xstate';
 import { agentActor, type RegisteredAgent } from './actors/agent.ts';
 import { AgentLife, type AgentLifeOptions, DEFAULT_START_TIMEOUT_MS } from './actors/agent-life.ts';
@@ -166,6 +166,7 @@ import type { Leases } from './runtime/leases.ts';
 import type { Ending } from './runtime/lives.ts';
 import { type MailboxPolicy, type Overflow, parseMailboxPolicy } from './runtime/mailbox-policy.ts';
 import type { MessageCounts } from './runtime/message-counts.ts';
+import { rx } from './runtime/rx.ts';
 import { checkStatement } from './runtime/step.ts';
 import type { ReadStreamOptions, StreamLimits, StreamWriter } from './runtime/stream.ts';
 import { MemoryStore } from './store/memory/memory-store.ts';
@@ -382,7 +383,7 @@ const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 
  * @throws {ConfigurationError} the project or an option cannot be worked with
  */
 export async function createTroupe(options: TroupeOptions): Promise<Troupe> {
-  const logger = options.logger ?? pino({ level: 'warn' }, pino.destination(2));
+  const logger = options.logger ?? (await standardErrorLogger());
   const faultPoint = options.faultPoint ?? noFaults;
   const retention = parseRetention(options.retention);
   const store = packedStore(await openStore(options, logger), options.codec);
@@ -401,6 +402,12 @@ export async function createTroupe(options: TroupeOptions): Promise<Troupe> {
     await store.close();
     throw error;
   }
+}
+
+async function standardErrorLogger(): Promise<Logger> {
+  // Not loaded for those who bring their own.
+  const { pino } = await import('pino');
+  return pino({ level: 'warn' }, pino.destination(2));
 }
 
 function packedStore(store: Store, codec: PayloadCodec | undefined): PackedStore {
@@ -428,8 +435,6 @@ async function openStore(options: TroupeOptions, logger: Logger): Promise<Store>
 }
 
 export class Troupe {
-  /** Turns of all actors, told after they are stored. Completes when the runtime stops or fails (see `on('failed')`). */
-  readonly turns$: Observable<Turn>;
   /** What was: checkpoints of actors, cuts of runs, and how they differ. */
   readonly history: History;
   /** Schedules of messages and runs: list them, pause, resume, trigger and delete them. */
@@ -460,7 +465,9 @@ export class Troupe {
   readonly #agentLives: AgentLife[] = [];
   readonly #inTurn = new Map<string, Promise<void>>();
   readonly #starting = new Map<string, Promise<unknown>>();
-  readonly #over = new ReplaySubject<void>(1);
+  #turns$: Observable<Turn> | undefined;
+  /** Aborted when the runtime has stopped or failed. */
+  readonly #over = new AbortController();
   readonly #waiting = new Set<(error: Error) => void>();
   #keepAlive: NodeJS.Timeout | undefined;
   #pruning = false;
@@ -582,10 +589,7 @@ export class Troupe {
       clock: this.#clock,
       timeTravel: this.#host.timeTravel,
     });
-    this.turns$ = new Observable<Turn>((subscriber) =>
-      this.on('turn', (turn) => subscriber.next(turn)),
-    ).pipe(takeUntil(this.#over));
-    this.on('failed', () => this.#over.next());
+    this.on('failed', () => this.#over.abort());
   }
 
   /** @internal Called by `createTroupe`. */
@@ -1330,7 +1334,9 @@ export class Troupe {
     const stop = (): void => over.abort();
     signal?.addEventListener('abort', stop, { once: true });
     if (signal?.aborted === true) stop();
-    const ended = this.#over.subscribe(stop);
+    const ended = this.#over.signal;
+    ended.addEventListener('abort', stop, { once: true });
+    if (ended.aborted) stop();
     try {
       yield* followAudit(reader, over.signal, (wake) => {
         const offs = (['turn', 'audited', 'deadLettered'] as const).map((event) =>
@@ -1344,7 +1350,7 @@ export class Troupe {
       // Stopped in the middle of a read.
       if (!over.signal.aborted) throw error;
     } finally {
-      ended.unsubscribe();
+      ended.removeEventListener('abort', stop);
       signal?.removeEventListener('abort', stop);
     }
   }
@@ -1420,6 +1426,25 @@ export class Troupe {
     return { actors: all.length, problems };
   }
 
+  /** Turns of all actors, told after they are stored. Completes when the runtime stops or fails (see `on('failed')`). */
+  get turns$(): Observable<Turn> {
+    const over = this.#over.signal;
+    this.#turns$ ??= new (rx().Observable)<Turn>((subscriber) => {
+      const complete = (): void => subscriber.complete();
+      if (over.aborted) {
+        complete();
+        return;
+      }
+      over.addEventListener('abort', complete, { once: true });
+      const off = this.on('turn', (turn) => subscriber.next(turn));
+      return () => {
+        over.removeEventListener('abort', complete);
+        off();
+      };
+    });
+    return this.#turns$;
+  }
+
   /**
    * Calls a function for each event of a kind, after it is stored. One that throws is logged and harms nobody else.
    * @returns a function that ends it
@@ -1455,7 +1480,7 @@ export class Troupe {
     await this.#host.stop(options);
     await Promise.all(this.#agentLives.map((life) => life.stop()));
     await this.#project?.close();
-    this.#over.next();
+    this.#over.abort();
     const error = new StoppedError();
     for (const reject of [...this.#waiting]) reject(error);
     this.#waiting.clear();
@@ -1703,7 +1728,7 @@ export class Run {
     const own = runAddress(this.id);
     const mine = taskAddress(this.id, '');
     return this.#troupe.turns$.pipe(
-      filter(({ address }) => address === own || address.startsWith(mine)),
+      rx().filter(({ address }) => address === own || address.startsWith(mine)),
     );
   }
 

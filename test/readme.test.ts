@@ -11,7 +11,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { runCli } from '../src/operator/cli.ts';
 import { asPromised, promisedOutput } from './expected-output.ts';
+import { FakeStream } from './operator/cli-terminal.ts';
 import { installedBinary, mustRun, REPOSITORY, runCommand } from './tooling/run-command.ts';
 
 interface Fence {
@@ -127,8 +129,7 @@ async function checkTroupe(
   words: readonly string[],
   above = '',
 ): Promise<void> {
-  const bin = join(REPOSITORY, 'src', 'operator', 'bin.ts');
-  const { stdout } = await mustRun(process.execPath, [bin, ...path, '--help'], { cwd: tmpdir() });
+  const stdout = await helpOf(path);
   const [, list] = /^Commands:\n((?: .*\n?)+)/m.exec(stdout) ?? [];
   const [word] = words;
   if (list !== undefined && word !== undefined && !word.startsWith('-')) {
@@ -144,6 +145,15 @@ async function checkTroupe(
   const known = (above + stdout).match(/(?<![\w-])--?[a-z][\w-]*/gi) ?? [];
   for (const option of options)
     expect(known, `the options of "${['troupe', ...path].join(' ')}"`).toContain(option);
+}
+
+/** What `troupe PATH --help` prints. */
+async function helpOf(path: readonly string[]): Promise<string> {
+  const stdout = new FakeStream();
+  const stderr = new FakeStream();
+  const cli = { cwd: tmpdir(), env: {}, stdout, stderr };
+  expect(await runCli({ ...cli, argv: [...path, '--help'] }), stderr.text).toBe(0);
+  return stdout.text;
 }
 
 function fencesOf(markdown: string): Fence[] {

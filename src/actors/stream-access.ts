@@ -1,4 +1,4 @@
-import { Observable } from 'rxjs';
+import type { Observable } from 'rxjs';
 import { type Address, kindOf, parseAddress } from '../protocol/address.ts';
 import {
   ConflictError,
@@ -9,6 +9,7 @@ import {
 import { deepHash } from '../protocol/hash.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { DurableHost } from '../runtime/durable-host.ts';
+import { rx } from '../runtime/rx.ts';
 import {
   checkStreamName,
   DEFAULT_STREAM,
@@ -71,7 +72,14 @@ export class StreamAccess {
         ...(signal === undefined ? {} : { signal }),
       });
     };
-    return { [Symbol.asyncIterator]: () => chunks(), chunks$: observe(chunks, options.signal) };
+    let chunks$: Observable<StreamChunk> | undefined;
+    return {
+      [Symbol.asyncIterator]: () => chunks(),
+      get chunks$() {
+        chunks$ ??= observe(chunks, options.signal);
+        return chunks$;
+      },
+    };
   }
 
   writer(address: Address, options: WriteStreamOptions): StreamWriter {
@@ -143,6 +151,7 @@ function observe(
   chunks: (signal: AbortSignal) => AsyncGenerator<StreamChunk, void, undefined>,
   outer: AbortSignal | undefined,
 ): Observable<StreamChunk> {
+  const { Observable } = rx();
   return new Observable<StreamChunk>((subscriber) => {
     const gone = new AbortController();
     const signal = outer === undefined ? gone.signal : AbortSignal.any([outer, gone.signal]);

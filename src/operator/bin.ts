@@ -2,12 +2,18 @@
 import '../require-node.ts';
 
 // Not before the line above has looked: what this loads is native and crashes on an older Node.
-const { explainCrash, runCli } = await import('./cli.ts');
+const { runCli } = await import('./cli.ts');
 
 // A bug of ours, whoever throws it: said like any other error. What was stored is there, and processes that are left
 // are ended by the next troupe.
 process.on('uncaughtException', (error) => {
-  process.exit(explainCrash(error, process));
+  import('./explain.ts').then(
+    ({ explainCrash }) => process.exit(explainCrash(error, process)),
+    (why: unknown) => {
+      process.stderr.write(`troupe: ${String(error)}\n${String(why)}\n`);
+      process.exit(42);
+    },
+  );
 });
 
 process.exitCode = await runCli({

@@ -1,4 +1,4 @@
-import { findProject, type ProjectPlace } from './project.ts';
+import type { ProjectPlace } from './project.ts';
 import type { Environment, Output } from './terminal/terminal.ts';
 
 /** What a command works with: where it was called, and where it writes to. */
@@ -18,8 +18,9 @@ export class CliContext {
   }
 
   /** @throws {ConfigurationError} the directory of `--file` does not exist */
-  project(): Promise<ProjectPlace> {
-    return findProject(this.cwd, this.file);
+  async project(): Promise<ProjectPlace> {
+    const { findProject } = await import('./project.ts');
+    return await findProject(this.cwd, this.file);
   }
 
   /** How the command has to be called to reach the same project, for the commands that we suggest. */

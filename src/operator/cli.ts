@@ -1,28 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
-import { EXIT_CODES, TroupeError, toFailure } from '../index.ts';
 import { CliContext } from './cli-context.ts';
-import { actors } from './commands/actors.ts';
-import { type AuditFlags, audit } from './commands/audit.ts';
-import { resetBreaker } from './commands/breakers.ts';
-import { check } from './commands/check.ts';
-import { doctor } from './commands/doctor.ts';
-import { exportRuns } from './commands/export.ts';
-import { flow } from './commands/flow.ts';
-import { init } from './commands/init.ts';
-import { logs } from './commands/logs.ts';
-import { cancelRun, enqueue, orderTask, pauseRun, regress, unblockAll } from './commands/order.ts';
-import { plan } from './commands/plan.ts';
-import { query } from './commands/query.ts';
-import { reencrypt } from './commands/reencrypt.ts';
-import { resume, run } from './commands/run.ts';
-import { orderSchedule, schedules } from './commands/schedules.ts';
-import { show } from './commands/show.ts';
-import { status } from './commands/status.ts';
-import { backup, du, prune } from './commands/store.ts';
-import { checkpoints, diff, fork, rollback } from './commands/travel.ts';
+import type { AuditFlags } from './commands/audit.ts';
 import { type Environment, Output, type OutputStream } from './terminal/terminal.ts';
-import { cleanBlock, safeJson } from './terminal/text.ts';
+import { cleanBlock } from './terminal/text.ts';
 
 /** What the command is called with; everything else it finds in the project. */
 export interface CliOptions {
@@ -55,37 +36,53 @@ export async function runCli({ argv, cwd, env, stdout, stderr }: CliOptions): Pr
   } catch (error) {
     if (error instanceof CommanderError) {
       // Commander has said it. Its own exit code for every mistake is 1.
-      return error.exitCode === 0 ? 0 : EXIT_CODES.validation;
+      return error.exitCode === 0 ? 0 : (await import('../index.ts')).EXIT_CODES.validation;
     }
+    const { explain } = await import('./explain.ts');
     return explain(error, cli, argv.includes('--json'));
   }
 }
 
-/** @returns the exit code for an error that nobody caught, after it was said */
-export function explainCrash(
-  error: unknown,
-  { env, stderr }: { readonly env: Environment; readonly stderr: OutputStream },
-): number {
-  const output = new Output(stderr, env, process.platform);
-  return explain(error, new CliContext('', env, output, output), false);
-}
+/**
+ * A command that is loaded when it is called: most need little of what `run` works with, `--help` and a mistake in the
+ * words nothing at all.
+ */
+const loaded =
+  <Args extends unknown[]>(load: () => Promise<(...args: Args) => Promise<number>>) =>
+  async (...args: Args): Promise<number> =>
+    await (await load())(...args);
 
-/** Says what went wrong, in words; a stack only to those who ask for it. */
-function explain(error: unknown, cli: CliContext, json: boolean): number {
-  const failure = toFailure(error);
-  const exitCode = EXIT_CODES[failure.code];
-  const expected = error instanceof TroupeError;
-  const [first = '', ...rest] = cleanBlock(failure.message);
-  cli.stderr.line([{ text: 'troupe: ', style: 'red' }, expected ? first : `unexpected: ${first}`]);
-  for (const line of rest) cli.stderr.line(line);
-  if (cli.env['TROUPE_DEBUG'] === '1' && error instanceof Error) {
-    for (const line of cleanBlock(error.stack ?? '')) cli.stderr.line(line);
-  } else if (!expected) {
-    cli.stderr.line('Run it again with TROUPE_DEBUG=1 to see where this comes from.');
-  }
-  if (json) cli.stdout.raw(`${safeJson({ error: failure, exitCode })}\n`);
-  return exitCode;
-}
+const actors = loaded(async () => (await import('./commands/actors.ts')).actors);
+const audit = loaded(async () => (await import('./commands/audit.ts')).audit);
+const resetBreaker = loaded(async () => (await import('./commands/breakers.ts')).resetBreaker);
+const check = loaded(async () => (await import('./commands/check.ts')).check);
+const doctor = loaded(async () => (await import('./commands/doctor.ts')).doctor);
+const exportRuns = loaded(async () => (await import('./commands/export.ts')).exportRuns);
+const flow = loaded(async () => (await import('./commands/flow.ts')).flow);
+const init = loaded(async () => (await import('./commands/init.ts')).init);
+const logs = loaded(async () => (await import('./commands/logs.ts')).logs);
+const cancelRun = loaded(async () => (await import('./commands/order.ts')).cancelRun);
+const enqueue = loaded(async () => (await import('./commands/order.ts')).enqueue);
+const orderTask = loaded(async () => (await import('./commands/order.ts')).orderTask);
+const pauseRun = loaded(async () => (await import('./commands/order.ts')).pauseRun);
+const regress = loaded(async () => (await import('./commands/order.ts')).regress);
+const unblockAll = loaded(async () => (await import('./commands/order.ts')).unblockAll);
+const plan = loaded(async () => (await import('./commands/plan.ts')).plan);
+const query = loaded(async () => (await import('./commands/query.ts')).query);
+const reencrypt = loaded(async () => (await import('./commands/reencrypt.ts')).reencrypt);
+const resume = loaded(async () => (await import('./commands/run.ts')).resume);
+const run = loaded(async () => (await import('./commands/run.ts')).run);
+const orderSchedule = loaded(async () => (await import('./commands/schedules.ts')).orderSchedule);
+const schedules = loaded(async () => (await import('./commands/schedules.ts')).schedules);
+const show = loaded(async () => (await import('./commands/show.ts')).show);
+const status = loaded(async () => (await import('./commands/status.ts')).status);
+const backup = loaded(async () => (await import('./commands/store.ts')).backup);
+const du = loaded(async () => (await import('./commands/store.ts')).du);
+const prune = loaded(async () => (await import('./commands/store.ts')).prune);
+const checkpoints = loaded(async () => (await import('./commands/travel.ts')).checkpoints);
+const diff = loaded(async () => (await import('./commands/travel.ts')).diff);
+const fork = loaded(async () => (await import('./commands/travel.ts')).fork);
+const rollback = loaded(async () => (await import('./commands/travel.ts')).rollback);
 
 const EXAMPLES = `
 Examples:

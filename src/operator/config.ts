@@ -243,11 +243,15 @@ const DEFAULT_AGENT_TIMEOUT_MS = 1_200_000;
 /**
  * Reads a project's configuration. Nothing in it is run, and nothing is written.
  * @param file path of troupe.yaml; messages call the file what this argument calls it
+ * @param directory where it is, for whoever was not called in the working directory. Default: as `file` says
  * @throws {ConfigurationError} the file cannot be read or anything in it is wrong. One error for all problems, in the order
  * of the lines, each with `file:line:column`; the message can be printed as it is and shows the first 20
  */
-export async function loadConfig(file: string): Promise<ProjectConfig> {
-  const files = await ProjectFiles.open(path.dirname(file));
+export async function loadConfig(
+  file: string,
+  directory = path.dirname(file),
+): Promise<ProjectConfig> {
+  const files = await ProjectFiles.open(directory);
   const found = await files.find(path.basename(file));
   if ('refused' in found) {
     const message = found.missing

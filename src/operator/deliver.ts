@@ -59,7 +59,7 @@ async function performHere(
   order: Order,
   hooks: OrderHooks,
 ): Promise<OrderResult> {
-  const config = await loadConfig(place.file);
+  const config = await loadConfig(place.file, place.directory);
   const stateDirectory = await prepareStateDirectory(place.directory);
   const warnings: string[] = [];
   const log = await openLogFile(stateDirectory, (text) => warnings.push(text));

@@ -4,7 +4,6 @@ import { mkdir, mkdtemp, readFile, realpath, rm, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { pino } from 'pino';
 import { createTroupe, type RunResult, type RunSpec, type Troupe } from '../index.ts';
 
 /*
@@ -244,6 +243,7 @@ async function carryOut(fixture: Fixture): Promise<readonly string[]> {
     await git('init', '--quiet', '--initial-branch=main', '--template=');
     await git('add', '--all');
     await git('commit', '--quiet', '--message', 'The project as it stands');
+    const { pino } = await import('pino');
     const troupe = await createTroupe({
       store: path.join(directory, 'state.db'),
       durability: 'normal',

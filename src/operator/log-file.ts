@@ -1,7 +1,7 @@
 import { renameSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { type Logger, multistream, pino, stdTimeFunctions } from 'pino';
+import type { Logger } from 'pino';
 
 /** A log that has grown beyond this is put aside (one is kept) when the next process begins. */
 const MAX_BYTES = 10_000_000;
@@ -28,6 +28,8 @@ export async function openLogFile(
   if ((statSync(file, { throwIfNoEntry: false })?.size ?? 0) > MAX_BYTES) {
     renameSync(file, `${file}.1`);
   }
+  // Not loaded for an order that another process takes.
+  const { multistream, pino, stdTimeFunctions } = await import('pino');
   // Synchronous: what a process says last is what one looks for after a crash.
   const destination = pino.destination({ dest: file, sync: true, mode: 0o600 });
   const warnings = {

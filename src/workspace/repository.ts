@@ -373,25 +373,23 @@ async function requireGitVersion(git: Git, cwd: string): Promise<void> {
 }
 
 async function discover(git: Git, directory: string): Promise<Discovery> {
-  const ask = (...args: string[]) =>
-    git.run(['rev-parse', '--path-format=absolute', ...args], {
-      cwd: directory,
-      userConfiguration: true,
-      allowExitCodes: [0, 128],
-    });
-  const { exitCode, stdout, stderr } = await ask(
-    '--is-bare-repository',
-    '--is-inside-work-tree',
-    '--git-common-dir',
+  const { exitCode, stdout, stderr } = await git.run(
+    [
+      ...['rev-parse', '--path-format=absolute', '--is-bare-repository', '--is-inside-work-tree'],
+      // The last one fails where there are no working files; what comes before it is said all the same.
+      ...['--git-common-dir', '--show-toplevel'],
+    ],
+    { cwd: directory, userConfiguration: true, allowExitCodes: [0, 128] },
   );
-  if (exitCode !== 0) {
+  const said = stdout.toString('utf8');
+  if (exitCode !== 0 && said === '') {
     // "Not a repository" and "dubious ownership" both end here; git says which, and what to do about the second.
     throw new ConfigurationError(
       `Expected a git repository at ${directory}. git says: ${stderr.trim()} ` +
         `If there is none yet: git init -b main && git add -A && git commit -m "First commit".`,
     );
   }
-  const [bare, inside, commonDir = ''] = stdout.toString('utf8').split('\n');
+  const [bare, inside, commonDir = '', ...root] = said.replace(/\n$/, '').split('\n');
   if (bare === 'true') {
     throw new ConfigurationError(
       `Expected a repository with working files, got a bare one at ${directory}. ` +
@@ -403,8 +401,7 @@ async function discover(git: Git, directory: string): Promise<Discovery> {
       `Expected the project directory, got the inside of a git directory: ${directory}.`,
     );
   }
-  const top = await ask('--show-toplevel');
-  return { root: top.stdout.toString('utf8').replace(/\n$/, ''), commonDir };
+  return { root: root.join('\n'), commonDir };
 }
 
 /** Keys that change the bytes of working files or of what is committed from them. */
@@ -444,13 +441,21 @@ async function readUserSettings(git: Git, found: Discovery): Promise<UserSetting
   };
 }
 
-async function requireTarget(repository: Repository, found: Discovery): Promise<void> {
-  const { target } = repository;
-  const valid = await repository.run(['check-ref-format', '--branch', target], {
+/** Letters, digits and what may stand between them: no process is needed to know that git takes it. */
+const PLAIN_BRANCH = /^(?!HEAD$)[A-Za-z0-9_]+(?:[-/][A-Za-z0-9_]+)*$/;
+
+async function isBranchName(repository: Repository, name: string): Promise<boolean> {
+  if (PLAIN_BRANCH.test(name)) return true;
+  const { exitCode, stdout } = await repository.run(['check-ref-format', '--branch', name], {
     allowExitCodes: [0, 1, 128],
   });
   // `@{-1}` is a valid argument there and comes out as another name.
-  if (valid.exitCode !== 0 || valid.stdout.toString('utf8').trim() !== target) {
+  return exitCode === 0 && stdout.toString('utf8').trim() === name;
+}
+
+async function requireTarget(repository: Repository, found: Discovery): Promise<void> {
+  const { target } = repository;
+  if (!(await isBranchName(repository, target))) {
     throw new ConfigurationError(
       `Expected the name of a branch as target, got ${JSON.stringify(target)}.`,
     );

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { fromPromise, setup } from 'xstate';
 import { createTroupe } from '../../src/troupe.ts';
 import { accepts } from '../actors/open-troupe.ts';
-import { makeProject, troupe, writing } from './cli-fixture.ts';
+import { makeProject, troupe, troupeProcess, writing } from './cli-fixture.ts';
 
 const part = setup({
   actors: { breaks: fromPromise<null, null>(() => Promise.reject(new Error('it broke'))) },
@@ -55,7 +55,7 @@ test('troupe actors shows what agents have done, and who supervises whom; status
   await reaches('delayed');
   await app.stop();
 
-  const shown = await troupe(directory, 'actors');
+  const shown = await troupeProcess(directory, 'actors');
   expect(shown).toMatchObject({ exitCode: 0, stderr: '' });
   expect(shown.stdout.replace(/busy .*/, 'busy …')).toBe(`Agents
   writer: idle, 1 done, 100 % of them well, 0 waiting, busy …

@@ -1,5 +1,13 @@
 import { expect, test } from 'vitest';
-import { Cli, makeProject, open, troupe, untilWritten, writing } from './cli-fixture.ts';
+import {
+  Cli,
+  makeProject,
+  open,
+  troupe,
+  troupeProcess,
+  untilWritten,
+  writing,
+} from './cli-fixture.ts';
 
 interface Entry {
   readonly kind: string;
@@ -23,7 +31,7 @@ test('audit and flow of a run that works, and after it has ended', {
   const running = new Cli(directory, ['run']);
   await untilWritten(directory, 'one.pid');
 
-  const flow = await troupe(directory, 'flow', '--json');
+  const flow = await troupeProcess(directory, 'flow', '--json');
   expect(JSON.parse(flow.stdout)).toMatchObject({
     flow: { agents: { script: 'external', patcher: 'external' }, toInternal: 0, dialogue: null },
   });

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { createTroupe } from '../../src/index.ts';
-import { makeProject, troupe, writing } from './cli-fixture.ts';
+import { makeProject, troupe, troupeProcess, writing } from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
@@ -17,14 +17,14 @@ test('a breaker that is open is shown with what to do, and closed by reset-break
 
   const line =
     /The circuit breaker of model\/large is open after 1 failures in a row: it is tried again in \d+ s\. Ask it again now: troupe reset-breaker model\/large\n/;
-  expect((await troupe(directory, 'status')).stdout).toMatch(line);
+  expect((await troupeProcess(directory, 'status')).stdout).toMatch(line);
   expect(JSON.parse((await troupe(directory, 'status', '--json')).stdout)).toMatchObject({
     breakers: [
       { key: 'agent/script', state: 'closed' },
       { key: 'model/large', state: 'open', opened: 1 },
     ],
   });
-  expect(await troupe(directory, 'reset-breaker', 'model/large')).toEqual({
+  expect(await troupeProcess(directory, 'reset-breaker', 'model/large')).toEqual({
     exitCode: 0,
     signal: null,
     stdout: 'The circuit breaker of model/large is closed.\n',

@@ -2,7 +2,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { write } from '../workspace/git-fixture.ts';
-import { Cli, configure, makeProject, troupe, writing } from './cli-fixture.ts';
+import { Cli, configure, makeProject, troupe, troupeProcess, writing } from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
@@ -55,7 +55,7 @@ test('reencrypt brings a store under a key, after which no older one is needed',
   expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
   configure(directory, tasks, { encryption: { keyFile: '../keys.txt' } });
   write(path.dirname(directory), { 'keys.txt': OLD + NEW });
-  const first = await troupe(directory, 'reencrypt', '--json');
+  const first = await troupeProcess(directory, 'reencrypt', '--json');
   expect(first).toMatchObject({ exitCode: 0, stderr: '' });
   const done = JSON.parse(first.stdout) as { texts: number; rewritten: number };
   expect(done).toEqual({ texts: done.rewritten, rewritten: done.texts, active: false });

@@ -1,14 +1,43 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, watch, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  watch,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { onTestFinished } from 'vitest';
+import { afterAll, expect, onTestFinished } from 'vitest';
+import { runCli } from '../../src/operator/cli.ts';
 import { processStartTime } from '../../src/runtime/process-identity.ts';
 import { REPOSITORY } from '../tooling/run-command.ts';
 import { commit, git, temporaryDirectory, write } from '../workspace/git-fixture.ts';
+import { FakeStream } from './cli-terminal.ts';
 
 const BIN = path.join(REPOSITORY, 'src', 'operator', 'bin.ts');
 
-/** Every agent that a test here needs: what it does is in its task's input. */
+/**
+ * Every agent that a test here needs: what it does is in its task's input. Most only write a file, for which a shell
+ * starts in a tenth of the time.
+ */
+const AGENT_SCRIPT = `
+while IFS= read -r line; do
+  case $line in
+    '    "wait": '* | '    "pid": '* | '    "deaf": '* | '    "wrongUntil": '*)
+      exec node "$TROUPE_PROJECT/agent.mjs" ;;
+    '    "file": '*) file=$line ;;
+    '    "text": '*) text=$line ;;
+  esac
+done <"$TROUPE_TASK_FILE"
+[ -n "$file" ] || exit 1
+value() { v="\${1#*: \\"}"; v="\${v%,}"; printf %b "\${v%\\"}"; }
+value "$text" >"$(value "$file")"
+`;
+
 const AGENT = `
 import { existsSync, readFileSync, watch, writeFileSync } from 'node:fs';
 const task = JSON.parse(readFileSync(process.env.TROUPE_TASK_FILE, 'utf8'));
@@ -31,12 +60,10 @@ process.exit(0);
 
 /** Red while any file in src says that it is broken; its output tries to take over the terminal. */
 const TEST = `
-import { readdirSync, readFileSync } from 'node:fs';
-for (const name of readdirSync('src')) {
-  if (!readFileSync('src/' + name, 'utf8').includes('broken')) continue;
-  console.log('\\u001b]52;c;ZXZpbA==\\u0007\\u001b[2Jexpected src/' + name + ' to work');
-  process.exit(1);
-}
+broken=$(grep -l broken src/* | head -n 1)
+[ -z "$broken" ] && exit 0
+printf '\\033]52;c;ZXZpbA==\\007\\033[2Jexpected %s to work\\n' "$broken"
+exit 1
 `;
 
 export interface FixtureTask {
@@ -45,20 +72,67 @@ export interface FixtureTask {
   readonly [key: string]: unknown;
 }
 
+/** What the tests of this file have in common: made once, and copied for each. */
+const kept = new Map<string, Promise<string> | string>();
+let count = 0;
+const keptIn = mkdtempSync(path.join(realpathSync(tmpdir()), 'troupe-kept-'));
+afterAll(() => rmSync(keptIn, { recursive: true, force: true }));
+
+const keep = (directory: string): string => copy(directory, path.join(keptIn, `${count++}`));
+
+function copy(from: string, to: string): string {
+  // With its times, or git would have to look into every file.
+  cpSync(from, to, { recursive: true, preserveTimestamps: true });
+  return to;
+}
+
+/** What people have in their paths. */
+const newPlace = (): string => path.join(temporaryDirectory(), 'my prøject #1');
+
 /** A git repository with a troupe.yaml: tasks for an agent that is a script, and for one that applies patches. */
 export function makeProject(tasks: readonly FixtureTask[], settings: object = {}): string {
-  // What people have in their paths.
-  const directory = path.join(temporaryDirectory(), 'my prøject #1');
+  const key = JSON.stringify([tasks, settings]);
+  const same = kept.get(key);
+  if (typeof same === 'string') return copy(same, newPlace());
+  const directory = writeProject(tasks, settings);
+  kept.set(key, keep(directory));
+  return directory;
+}
+
+/** Such a project after `troupe run`, which has ended with this code. The run is made once for all tests of a file. */
+export async function workedProject(
+  tasks: readonly FixtureTask[],
+  exitCode = 0,
+  settings: object = {},
+): Promise<string> {
+  const key = JSON.stringify([tasks, settings, exitCode]);
+  let worked = kept.get(key);
+  if (worked === undefined) {
+    worked = workOff(makeProject(tasks, settings), exitCode);
+    kept.set(key, worked);
+  }
+  return copy(await worked, newPlace());
+}
+
+async function workOff(directory: string, exitCode: number): Promise<string> {
+  const ended = await troupe(directory, 'run');
+  expect(ended).toMatchObject({ exitCode, stderr: '' });
+  return keep(directory);
+}
+
+function writeProject(tasks: readonly FixtureTask[], settings: object): string {
+  const directory = newPlace();
   write(directory, {
     'src/main.js': 'export const main = 1;\n',
-    'test.js': TEST,
+    'test.sh': TEST,
+    'agent.sh': AGENT_SCRIPT,
     'agent.mjs': AGENT,
     'package.json': '{ "type": "module" }\n',
     'add.patch':
       'diff --git a/src/added.js b/src/added.js\nnew file mode 100644\n--- /dev/null\n+++ b/src/added.js\n@@ -0,0 +1 @@\n+export const added = 1;\n',
   });
   configure(directory, tasks, settings);
-  git(directory, 'init', '-q', '-b', 'main');
+  git(directory, 'init', '-q', '-b', 'main', '--template=');
   commit(directory, {}, 'first');
   return directory;
 }
@@ -71,9 +145,9 @@ export function configure(
   // JSON is YAML.
   const config = {
     version: 1,
-    verify: [{ name: 'test', run: ['node', 'test.js'] }],
+    verify: [{ name: 'test', run: ['sh', 'test.sh'] }],
     agents: {
-      script: { engine: 'command', run: ['node', '{project}/agent.mjs'], concurrency: 2 },
+      script: { engine: 'command', run: ['sh', '{project}/agent.sh'], concurrency: 2 },
       patcher: { engine: 'patch' },
     },
     limits: { attempts: 2, backoff: { initial: '10ms', max: '10ms' } },
@@ -82,6 +156,9 @@ export function configure(
   };
   write(directory, { 'troupe.yaml': JSON.stringify(config, null, 2) });
 }
+
+/** With `limits`, for tests in which a second attempt would only fail like the first. */
+export const ONCE = { limits: { attempts: 1 } };
 
 /** A task that writes one file. */
 export const writing = (id: string, input: object = {}, more: object = {}): FixtureTask => ({
@@ -132,10 +209,9 @@ export class Cli {
   readonly #waiting = new Set<() => void>();
 
   constructor(directory: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-    const { NO_COLOR: _no, FORCE_COLOR: _force, NODE_OPTIONS: _options, ...plain } = process.env;
     this.child = spawn(process.execPath, [BIN, ...args], {
       cwd: directory,
-      env: { ...plain, LANG: 'C.UTF-8', ...env },
+      env: { ...environment(), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
@@ -176,6 +252,28 @@ export class Cli {
   }
 }
 
-/** Runs the command to its end. */
-export const troupe = (directory: string, ...args: readonly string[]): Promise<Ended> =>
+/** Runs the command to its end, in a process of its own as people do. For each command one test at least does. */
+export const troupeProcess = (directory: string, ...args: readonly string[]): Promise<Ended> =>
   new Cli(directory, args).ended;
+
+/** Runs the command to its end in this process, where all that it needs is loaded: it starts at once. */
+export const troupe = (directory: string, ...argv: readonly string[]): Promise<Ended> =>
+  troupeIn(environment(), directory, ...argv);
+
+/** The same with another environment. The programs that it starts have that of this process. */
+export async function troupeIn(
+  env: NodeJS.ProcessEnv,
+  directory: string,
+  ...argv: readonly string[]
+): Promise<Ended> {
+  const stdout = new FakeStream();
+  const stderr = new FakeStream();
+  const exitCode = await runCli({ argv, cwd: directory, env, stdout, stderr });
+  return { exitCode, signal: null, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** What colours the output of the test runner, or loads something into it, is not for the command. */
+function environment(): NodeJS.ProcessEnv {
+  const { NO_COLOR: _no, FORCE_COLOR: _force, NODE_OPTIONS: _options, ...plain } = process.env;
+  return { ...plain, LANG: 'C.UTF-8' };
+}

@@ -1,7 +1,5 @@
 import { expect, test } from 'vitest';
-import { runCli } from '../../src/operator/cli.ts';
-import { Cli, makeProject, open, troupe } from './cli-fixture.ts';
-import { FakeStream } from './cli-terminal.ts';
+import { Cli, makeProject, open, troupe, troupeProcess } from './cli-fixture.ts';
 
 /** Prints, waits for a gate, prints again, and hands in a file. */
 const TALK = `
@@ -18,14 +16,6 @@ fs.watch(project, look);
 look();
 `;
 
-/** A command in this process: it starts at once. */
-async function here(cwd: string, ...argv: readonly string[]) {
-  const stdout = new FakeStream();
-  const stderr = new FakeStream();
-  const exitCode = await runCli({ argv, cwd, env: { LANG: 'C.UTF-8' }, stdout, stderr });
-  return { exitCode, stdout: stdout.text, stderr: stderr.text };
-}
-
 test('what an agent prints is followed from another process, and is there afterwards', async () => {
   const directory = makeProject([{ id: 'one' }], {
     agents: {
@@ -39,12 +29,12 @@ test('what an agent prints is followed from another process, and is there afterw
   await running.until(/Run main/);
   const following = new Cli(directory, ['logs', 'one', '--follow']);
   await following.until(/begins/);
-  const asked = await here(directory, 'query', 'agent/script', 'work');
+  const asked = await troupe(directory, 'query', 'agent/script', 'work');
   expect(JSON.parse(asked.stdout)).toMatchObject({
     running: [{ task: 'task/main/one', attempt: 1 }],
     limits: { throttle: { limit: 5, periodMs: 1_000, key: 'input.customer' } },
   });
-  const told = await here(directory, 'signal', 'one', 'steer', '{"to":"left"}');
+  const told = await troupe(directory, 'signal', 'one', 'steer', '{"to":"left"}');
   expect(told).toMatchObject({ exitCode: 0 });
   open(directory, 'gate');
   const { stdout, exitCode } = await following.ended;
@@ -53,17 +43,17 @@ test('what an agent prints is followed from another process, and is there afterw
   expect(stdout.replaceAll(/ +$/gm, '')).toBe('begins\nends\n');
   expect((await running.ended).exitCode).toBe(0);
 
-  const later = await here(directory, 'logs', 'one', '--from', '1', '--json');
+  const later = await troupe(directory, 'logs', 'one', '--from', '1', '--json');
   expect(JSON.parse(later.stdout)).toMatchObject({ offset: 1, value: 'ends\n', epoch: 1, seq: 2 });
-  const signals = await here(directory, 'logs', 'one', '--stream', 'signal:steer');
+  const signals = await troupe(directory, 'logs', 'one', '--stream', 'signal:steer');
   expect(signals.stdout).toContain('{"to":"left"}');
-  const none = await here(directory, 'logs', 'one', '--stream', 'none');
+  const none = await troupe(directory, 'logs', 'one', '--stream', 'none');
   expect(none).toMatchObject({ exitCode: 21 });
   expect(none.stderr).toContain(
     'task/main/one has no stream "none" yet; it has output, signal:steer.',
   );
-  const ended = await troupe(directory, 'signal', 'one', 'steer');
+  const ended = await troupeProcess(directory, 'signal', 'one', 'steer');
   expect(ended).toMatchObject({ exitCode: 22 });
-  const unknown = await here(directory, 'query', 'agent/script', 'nothing');
+  const unknown = await troupe(directory, 'query', 'agent/script', 'nothing');
   expect(unknown.stderr).toContain('the machine "agent" has work.');
 }, 180_000);

@@ -5,9 +5,12 @@ import {
   configure,
   makeProject,
   merges,
+  ONCE,
   open,
   troupe,
+  troupeProcess,
   untilWritten,
+  workedProject,
   writing,
 } from './cli-fixture.ts';
 
@@ -37,7 +40,7 @@ const standing = async (directory: string): Promise<unknown> =>
 describe('a run that is worked on', () => {
   test('is paused and resumed from another terminal', async () => {
     const { directory, run } = await begun();
-    expect(await troupe(directory, 'pause')).toEqual({
+    expect(await troupeProcess(directory, 'pause')).toEqual({
       exitCode: 0,
       signal: null,
       stdout:
@@ -54,22 +57,19 @@ describe('a run that is worked on', () => {
       exitCode: 22,
       stderr: 'troupe: Run main is paused: there is nothing to pause.\n',
     });
-    expect(await troupe(directory, 'resume')).toMatchObject({
+    expect(await troupeProcess(directory, 'resume')).toMatchObject({
       exitCode: 0,
       stdout: 'Run main goes on.\n',
       stderr: '',
     });
     expect(await standing(directory)).toMatchObject({ runs: [{ state: 'running', resume: null }] });
+    // It is not paused any more: whoever works on it is named, as ever.
+    const again = await troupe(directory, 'resume', 'main');
+    expect(again.exitCode).toBe(23);
+    expect(again.stderr).toContain(`is held by process ${run.child.pid}`);
     open(directory, 'gate');
     expect(await run.ended).toMatchObject({ exitCode: 0, stderr: '' });
     expect(merges(directory)).toEqual(['slow', 'later']);
-  });
-
-  test('and is not paused is not resumed: whoever works on it is named, as ever', async () => {
-    const { directory, run } = await begun();
-    const { exitCode, stderr } = await troupe(directory, 'resume', 'main');
-    expect(exitCode).toBe(23);
-    expect(stderr).toContain(`is held by process ${run.child.pid}`);
   });
 
   test('ends when what was begun has ended, and says how to go on', async () => {
@@ -127,9 +127,8 @@ describe('a run that was paused and killed', () => {
 });
 
 test('of several runs only the one that is named goes on after its pause', async () => {
-  const directory = makeProject([writing('wrong', { wrongUntil: 'never' })]);
-  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 30 });
-  configure(directory, [writing('other', { wrongUntil: 'never' })]);
+  const directory = await workedProject([writing('wrong', { wrongUntil: 'never' })], 30, ONCE);
+  configure(directory, [writing('other', { wrongUntil: 'never' })], ONCE);
   commit(directory, {}, 'another backlog');
   expect(await troupe(directory, 'run', '--run', 'docs')).toMatchObject({ exitCode: 30 });
   expect(await troupe(directory, 'pause')).toMatchObject({
@@ -169,8 +168,7 @@ test.each([
   { argv: ['pause', 'mian'], says: 'There is no run mian; did you mean main?' },
   { argv: ['resume', 'mian'], says: 'There is no run mian; did you mean main?' },
 ])('troupe $argv: $says', async ({ argv, says }) => {
-  const directory = makeProject([writing('wrong', { wrongUntil: 'never' })]);
-  await troupe(directory, 'run');
+  const directory = await workedProject([writing('wrong', { wrongUntil: 'never' })], 30, ONCE);
   expect(await troupe(directory, ...argv)).toMatchObject({
     exitCode: 21,
     stdout: '',

@@ -6,7 +6,17 @@ import { describe, expect, test, vi } from 'vitest';
 import { requirePrograms } from '../../src/operator/programs.ts';
 import { REPOSITORY } from '../tooling/run-command.ts';
 import { commit, git, temporaryDirectory, write } from '../workspace/git-fixture.ts';
-import { Cli, configure, makeProject, merges, troupe, writing } from './cli-fixture.ts';
+import {
+  Cli,
+  configure,
+  type Ended,
+  makeProject,
+  merges,
+  ONCE,
+  troupe,
+  workedProject,
+  writing,
+} from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
@@ -29,6 +39,9 @@ function pathWith(name: string, script: string): string {
   writeFileSync(path.join(bin, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   return `${bin}:${process.env['PATH'] ?? ''}`;
 }
+
+const runWith = (directory: string, env: NodeJS.ProcessEnv): Promise<Ended> =>
+  new Cli(directory, ['run'], env).ended;
 
 interface Refused {
   readonly what: string;
@@ -143,7 +156,9 @@ const REFUSED: readonly Refused[] = [
 describe('nothing is begun in a project', () => {
   test.each(REFUSED)('$what', async ({ make, env, says }) => {
     const directory = make();
-    const { exitCode, stdout, stderr } = await new Cli(directory, ['run'], env?.()).ended;
+    // The programs of another PATH are those of another process.
+    const ended = env === undefined ? troupe(directory, 'run') : runWith(directory, env());
+    const { exitCode, stdout, stderr } = await ended;
     expect({ exitCode, stdout }).toEqual({ exitCode: 41, stdout: '' });
     expect(stderr).toContain(says);
     expect(stderr).toMatch(/^troupe: /);
@@ -189,8 +204,11 @@ describe('nothing is begun in a project', () => {
 });
 
 test('what stands in the way is in the way of resume as well, and of no decision', async () => {
-  const directory = makeProject([writing('wrong', { wrongUntil: 'do it right' })]);
-  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 30 });
+  const directory = await workedProject(
+    [writing('wrong', { wrongUntil: 'do it right' })],
+    30,
+    ONCE,
+  );
   write(directory, { 'src/main.js': 'export const main = 2;\n' });
   expect(await troupe(directory, 'retry', 'wrong', '--guidance', 'do it right')).toMatchObject({
     exitCode: 0,
@@ -297,7 +315,8 @@ test.each<Unusual>([
   'work goes on $what, and what is unlike elsewhere is said before',
   async ({ make, notes = [] }) => {
     const { directory, env } = make();
-    const { exitCode, stderr } = await new Cli(directory, ['run'], env).ended;
+    const ended = env === undefined ? troupe(directory, 'run') : runWith(directory, env);
+    const { exitCode, stderr } = await ended;
     expect({ exitCode, stderr: notes.length === 0 ? stderr : '' }).toEqual({
       exitCode: 0,
       stderr: '',

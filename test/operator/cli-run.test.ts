@@ -9,9 +9,13 @@ import {
   isAlive,
   makeProject,
   merges,
+  ONCE,
   open,
   troupe,
+  troupeIn,
+  troupeProcess,
   untilWritten,
+  workedProject,
   writing,
 } from './cli-fixture.ts';
 
@@ -21,6 +25,9 @@ vi.setConfig({ testTimeout: 120_000 });
 // biome-ignore lint/suspicious/noControlCharactersInRegex: what must not be in what we print
 const CONTROLS = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/;
 
+/** One task that never succeeds, and one that does. */
+const HOPELESS = [writing('wrong', { wrongUntil: 'never' }), writing('fine')];
+
 describe('a backlog', () => {
   test('is worked off: verified, merged, shown, and nothing else is touched', async () => {
     const directory = makeProject([
@@ -28,7 +35,7 @@ describe('a backlog', () => {
       { id: 'two', agent: 'patcher', patch: 'add.patch', dependsOn: ['one'] },
       writing('three'),
     ]);
-    const { exitCode, stdout, stderr } = await troupe(directory, 'run');
+    const { exitCode, stdout, stderr } = await troupeProcess(directory, 'run');
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     expect(stdout).toContain('Run main: 3 tasks.');
     expect(stdout).toMatch(/^\d\d:\d\d:\d\d {2}one {2}◑ working {2}attempt 1, script$/m);
@@ -50,14 +57,16 @@ describe('a backlog', () => {
     expect(again.stdout).toContain('It had ended before, so nothing was done.');
     expect(merges(directory)).toHaveLength(3);
 
-    const shown = await troupe(directory, 'show', 'one');
+    const shown = await troupeProcess(directory, 'show', 'one');
     expect(shown).toMatchObject({ exitCode: 0, stderr: '' });
     expect(shown.stdout).toMatch(/^main\/one {2}✓ done {2}Write one$/m);
     expect(shown.stdout).toMatch(/^Attempt 1 {2}accepted/m);
     expect(shown.stdout).toMatch(/^ {2}test: exit 0/m);
     expect(shown.stdout).toMatch(/^\d+ checkpoints are stored\.$/m);
 
-    expect(await troupe(directory, 'export', '--out', 'all.json')).toMatchObject({ exitCode: 0 });
+    expect(await troupeProcess(directory, 'export', '--out', 'all.json')).toMatchObject({
+      exitCode: 0,
+    });
     expect(JSON.parse(readFileSync(path.join(directory, 'all.json'), 'utf8'))).toMatchObject({
       version: 1,
       runs: [
@@ -74,21 +83,17 @@ describe('a backlog', () => {
     });
   });
 
-  test('as JSON is one object on stdout, and the progress is on stderr', async () => {
+  test('as JSON is one object on stdout, and the progress is on stderr; one that has changed is refused', async () => {
     const directory = makeProject([writing('one')]);
-    const { exitCode, stdout, stderr } = await troupe(directory, 'run', '--json');
-    expect(exitCode).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({
+    const json = await troupeProcess(directory, 'run', '--json');
+    expect(json.exitCode).toBe(0);
+    expect(JSON.parse(json.stdout)).toMatchObject({
       runs: [{ run: 'main', state: 'done', tasks: [{ id: 'one', state: 'done', attempts: 1 }] }],
       interrupted: null,
       exitCode: 0,
     });
-    expect(stderr).toContain('one  ✓ done');
-  });
+    expect(json.stderr).toContain('one  ✓ done');
 
-  test('that has changed is refused, with what can be done', async () => {
-    const directory = makeProject([writing('one')]);
-    await troupe(directory, 'run');
     configure(directory, [writing('two'), writing('three')]);
     commit(directory, {}, 'another backlog');
     const { exitCode, stderr } = await troupe(directory, 'run');
@@ -130,10 +135,9 @@ describe('the environment', () => {
     expect(stdout).toMatch(/^[\n\u0020-\u007e]*$/);
     expect(stdout).toMatch(/one {2}\+ done/);
 
-    const colored = new Cli(directory, ['status'], { FORCE_COLOR: '1' });
-    expect((await colored.ended).stdout).toContain('\u001b[32mdone\u001b[39m');
-    const plain = new Cli(directory, ['status', '--watch'], { NO_COLOR: '1' });
-    expect(await plain.ended).toMatchObject({
+    const colored = await troupeIn({ FORCE_COLOR: '1' }, directory, 'status');
+    expect(colored.stdout).toContain('\u001b[32mdone\u001b[39m');
+    expect(await troupeIn({ NO_COLOR: '1' }, directory, 'status', '--watch')).toMatchObject({
       exitCode: 0,
       stdout: expect.not.stringContaining('\u001b') as string,
     });
@@ -173,11 +177,11 @@ describe('a run that is blocked', () => {
       exitCode: 21,
       stderr: 'troupe: There is no task wrnog here; did you mean wrong?\n',
     });
-    expect(await troupe(directory, 'approve', 'fine')).toMatchObject({
+    expect(await troupeProcess(directory, 'approve', 'fine')).toMatchObject({
       exitCode: 22,
       stderr: 'troupe: Task fine is done and cannot be approved: that is final.\n',
     });
-    const status = await troupe(directory, 'status');
+    const status = await troupeProcess(directory, 'status');
     expect(status).toMatchObject({ exitCode: 0, stderr: '' });
     expect(status.stdout).toContain('Nothing runs now. Go on: troupe resume');
 
@@ -187,7 +191,7 @@ describe('a run that is blocked', () => {
     });
     expect(merges(directory)).toEqual(['fine']);
 
-    const resumed = await troupe(directory, 'resume');
+    const resumed = await troupeProcess(directory, 'resume');
     expect(resumed).toMatchObject({ exitCode: 0, stderr: '' });
     expect(resumed.stdout).toContain('Going on with run main: 1 of 3 tasks are done.');
     expect(merges(directory)).toEqual(['fine', 'wrong', 'after']);
@@ -195,9 +199,8 @@ describe('a run that is blocked', () => {
   });
 
   test('ends when it is cancelled', async () => {
-    const directory = makeProject([writing('wrong', { wrongUntil: 'never' }), writing('fine')]);
-    expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 30 });
-    expect(await troupe(directory, 'cancel', '--run', '--reason', 'enough')).toMatchObject({
+    const directory = await workedProject(HOPELESS, 30, ONCE);
+    expect(await troupeProcess(directory, 'cancel', '--run', '--reason', 'enough')).toMatchObject({
       exitCode: 0,
       stdout: 'Run main is cancelled.\n',
     });
@@ -257,11 +260,14 @@ describe('the limits and rules of troupe.yaml', () => {
 
 describe('while a run is active', () => {
   test('others can look on and give orders, and a second run is refused', async () => {
-    const directory = makeProject([
-      writing('slow', { wait: 'gate' }),
-      writing('wrong', { wrongUntil: 'do it right' }),
-      writing('later', {}, { dependsOn: ['slow'] }),
-    ]);
+    const directory = makeProject(
+      [
+        writing('slow', { wait: 'gate' }),
+        writing('wrong', { wrongUntil: 'do it right' }),
+        writing('later', {}, { dependsOn: ['slow'] }),
+      ],
+      ONCE,
+    );
     const run = new Cli(directory, ['run']);
     await run.until(/wrong {2}! escalated/);
 
@@ -278,12 +284,14 @@ describe('while a run is active', () => {
 
     const watch = new Cli(directory, ['status', '--watch']);
     await watch.until(/Process \d+ works on it/);
-    expect(await troupe(directory, 'retry', 'wrong', '--guidance', 'do it right')).toMatchObject({
+    expect(
+      await troupeProcess(directory, 'retry', 'wrong', '--guidance', 'do it right'),
+    ).toMatchObject({
       exitCode: 0,
       stdout: 'Task wrong is ready.\n',
     });
     await watch.until(/wrong {2}✓ done/);
-    expect(await troupe(directory, 'pause-task', 'slow')).toMatchObject({
+    expect(await troupeProcess(directory, 'pause-task', 'slow')).toMatchObject({
       stdout: 'Task slow is working; it is paused when this attempt has ended.\n',
     });
     expect(await troupe(directory, 'cancel', 'later')).toMatchObject({ exitCode: 0 });
@@ -412,7 +420,7 @@ describe('killed', () => {
     await run.ended;
     // The socket and the lock are still there; an order has to find its way all the same.
     expect(existsSync(path.join(directory, '.troupe', 'control.sock'))).toBe(true);
-    const paused = await troupe(directory, 'answer', 'slow', 'yes');
+    const paused = await troupeProcess(directory, 'answer', 'slow', 'yes');
     expect(paused).toMatchObject({ exitCode: 22 });
     expect(paused.stderr).toMatch(/^troupe: Task slow is \w+ and cannot be answered/);
     expect(isAlive(directory, 'pid')).toBe(false);
@@ -427,8 +435,7 @@ describe('killed', () => {
 });
 
 test('a task for an agent that is gone is not waited for', async () => {
-  const directory = makeProject([writing('wrong', { wrongUntil: 'never' })]);
-  await troupe(directory, 'run');
+  const directory = await workedProject(HOPELESS, 30, ONCE);
   const config = readFileSync(path.join(directory, 'troupe.yaml'), 'utf8');
   commit(directory, { 'troupe.yaml': config.replaceAll('"script"', '"scribe"') });
   const { exitCode, stderr } = await troupe(directory, 'resume');

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { createTroupe } from '../../src/index.ts';
-import { makeProject, troupe } from './cli-fixture.ts';
+import { makeProject, troupe, troupeProcess } from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
@@ -16,7 +16,7 @@ test('schedules that a program has made are listed, held, let go and fired', asy
   );
   await app.stop();
 
-  const list = await troupe(directory, 'schedules');
+  const list = await troupeProcess(directory, 'schedules');
   expect(list).toMatchObject({ exitCode: 0, stderr: '' });
   expect(list.stdout).toMatch(
     /^nightly: active, 0 3 \* \* \* Europe\/Berlin, starts bugFix\n {2}next 2/,

@@ -1,20 +1,30 @@
 import { expect, test } from 'vitest';
-import { Cli, makeProject, merges, open, troupe, untilWritten, writing } from './cli-fixture.ts';
+import {
+  Cli,
+  makeProject,
+  merges,
+  ONCE,
+  open,
+  troupe,
+  untilWritten,
+  workedProject,
+  writing,
+} from './cli-fixture.ts';
 
 const held = () =>
-  makeProject(
+  workedProject(
     [
       writing('one', { wrongUntil: 'mended' }),
       writing('two', {}, { dependsOn: ['one'] }),
       writing('three', {}, { dependsOn: ['two'] }),
       writing('four', {}, { dependsOn: ['one'] }),
     ],
-    { limits: { attempts: 1 } },
+    30,
+    ONCE,
   );
 
 test('resume --skip-to says what it would do, and does nothing that leaves others blocked', async () => {
-  const directory = held();
-  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 30 });
+  const directory = await held();
   const dry = await troupe(directory, 'resume', '--skip-to', 'three', '--dry-run');
   expect(dry).toMatchObject({ exitCode: 0 });
   expect(dry.stdout).toBe(
@@ -41,8 +51,7 @@ test('resume --skip-to says what it would do, and does nothing that leaves other
 }, 120_000);
 
 test('resume --skip-to goes on with a task without those that hold it up', async () => {
-  const directory = held();
-  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 30 });
+  const directory = await held();
   const skipped = await troupe(directory, 'resume', '--skip-to', 'three', '--strand');
   expect(skipped).toMatchObject({ exitCode: 30 });
   expect(skipped.stdout).toContain('Skipped, so that three goes on without:\n  one\n  two\n');

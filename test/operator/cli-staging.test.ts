@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import { configure, makeProject, merges, troupe, writing } from './cli-fixture.ts';
+import { configure, makeProject, merges, troupe, troupeProcess, writing } from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
@@ -10,7 +10,7 @@ test('troupe enqueue lets the next tasks of a large backlog in', async () => {
   // It stands still: the others are staged.
   expect((await troupe(directory, 'run')).exitCode).toBe(30);
   expect(merges(directory)).toEqual(['three']);
-  expect(await troupe(directory, 'enqueue', '1')).toMatchObject({
+  expect(await troupeProcess(directory, 'enqueue', '1')).toMatchObject({
     exitCode: 0,
     stdout: 'Task one is ready.\nNothing runs now. It goes on with: troupe resume\n',
   });

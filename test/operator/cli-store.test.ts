@@ -2,16 +2,13 @@ import { existsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
-import { makeProject, troupe, writing } from './cli-fixture.ts';
+import { makeProject, troupe, troupeProcess, workedProject, writing } from './cli-fixture.ts';
 
 /** A project whose run is done. */
-async function done(): Promise<string> {
-  const directory = makeProject([writing('first'), writing('second')], {
+const done = (): Promise<string> =>
+  workedProject([writing('first'), writing('second')], 0, {
     retention: { checkpointsPerActor: 2, finishedRunsDays: 1 },
   });
-  expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
-  return directory;
-}
 
 async function json(
   directory: string,
@@ -38,14 +35,14 @@ test('du says what takes how much room', async () => {
   const content = usage.tables.reduce((sum, { bytes }) => sum + bytes, 0);
   expect(content).toBeLessThan(usage.fileBytes - usage.emptyBytes);
   expect(content).toBeGreaterThan(usage.runs.reduce((sum, { bytes }) => sum + bytes, 0));
-  const { stdout } = await troupe(directory, 'du');
+  const { stdout } = await troupeProcess(directory, 'du');
   expect(stdout).toMatch(/state\.db: \d.* of it empty\n/);
   expect(stdout).toMatch(/ {2}main\n/);
 });
 
 test('backup writes a copy that is a store, and overwrites nothing', async () => {
   const directory = await done();
-  const { stdout } = await troupe(directory, 'backup', 'copy.db');
+  const { stdout } = await troupeProcess(directory, 'backup', 'copy.db');
   expect(stdout).toMatch(/^Wrote .*copy\.db \([\d.]+ kB\)\.\n$/);
   const db = new Database(path.join(directory, 'copy.db'), { readonly: true });
   expect(db.pragma('integrity_check', { simple: true })).toBe('ok');
@@ -83,7 +80,7 @@ test('prune says what would go, and then removes that', async () => {
   expect(pruned).toMatchObject({ active: false });
   // It may take turns of its own when it opens the store, and the round after opening may be first.
   expect(pruned.removed['checkpoints'] ?? 0).toBeGreaterThanOrEqual(checkpoints as number);
-  expect((await troupe(directory, 'prune')).stdout).toMatch(
+  expect((await troupeProcess(directory, 'prune')).stdout).toMatch(
     /^Removed .*\. The file is .* smaller\.\n$/,
   );
   expect(await troupe(directory, 'status')).toMatchObject({ exitCode: 0 });

@@ -94,6 +94,22 @@ describe('text from others', () => {
   );
 });
 
+describe('what needs no tables to be measured', () => {
+  const plain = fc.string({ unit: fc.constantFrom(...'aZ 0~', ...'éßÿ©ž', ...'–‖…→↻─░█○◑◔◕✓✗·') });
+  const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+
+  prop.prop([plain, fc.nat(12)])(
+    'is as wide, and cut where, the tables would say',
+    (text, width) => {
+      expect(displayWidth(text)).toBe([...graphemes.segment(text)].length);
+      // A mark that is not plain sends the same text the long way.
+      const [cut, longWay] = [truncate(text, width), truncate(`${text}e\u0301`, width)];
+      if (text.length > width) expect(cut).toBe(longWay);
+      else expect(cut).toBe(text);
+    },
+  );
+});
+
 describe('width', () => {
   test.each([
     { text: 'plain', width: 5 },

@@ -1,6 +1,19 @@
 import { describe, expect, test } from 'vitest';
 import { git } from '../workspace/git-fixture.ts';
-import { Cli, makeProject, merges, open, troupe, untilWritten, writing } from './cli-fixture.ts';
+import {
+  Cli,
+  makeProject,
+  merges,
+  open,
+  troupe,
+  troupeProcess,
+  untilWritten,
+  workedProject,
+  writing,
+} from './cli-fixture.ts';
+
+/** Two tasks, one after the other, that were both merged. */
+const merged = () => workedProject([writing('one'), writing('two', {}, { dependsOn: ['one'] })]);
 
 const chain = () =>
   makeProject([
@@ -10,12 +23,11 @@ const chain = () =>
 
 describe('a run with merged tasks', () => {
   test('is rolled back: what was merged stays, and is found to be', async () => {
-    const directory = makeProject([writing('one'), writing('two', {}, { dependsOn: ['one'] })]);
-    expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
+    const directory = await merged();
     const before = merges(directory);
     expect(before).toEqual(['one', 'two']);
 
-    const listed = await troupe(directory, 'checkpoints', 'main');
+    const listed = await troupeProcess(directory, 'checkpoints', 'main');
     expect(listed.stdout).toMatch(
       /^[0-9a-f]{8} {2}\d\d:\d\d:\d\d {2}start {6}\n[0-9a-f]{8} {2}\d\d:\d\d:\d\d {2}milestone {2}done\n$/,
     );
@@ -27,7 +39,7 @@ describe('a run with merged tasks', () => {
     );
     expect((await troupe(directory, 'status')).stdout).toContain('done');
 
-    const rolled = await troupe(directory, 'rollback', 'main', 'start');
+    const rolled = await troupeProcess(directory, 'rollback', 'main', 'start');
     expect(rolled).toMatchObject({ exitCode: 0 });
     expect(rolled.stdout).toContain('Run main was rolled back to start. How it was is kept');
     expect(rolled.stdout).toContain('Nothing runs now. It goes on with: troupe resume');
@@ -46,8 +58,7 @@ describe('a run with merged tasks', () => {
   });
 
   test('and a task whose merge was reverted is really done again', async () => {
-    const directory = makeProject([writing('one'), writing('two', {}, { dependsOn: ['one'] })]);
-    expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0 });
+    const directory = await merged();
     git(directory, 'revert', '--no-edit', 'HEAD');
     expect(await troupe(directory, 'rollback', 'main', 'start')).toMatchObject({ exitCode: 0 });
     expect(await troupe(directory, 'resume')).toMatchObject({ exitCode: 0 });
@@ -93,7 +104,7 @@ describe('a run with merged tasks', () => {
     const { exitCode } = await running.ended;
     expect(exitCode).toBe(0);
     expect(merges(directory)).toEqual(['one', 'two']);
-    const difference = await troupe(directory, 'diff', 'main', 'start', 'last');
+    const difference = await troupeProcess(directory, 'diff', 'main', 'start', 'last');
     expect(difference.stdout).toMatch(/task two\n {2}state: waiting → done\n/);
     const json = await troupe(directory, 'diff', 'two', '0', '1', '--json');
     expect(JSON.parse(json.stdout)).toMatchObject({ address: 'task/main/two', from: 0, to: 1 });
@@ -103,7 +114,7 @@ describe('a run with merged tasks', () => {
     const directory = makeProject([writing('one', {}, { staged: true }), writing('two')]);
     const first = await troupe(directory, 'run');
     expect(first.exitCode).toBe(30);
-    const forked = await troupe(directory, 'fork', 'main', 'last', '--as', 'other');
+    const forked = await troupeProcess(directory, 'fork', 'main', 'last', '--as', 'other');
     expect(forked.stdout).toMatch(
       /^Run other begins as what main was at last:\n {2}one: .*\n {2}two: done\n/,
     );
@@ -118,8 +129,7 @@ describe('a run with merged tasks', () => {
 });
 
 test('what cannot be is said, and what there is instead', async () => {
-  const directory = makeProject([writing('one')]);
-  await troupe(directory, 'run');
+  const directory = await merged();
   for (const { args, exitCode, says } of [
     {
       args: ['rollback', 'main', 'nowhere'],

@@ -1,12 +1,28 @@
-import { mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, utimesSync, watch, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { describe, expect, test, vi } from 'vitest';
 import { describeProcess } from '../../src/store/sqlite/process-identity.ts';
-import { Cli, makeProject, merges, open, troupe, untilWritten, writing } from './cli-fixture.ts';
+import {
+  Cli,
+  makeProject,
+  merges,
+  open,
+  troupe,
+  troupeProcess,
+  untilWritten,
+  workedProject,
+  writing,
+} from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
+
+/** A project whose run is done. */
+const done = () => workedProject([writing('one')]);
+
+/** One whose run waits for a task that is staged. */
+const waiting = () => workedProject([writing('one'), writing('two', {}, { staged: true })], 30);
 
 const storeOf = (directory: string): string => path.join(directory, '.troupe', 'state.db');
 
@@ -20,13 +36,27 @@ function putStrangeState(directory: string, address: string): void {
   db.close();
 }
 
+/** Resolves when a process that works on the store has set the actor aside. */
+async function untilQuarantined(directory: string, address: string): Promise<void> {
+  const db = new Database(storeOf(directory), { readonly: true });
+  const status = db.prepare('SELECT status FROM actors WHERE address = ?').pluck();
+  await new Promise<void>((resolve) => {
+    const look = (): void => {
+      if (status.get(address) !== 'quarantined') return;
+      watcher.close();
+      resolve();
+    };
+    const watcher = watch(path.dirname(storeOf(directory)), look);
+    look();
+  });
+  db.close();
+}
+
 describe('troupe check', () => {
   test('restores everything that is stored, and changes nothing', async () => {
-    const directory = makeProject([writing('one'), writing('two', {}, { staged: true })]);
-    // It waits for the staged one.
-    expect((await troupe(directory, 'run')).exitCode).toBe(30);
+    const directory = await waiting();
     const before = readFileSync(storeOf(directory));
-    const found = await troupe(directory, 'check');
+    const found = await troupeProcess(directory, 'check');
     expect(found).toMatchObject({ exitCode: 0, stderr: '' });
     expect(found.stdout).toMatch(
       /^This version can go on from .*state\.db: \d+ actors restored\.\n$/,
@@ -51,12 +81,11 @@ describe('troupe check', () => {
   });
 
   test('takes the machines of an app from a module', async () => {
-    const directory = makeProject([writing('one')]);
+    const directory = await done();
     writeFileSync(
       path.join(directory, 'machines.mjs'),
       `export const machines = [{ id: 'inbox' }];\n`,
     );
-    expect((await troupe(directory, 'run')).exitCode).toBe(0);
     const refused = await troupe(directory, 'check', '--machines', 'machines.mjs');
     expect(refused).toMatchObject({ exitCode: 41, stdout: '' });
     expect(refused.stderr).toMatch(/to export `machines`: a list of machines/);
@@ -78,10 +107,8 @@ describe('troupe check', () => {
 
 describe('troupe doctor', () => {
   test('lists what is quarantined with the reason, and says so when nothing is wrong', async () => {
-    const directory = makeProject([writing('one'), writing('two', {}, { staged: true })]);
-    // It waits for the staged one.
-    expect((await troupe(directory, 'run')).exitCode).toBe(30);
-    expect(await troupe(directory, 'doctor')).toMatchObject({
+    const directory = await waiting();
+    expect(await troupeProcess(directory, 'doctor')).toMatchObject({
       exitCode: 0,
       stdout: expect.stringMatching(
         /^No process works on it\.\nok {3}configuration: .*\nok {3}store: .*state\.db is whole\.\nok {3}lock: (?:.*\n)+Nothing is wrong: \d+ actors/,
@@ -89,7 +116,11 @@ describe('troupe doctor', () => {
     });
     putStrangeState(directory, 'task/main/two');
     // Whoever goes on meets it.
-    await troupe(directory, 'pause-task', 'two');
+    const order = new Cli(directory, ['pause-task', 'two']);
+    await untilQuarantined(directory, 'task/main/two');
+    // It would wait for an answer for 30 s.
+    order.child.kill();
+    await order.ended;
     const found = await troupe(directory, 'doctor');
     expect(found.exitCode).toBe(40);
     expect(found.stdout).toMatch(
@@ -110,12 +141,11 @@ describe('troupe doctor, about the store as a file', () => {
   };
 
   test('finds damage, and an owner that shows no sign of life', async () => {
-    const directory = makeProject([writing('one')]);
-    expect(await check(directory, 'store')).toMatchObject({
+    expect(await check(makeProject([writing('one')]), 'store')).toMatchObject({
       exitCode: 0,
       says: ['Nothing was run here yet.'],
     });
-    expect((await troupe(directory, 'run')).exitCode).toBe(0);
+    const directory = await done();
     const lock = `${storeOf(directory)}.lock`;
     const store = storeOf(directory);
     const held = { ...describeProcess(process.pid), lockedAt: '2026-01-01T00:00:00.000Z', store };
@@ -165,7 +195,7 @@ describe('troupe resume', () => {
     await untilWritten(directory, 'pid');
     run.child.kill('SIGKILL');
     await run.ended;
-    const planned = await troupe(directory, 'resume', '--dry-run');
+    const planned = await troupeProcess(directory, 'resume', '--dry-run');
     expect(planned).toMatchObject({ exitCode: 0, stderr: '' });
     expect(planned.stdout).toBe(
       [
@@ -186,8 +216,7 @@ describe('troupe resume', () => {
   });
 
   test('refuses a run that has ended, and says how it stands and what can be done', async () => {
-    const directory = makeProject([writing('one')]);
-    expect((await troupe(directory, 'run')).exitCode).toBe(0);
+    const directory = await done();
     const refused = await troupe(directory, 'resume', 'main');
     expect(refused).toMatchObject({ exitCode: 22, stdout: '' });
     expect(refused.stderr).toMatch(

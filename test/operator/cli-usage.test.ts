@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { explainCrash, runCli } from '../../src/operator/cli.ts';
+import { runCli } from '../../src/operator/cli.ts';
+import { explainCrash } from '../../src/operator/explain.ts';
 import { FakeStream } from './cli-terminal.ts';
 
 async function troupe(argv: readonly string[], cwd = temporary(), env = {}) {

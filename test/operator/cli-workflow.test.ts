@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { makeProject, merges, troupe, writing } from './cli-fixture.ts';
+import { makeProject, merges, troupe, troupeProcess, writing } from './cli-fixture.ts';
 
 // Real processes on a machine that does other things as well.
 vi.setConfig({ testTimeout: 120_000 });
@@ -14,7 +14,7 @@ describe('a workflow in troupe.yaml', () => {
       ],
     };
     const directory = makeProject([writing('two'), writing('one')], { workflow });
-    const { exitCode, stdout, stderr } = await troupe(directory, 'run');
+    const { exitCode, stdout, stderr } = await troupeProcess(directory, 'run');
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     expect(merges(directory)).toEqual(['one', 'two']);
     expect(stdout).toMatch(/^ {2}phase {4}first {3}done {7}1 of 1 done · \d+s$/m);

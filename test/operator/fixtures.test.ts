@@ -3,7 +3,7 @@ import path from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { runFixtures } from '../../src/operator/fixtures.ts';
 import { temporaryDirectory } from '../workspace/git-fixture.ts';
-import { troupe } from './cli-fixture.ts';
+import { Cli } from './cli-fixture.ts';
 
 vi.setConfig({ testTimeout: 120_000 });
 
@@ -27,7 +27,8 @@ test('on a machine that cannot do it, each says why, and the exit code too', asy
   const bin = path.join(directory, 'bin');
   mkdirSync(bin);
   symlinkSync(realpathSync(process.execPath), path.join(bin, 'node'));
-  const said = await troupeWithPath(bin, directory, 'doctor', '--fixtures', '--json');
+  const doctor = new Cli(directory, ['doctor', '--fixtures', '--json'], { PATH: bin });
+  const said = await doctor.ended;
   expect(said.exitCode).toBe(40);
   const report = JSON.parse(said.stdout);
   expect(report).toMatchObject({ healthy: false });
@@ -42,12 +43,3 @@ test('on a machine that cannot do it, each says why, and the exit code too', asy
     expect.objectContaining({ ok: false, problems: [expect.stringContaining('git')] }),
   ]);
 });
-
-function troupeWithPath(bin: string, directory: string, ...args: readonly string[]) {
-  vi.stubEnv('PATH', bin);
-  try {
-    return troupe(directory, ...args);
-  } finally {
-    vi.unstubAllEnvs();
-  }
-}

@@ -1,9 +1,7 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { complaintAboutNode } from '../../src/require-node.ts';
-import { packTroupe } from './pack-troupe.ts';
 import { REPOSITORY } from './run-command.ts';
 
 interface LockedPackage {
@@ -83,29 +81,6 @@ describe('package.json', () => {
 
   test('builds before it packs, so that no stale dist is published', () => {
     expect(packageJson.scripts['prepack']).toBe('npm run build');
-  });
-});
-
-describe('the packed package', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'troupe-package-'));
-  let files: readonly string[] = [];
-
-  beforeAll(async () => {
-    ({ files } = await packTroupe(directory));
-  }, 180_000);
-
-  afterAll(() => rmSync(directory, { recursive: true, force: true }));
-
-  test('holds what was built, and the pages about it', () => {
-    const pages = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'];
-    expect(files.filter((file) => !file.startsWith('dist/'))).toEqual(pages);
-  });
-
-  test('holds the program, its types and its SQL, and no source or test', () => {
-    expect(files).toEqual(expect.arrayContaining(['dist/index.js', 'dist/index.d.ts']));
-    const kinds = /\.(js|js\.map|d\.ts|d\.ts\.map|sql)$/;
-    expect(files.filter((file) => file.startsWith('dist/') && !kinds.test(file))).toEqual([]);
-    expect(files.filter((file) => /(^|\/)test\/|\.test\./.test(file))).toEqual([]);
   });
 });
 

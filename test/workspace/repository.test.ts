@@ -68,6 +68,8 @@ const REFUSED: readonly Refused[] = [
     says: 'Did you mean main? (Branches there: aaa, main.)',
   },
   { name: 'an option as target', make: makeRepository, target: '--help', says: 'name of a branch' },
+  { name: 'HEAD as target', make: makeRepository, target: 'HEAD', says: 'name of a branch' },
+  { name: 'half a name as target', make: makeRepository, target: 'a/', says: 'name of a branch' },
   {
     name: 'an expression as target',
     make: makeRepository,

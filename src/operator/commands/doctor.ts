@@ -115,7 +115,7 @@ async function examineConfiguration(
   if (!existsSync(path.join(place.directory, path.basename(place.file)))) return { checks: [] };
   const name = 'configuration';
   try {
-    const { target } = await loadConfig(place.file);
+    const { target } = await loadConfig(place.file, place.directory);
     return { checks: [{ name, ok: true, says: [`${place.file} can be read.`] }], target };
   } catch (error) {
     return { checks: [{ name, ok: false, says: [messageOf(error)] }] };

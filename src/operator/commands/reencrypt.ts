@@ -17,7 +17,7 @@ export async function reencrypt(
   { json }: { readonly json: boolean },
 ): Promise<number> {
   const place = await cli.project();
-  const { encryption } = await loadConfig(place.file);
+  const { encryption } = await loadConfig(place.file, place.directory);
   if (encryption === undefined) {
     throw new ConfigurationError(
       `There is no key to encrypt with: ${place.file} has no encryption. Say where the keys are, for example "encryption: { keyFile: ../keys.txt }".`,

@@ -25,7 +25,7 @@ export async function run(
   },
 ): Promise<number> {
   const place = await cli.project();
-  const config = await loadConfig(place.file);
+  const config = await loadConfig(place.file, place.directory);
   const id = options.run ?? defaultRunId(place.file);
   if (options.template !== undefined) {
     const call: TemplateCall = {
@@ -95,7 +95,7 @@ export async function resume(
   },
 ): Promise<number> {
   const place = await cli.project();
-  const config = await loadConfig(place.file);
+  const config = await loadConfig(place.file, place.directory);
   const { from, skipTo, strand = false } = options;
   if (named !== undefined) await chooseRun(cli, named, 'resume-task');
   const target = skipTo === undefined ? undefined : await skippedTo(place, named, skipTo);

@@ -23,7 +23,7 @@ export async function prune(
 ): Promise<number> {
   const { stdout } = cli;
   const place = await cli.project();
-  const retention = parseRetention((await loadConfig(place.file)).retention);
+  const retention = parseRetention((await loadConfig(place.file, place.directory)).retention);
   if (retention === undefined) {
     throw new ConfigurationError(
       `Nothing is removed from this project: ${place.file} says "retention: false". Say how much is kept, for example "retention: { checkpointsPerActor: 100 }".`,

@@ -27,18 +27,25 @@ export function cleanBlock(text: string): readonly string[] {
   return lines.map((line) => cleanLine(line.replaceAll('\t', '  ')));
 }
 
-const graphemes = new Intl.Segmenter('en', { granularity: 'grapheme' });
+let segmenter: Intl.Segmenter | undefined;
+
+/** Made when a line is not plain: its tables take longer to load than all of the rest that is needed to print. */
+function graphemesOf(text: string): Intl.Segments {
+  segmenter ??= new Intl.Segmenter('en', { granularity: 'grapheme' });
+  return segmenter.segment(text);
+}
 
 /** Two cells wide in a terminal. Source: https://www.unicode.org/reports/tr11/ (East Asian Width W and F). */
 const WIDE =
   /[\u1100-\u115f\u2e80-\u303e\u3041-\u33ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1f9ff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}|\ufe0f/u;
-const PLAIN = /^[\u0020-\u007e]*$/;
+/** One cell each, whatever stands beside it: ASCII, Latin letters, and the marks that we print ourselves. */
+const PLAIN = /^[\u0020-\u007e\u00a1-\u00ac\u00ae-\u024f–‖…→↻─░█○◑◔◕✓✗]*$/;
 
 /** Cells that a clean line takes up in a terminal. */
 export function displayWidth(text: string): number {
   if (PLAIN.test(text)) return text.length;
   let width = 0;
-  for (const { segment } of graphemes.segment(text)) width += graphemeWidth(segment);
+  for (const { segment } of graphemesOf(text)) width += graphemeWidth(segment);
   return width;
 }
 
@@ -52,9 +59,10 @@ export function truncate(text: string, width: number, ellipsis = '…'): string 
   if (displayWidth(text) <= width) return text;
   const mark = displayWidth(ellipsis) <= width ? ellipsis : '';
   const room = width - displayWidth(mark);
+  if (PLAIN.test(text)) return text.slice(0, Math.max(0, room)) + mark;
   let kept = '';
   let used = 0;
-  for (const { segment } of graphemes.segment(text)) {
+  for (const { segment } of graphemesOf(text)) {
     const next = graphemeWidth(segment);
     if (used + next > room) break;
     kept += segment;
