@@ -25,6 +25,7 @@ import { ensureIgnoredDirectory } from '../workspace/ignored-directory.ts';
 import { findMerges, verifyAndMerge } from '../workspace/merge.ts';
 import { MergeQueue } from '../workspace/merge-queue.ts';
 import { applyPatch, type PatchOutcome } from '../workspace/patch.ts';
+import { checkPortNames } from '../workspace/ports.ts';
 import { type Leftover, ProcessRegistry } from '../workspace/process-registry.ts';
 import { type Redact, redactorFor } from '../workspace/redact.ts';
 import { Repository } from '../workspace/repository.ts';
@@ -84,6 +85,11 @@ export interface GitProjectOptions {
   readonly review?: ReviewOptions;
   /** Names of environment variables that agents and verification get besides the usual ones. */
   readonly environment?: readonly string[];
+  /**
+   * Names of environment variables that get a free port each, another for every agent at work and every verification:
+   * `['PORT', 'API_PORT']`. On the loopback interface, from 20 000 to 29 999. Default none.
+   */
+  readonly ports?: readonly string[];
   /** Default `<directory>/.troupe`. */
   readonly stateDirectory?: string;
   /**
@@ -145,6 +151,7 @@ export class GitProject {
       repository,
       root: path.join(stateDirectory, 'workspaces'),
       faultPoint,
+      ...(options.ports === undefined ? {} : { ports: options.ports }),
     });
     this.#review =
       options.review === undefined
@@ -172,6 +179,7 @@ export class GitProject {
       );
     }
     if (options.review !== undefined) checkReviewOptions(options.review);
+    checkPortNames(options.ports ?? []);
     const stateDirectory = path.resolve(
       options.stateDirectory ?? path.join(options.directory, '.troupe'),
     );

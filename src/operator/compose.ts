@@ -67,6 +67,7 @@ export async function composeTroupe(
       policy: config.gate,
       ...(config.review === undefined ? {} : { review: config.review }),
       ...(config.noTests === undefined ? {} : { noTests: config.noTests }),
+      ...(config.ports === undefined ? {} : { ports: config.ports }),
       ...(config.verifyAtOnce === undefined ? {} : { verifyAtOnce: config.verifyAtOnce }),
       ...(config.preflight === undefined ? {} : { preflight: config.preflight }),
       environment: config.environment,

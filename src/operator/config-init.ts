@@ -393,6 +393,9 @@ ${[...fillIn, ...commands].join('\n')}
 # the commands above get in each other's way (a fixed port, one database). Default: one per core, at most 4.
 # verifyAtOnce: 1
 
+# Variables that get a free port each, another one for every agent at work and every verification.
+# ports: [PORT, API_PORT]
+
 # Run the commands above where the agent has worked first: what is red there is sent back without a verification.
 # preflight: true
 

@@ -304,6 +304,9 @@ function commandName() {
   );
 }
 
+/** Git's own variables, and ours, are not for ports. */
+const PORT_VARIABLE = /^(?!(?:GIT|TROUPE)_)[A-Za-z_]\w{0,99}$/i;
+
 /** In the shortest way of writing it, and not of git's own. */
 const PATH_BELOW =
   /^(?!\.git(?:\/|$))(?!\.{1,2}(?:\/|$))[^\0/]{1,255}(?:\/(?!\.{1,2}(?:\/|$))[^\0/]{1,255}){0,50}$/;
@@ -479,6 +482,13 @@ export const projectSchema = section('a mapping of settings (version, verify, ag
     .literal('none', { error: 'the word none, and only if the project has no tests' })
     .optional(),
   verifyAtOnce: wholeNumber(1, 64).optional(),
+  ports: z
+    .array(text('the name of an environment variable such as PORT', PORT_VARIABLE), {
+      error: 'a list of names of environment variables, such as [PORT, API_PORT]',
+    })
+    .max(20, { error: 'at most 20 names' })
+    .refine((names) => new Set(names).size === names.length, { error: 'each name once' })
+    .optional(),
   preflight: flag().optional(),
   noTests: text(
     'text of 1 to 1000 characters that says why',

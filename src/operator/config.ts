@@ -173,6 +173,8 @@ export interface ProjectConfig {
   readonly gate: RuleSettings;
   /** Verifications that run at once. Default: as `GitProjectOptions`. */
   readonly verifyAtOnce?: number;
+  /** Names of variables that get a free port each. Absent: none. */
+  readonly ports?: readonly string[];
   /** The commands are run where the agent has worked, before a gatekeeper is asked. Default not. */
   readonly preflight?: true;
   /** Who looks at what has passed. Default nobody. */
@@ -325,6 +327,7 @@ export async function loadConfig(
     },
     tests: project.tests ?? 'command',
     ...(project.verifyAtOnce === undefined ? {} : { verifyAtOnce: project.verifyAtOnce }),
+    ...(project.ports === undefined ? {} : { ports: project.ports }),
     ...(project.preflight === true ? { preflight: true } : {}),
     environment: project.environment ?? [],
     agents,

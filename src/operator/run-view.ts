@@ -45,6 +45,8 @@ export interface TaskView {
   readonly position: number;
   /** What its agent has said last about how far it is; where nobody has asked for it, it is left out. */
   readonly progress?: ProgressView;
+  /** The task that was done and is broken again; where this one is about no such, it is left out. */
+  readonly regressionOf?: { readonly run: string; readonly task: string };
 }
 
 export type ProgressView = TaskProgress & { readonly at: number };
@@ -107,6 +109,7 @@ export function taskOfRow(row: TaskRow): TaskView {
     readonly artifact: string | null;
     readonly commit: string | null;
     readonly startedAt: number | null;
+    readonly regressionOf?: TaskView['regressionOf'];
   };
   return {
     run: row.run,
@@ -124,6 +127,7 @@ export function taskOfRow(row: TaskRow): TaskView {
     since: row.updatedAt,
     startedAt: details.startedAt,
     position: row.position,
+    ...(details.regressionOf === undefined ? {} : { regressionOf: details.regressionOf }),
   };
 }
 

@@ -57,7 +57,7 @@ export interface Captured {
 /** The ones used last. */
 const KEPT = 5;
 /** Of a place that was made for one verification, or one process. */
-const VARYING = new Set(['TMPDIR', 'GIT_CEILING_DIRECTORIES']);
+const VARYING = ['TMPDIR', 'GIT_CEILING_DIRECTORIES'];
 
 /**
  * Refuses settings that could name anything outside of the project.
@@ -103,6 +103,7 @@ export class CommandCache {
   readonly #root: string;
   readonly #processes: ProcessRegistry;
   readonly #cleanup: CleanupQueue;
+  readonly #varying: ReadonlySet<string>;
   /** Made, or seen to be good, since this process started: what the machine's tools have become since cannot matter. */
   readonly #trusted = new Set<string>();
 
@@ -111,7 +112,10 @@ export class CommandCache {
     readonly root: string;
     readonly processes: ProcessRegistry;
     readonly cleanup: CleanupQueue;
+    /** More variables that are another value each time, and so decide nothing. */
+    readonly varying?: readonly string[];
   }) {
+    this.#varying = new Set([...VARYING, ...(options.varying ?? [])]);
     this.#root = options.root;
     this.#processes = options.processes;
     this.#cleanup = options.cleanup;
@@ -198,7 +202,7 @@ export class CommandCache {
     { directory, env }: CachePlace,
   ): Promise<string> {
     const files = await Promise.all(cache.key.map((name) => contentHash(directory, name)));
-    const variables = Object.entries(env).filter(([name]) => !VARYING.has(name));
+    const variables = Object.entries(env).filter(([name]) => !this.#varying.has(name));
     const { platform, arch } = process;
     return deepHash({
       command,

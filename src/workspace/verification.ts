@@ -224,9 +224,11 @@ export async function inFreshCheckout<T>(
     return await work(workTree, {
       ...(given ?? buildEnvironment()),
       ...ceilingEnvironment(workTree),
+      ...(await workspaces.ports.take(place)),
       TMPDIR: temporary,
     });
   } finally {
+    workspaces.ports.release(place);
     // Hundreds of files take their time, and what comes next does not need it.
     workspaces.removeMeanwhile(workspaces.discard(place));
   }

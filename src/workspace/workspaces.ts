@@ -11,6 +11,7 @@ import { CommandCache } from './command-cache.ts';
 import { removeCutOffWrites } from './durable-file.ts';
 import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import { PortPool } from './ports.ts';
 import type { Repository } from './repository.ts';
 import { SpareCheckouts } from './spare-checkouts.ts';
 import type { Workspace } from './workspace.ts';
@@ -20,6 +21,8 @@ export interface WorkspacesOptions {
   /** `<project>/.troupe/workspaces`; `verify` and `kept` are made beside it. */
   readonly root: string;
   readonly faultPoint?: FaultPoint;
+  /** Names of variables that each place gets a free port in. Default none. */
+  readonly ports?: readonly string[];
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: () => number;
 }
@@ -61,6 +64,7 @@ export class Workspaces {
   readonly cleanup: CleanupQueue;
   readonly spares: SpareCheckouts;
   readonly cache: CommandCache;
+  readonly ports: PortPool;
   readonly #faultPoint: FaultPoint;
   readonly #removals = new Set<Promise<unknown>>();
   #pruning: Promise<unknown> = Promise.resolve();
@@ -81,7 +85,9 @@ export class Workspaces {
       root: path.join(this.root, '.spare'),
       cleanup: this.cleanup,
     });
+    this.ports = new PortPool(options.ports ?? []);
     this.cache = new CommandCache({
+      varying: this.ports.names,
       root: path.join(this.stateDirectory, 'cache'),
       processes: this.repository.processes,
       cleanup: this.cleanup,
@@ -130,7 +136,8 @@ export class Workspaces {
       throw error;
     }
     await this.#faultPoint('workspace.after-clone');
-    return workspace;
+    await this.ports.take(existing);
+    return this.#describe(workspace, workspace);
   }
 
   /** The place of a task as the last `prepare` made it: after a crash its work can still be collected. */
@@ -154,6 +161,7 @@ export class Workspaces {
     options: TaskName & { readonly deleteBranch?: boolean },
   ): Promise<{ readonly deleted: boolean }> {
     const place = this.#placeOf(options);
+    this.ports.release(place);
     const deleted = !existsSync(place) || (await this.#discard(place));
     if (options.deleteBranch === true) {
       const ref = `refs/heads/${branchOf(options)}`;
@@ -306,7 +314,7 @@ export class Workspaces {
       directory,
       branch: branchOf({ run, task }),
       gitDir: path.join(place, 'git'),
-      env: ceilingEnvironment(directory),
+      env: { ...ceilingEnvironment(directory), ...this.ports.of(place) },
     };
   }
 }

@@ -24,5 +24,7 @@ test('troupe regress makes a task for what is broken again, once', async () => {
   });
   const named = await troupe(directory, 'regress', 'main/one', '--reason', 'Still.');
   expect(named.stdout).toMatch(/^It was reported already, and nothing has changed: task \S+\/one/);
+  const shown = await troupe(directory, 'show', `${run}/one`);
+  expect(shown.stdout).toContain('\n  broken again: main/one\n');
   expect(merges(directory)).toEqual(['one']);
 });

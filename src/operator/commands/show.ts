@@ -120,6 +120,10 @@ function headOf(task: TaskView, unicode: boolean): Line[] {
     [`  agent: ${task.agent}   attempts: ${task.attempts}`],
   ];
   if (task.dependsOn.length > 0) lines.push([`  after: ${task.dependsOn.join(', ')}`]);
+  if (task.regressionOf !== undefined) {
+    const { run, task: id } = task.regressionOf;
+    lines.push([`  broken again: ${run}/${id}`]);
+  }
   if (task.reason !== null) lines.push([`  reason: ${task.reason}`]);
   if (task.cause === 'infrastructure') {
     lines.push(['  cause: infrastructure; the work itself was not to blame']);
