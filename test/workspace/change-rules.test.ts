@@ -513,6 +513,17 @@ const FLAGGED: readonly FlaggedDiff[] = [
     says: '21 of 60 files are deleted: "d/39.csv", "d/40.csv", "d/41.csv", "d/42.csv", "d/43.csv", ….',
   },
   {
+    what: 'a folder that is more than a tenth of the project',
+    rule: 'mass-deletion',
+    before: Object.fromEntries(
+      Array.from({ length: 70 }, (_, n) => [n < 12 ? `notes/${n}.md` : `d/${n}.csv`, `${n}`]),
+    ),
+    after: Object.fromEntries(
+      Array.from({ length: 58 }, (_, n) => [`d/${n + 12}.csv`, `${n + 12}`]),
+    ),
+    says: '12 of 70 files are deleted: "notes/0.md", "notes/1.md", "notes/10.md", "notes/11.md", "notes/2.md", ….',
+  },
+  {
     what: 'most of a small project',
     rule: 'mass-deletion',
     before: Object.fromEntries(Array.from({ length: 8 }, (_, n) => [`d/${n}.csv`, `${n}`])),
