@@ -405,7 +405,7 @@ ${[...fillIn, ...commands].join('\n')}
 #protect: ["migrations/**"]
 #gate:
 #  rules: { tests-deleted: refuse, mass-deletion: approve }
-#  maxDeletedFiles: 20
+#  maxDeletedFiles: 10
 
 # Variables that agents and the commands above get besides PATH, HOME and the like. Names only, no values.
 environment: []

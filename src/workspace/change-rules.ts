@@ -52,7 +52,7 @@ export interface RuleSettings {
   readonly configuration?: readonly string[];
   /** No single file may be larger. Default 10 485 760. */
   readonly maxFileBytes?: number;
-  /** More files may not be deleted at once. Default 20. */
+  /** More files may not be deleted at once. Default 10. */
   readonly maxDeletedFiles?: number;
   /** From 5 deleted files on: not more than this part of all. Default 0.1: a folder of a small project is much. */
   readonly maxDeletedShare?: number;
@@ -76,7 +76,7 @@ interface Rule {
 }
 
 const DEFAULT_MAX_FILE_BYTES = 10 * 1024 * 1024;
-const DEFAULT_MAX_DELETED_FILES = 20;
+const DEFAULT_MAX_DELETED_FILES = 10;
 const DEFAULT_MAX_DELETED_SHARE = 0.1;
 /** A share says nothing about a handful of files. */
 const SHARE_COUNTS_FROM = 5;

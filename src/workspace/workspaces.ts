@@ -136,8 +136,8 @@ export class Workspaces {
       throw error;
     }
     await this.#faultPoint('workspace.after-clone');
-    await this.ports.take(existing);
-    return this.#describe(workspace, workspace);
+    const ports = await this.ports.take(existing);
+    return { ...workspace, env: { ...workspace.env, ...ports } };
   }
 
   /** The place of a task as the last `prepare` made it: after a crash its work can still be collected. */
