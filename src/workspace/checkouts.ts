@@ -1,6 +1,7 @@
 import { existsSync, lstatSync, readFileSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { copyFile, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
+import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
 
@@ -222,7 +223,7 @@ async function complete(
   const changes = await listChanges(repository, from, to);
   const differsFrom = await differencesTo(repository, checkout, from);
   const differsTo = await differencesTo(repository, checkout, to);
-  const exists = (name: string) => entryAt(checkout.directory, name) !== undefined;
+  const exists = (name: string) => entryAt(path.join(checkout.directory, name)) !== undefined;
   for (const { path: name, inFrom, inTo } of changes) {
     const asBefore = inFrom ? !differsFrom.has(name) : !exists(name);
     const asWanted = inTo ? !differsTo.has(name) : !exists(name);
@@ -257,8 +258,13 @@ async function isCutOff(
   commits: readonly string[],
 ): Promise<boolean> {
   const file = path.join(checkout.directory, name);
-  const entry = lstatSync(file, { throwIfNoEntry: false });
-  if (entry === undefined) return true;
+  const entry = entryAt(file);
+  if (entry === undefined) {
+    // What a user has put where a directory leads there is no work of git's.
+    let above = path.dirname(file);
+    while (entryAt(above) === undefined) above = path.dirname(above);
+    return lstatSync(above).isDirectory();
+  }
   if (!entry.isFile()) return false;
   const content = readFileSync(file);
   for (const commit of commits) {
@@ -357,10 +363,10 @@ async function untrackedAt(
   const parts = name.split('/');
   for (let length = 1; length <= parts.length; length++) {
     const prefix = parts.slice(0, length).join('/');
-    const entry = entryAt(checkout.directory, prefix);
+    const entry = entryAt(path.join(checkout.directory, prefix));
     if (entry === undefined) return undefined;
     // A file that the move deletes makes way for a directory or file of the same name.
-    if (entry === 'other') return deleted.has(prefix) ? undefined : prefix;
+    if (!entry.isDirectory()) return deleted.has(prefix) ? undefined : prefix;
   }
   // A directory where a file is to be: it goes if all that is in it is tracked (and so deleted by the move).
   const { stdout } = await repository.runInCheckout(checkout, [
@@ -372,18 +378,6 @@ async function untrackedAt(
     `${name}/`,
   ]);
   return splitNul(stdout.toString('utf8'))[0];
-}
-
-function entryAt(directory: string, name: string): 'directory' | 'other' | undefined {
-  try {
-    const entry = lstatSync(path.join(directory, name), { throwIfNoEntry: false });
-    if (entry === undefined) return undefined;
-    return entry.isDirectory() ? 'directory' : 'other';
-  } catch (error) {
-    // A file on the way: so there is nothing at that path.
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
-    throw error;
-  }
 }
 
 function removeFile(top: string, name: string): void {

@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { lstatSync, type Stats } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import {
   cp,
   lstat,
@@ -15,6 +15,7 @@ import path from 'node:path';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
 import type { CleanupQueue } from './cleanup-queue.ts';
+import { entryAt } from './entry-at.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
@@ -268,16 +269,6 @@ async function areFree(directory: string, paths: readonly string[]): Promise<boo
     if ((await realpath(file)) !== file || !lstatSync(file).isDirectory()) return false;
   }
   return true;
-}
-
-function entryAt(file: string): Stats | undefined {
-  try {
-    return lstatSync(file, { throwIfNoEntry: false });
-  } catch (error) {
-    // A file on the way: so there is nothing at that path.
-    if ((error as NodeJS.ErrnoException).code === 'ENOTDIR') return undefined;
-    throw error;
-  }
 }
 
 /** A link leads to what is not in the change: what counts is that it is one. */

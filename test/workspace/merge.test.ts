@@ -781,6 +781,21 @@ test('an unfinished update is left alone when the user has edited what it would 
   );
 });
 
+test('so is one with a file of the user’s where a directory was', async () => {
+  const project = await openProject({ 'readme.md': 'x\n', 'dir/sub/a.txt': 'old\n' });
+  const { directory } = project;
+  const submission = await submit(project, { 'dir/sub/a.txt': 'new\n' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  rmSync(path.join(directory, 'dir'), { recursive: true });
+  write(directory, { dir: 'mine\n' });
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(readFileSync(path.join(directory, 'dir'), 'utf8')).toBe('mine\n');
+});
+
 test('so is one whose edit is as long as the file and of the second in which git wrote its index', async () => {
   const project = await openProject({ 'readme.md': 'old\n' });
   const { directory } = project;
