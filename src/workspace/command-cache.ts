@@ -1,22 +1,13 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { lstatSync } from 'node:fs';
-import {
-  cp,
-  lstat,
-  mkdir,
-  readdir,
-  readFile,
-  realpath,
-  rename,
-  stat,
-  utimes,
-} from 'node:fs/promises';
+import { cp, lstat, mkdir, readFile, realpath, rename, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigurationError } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
 import type { CleanupQueue } from './cleanup-queue.ts';
 import { entryAt } from './entry-at.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import { oldestEntries } from './oldest-entries.ts';
 import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
 import { removeTree } from './remove-tree.ts';
@@ -244,15 +235,8 @@ export class CommandCache {
   }
 
   async #prune(): Promise<void> {
-    const names = (await readdir(this.#root)).filter((name) => !name.startsWith('.'));
-    const dated = await Promise.all(
-      names.map(async (name) => ({
-        name,
-        time: (await stat(path.join(this.#root, name))).mtimeMs,
-      })),
-    );
-    dated.sort((a, b) => b.time - a.time);
-    for (const { name } of dated.slice(KEPT)) await this.drop(name);
+    for (const entry of await oldestEntries(this.#root, KEPT))
+      await this.drop(path.basename(entry));
   }
 }
 

@@ -1,10 +1,11 @@
 import { existsSync } from 'node:fs';
-import { readdir, readFile, rm, stat } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { deepHash } from '../protocol/hash.ts';
 import type { CommandEvidence } from '../protocol/verdict.ts';
 import { writeDurably } from './durable-file.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import { oldestEntries } from './oldest-entries.ts';
 import type { VerifyCommand } from './verification.ts';
 
 /** What proved a tree. */
@@ -83,14 +84,7 @@ export class VerifiedTrees {
 
 /** Leaves the entries that were written to last. */
 async function pruneOldest(directory: string, kept: number): Promise<void> {
-  const names = (await readdir(directory)).filter((name) => name !== '.gitignore');
-  if (names.length <= kept) return;
-  const dated = await Promise.all(
-    names.map(async (name) => {
-      const entry = path.join(directory, name);
-      return { entry, time: (await stat(entry)).mtimeMs };
-    }),
-  );
-  dated.sort((a, b) => b.time - a.time);
-  for (const { entry } of dated.slice(kept)) await rm(entry, { recursive: true, force: true });
+  for (const entry of await oldestEntries(directory, kept)) {
+    await rm(entry, { recursive: true, force: true });
+  }
 }
