@@ -1,6 +1,8 @@
 import { type Change, type ChangedFile, findConflictMarkers, type RunGit } from './change.ts';
 import {
   type ChangeFacts,
+  DELETIONS_COUNT_FROM,
+  type Deletions,
   type FileFacts,
   findFlags,
   RULES_OF_PATCHES,
@@ -9,6 +11,7 @@ import {
   wantsText,
 } from './change-rules.ts';
 import { splitNul } from './git.ts';
+import { type ChangedText, findMovedOn } from './moved-lines.ts';
 import type { ObjectReader } from './object-reader.ts';
 import type { Repository } from './repository.ts';
 import type { VerifyCommand } from './verification.ts';
@@ -16,10 +19,10 @@ import { findVerifyScripts } from './verify-scripts.ts';
 
 /** No content longer than this is looked into: nobody wrote it by hand. */
 const MAX_TEXT_BYTES = 2 * 1024 * 1024;
+/** Texts of one change that are compared to see what only moved. What is larger counts as deleted. */
+const MAX_COMPARED_BYTES = 32 * 1024 * 1024;
 /** Contents asked for at once; their texts are held in memory until the change is judged. */
 const PORTION = 64;
-/** Fewer deleted files are no share of anything. */
-const COUNTED_FROM_DELETED = 5;
 
 /**
  * Reads what the rules need to know of a change from the object store: sizes of all files, contents of few.
@@ -35,13 +38,12 @@ export async function readChangeFacts(
   const { objects } = repository;
   const git: RunGit = repository.run.bind(repository);
   const files = await readFiles(objects, change.files);
-  const deleted = files.filter(({ status }) => status === 'deleted').length;
   return {
     files,
     conflictMarkers: await findConflictMarkers(git, from, to, change),
     nulBytes: change.mayHoldNul ? await findNulBytes(objects, change.files) : [],
     scripts: findVerifyScripts(commands, await readPackageScripts(objects, from)),
-    filesBefore: deleted < COUNTED_FROM_DELETED ? undefined : await countFiles(git, from),
+    deletions: await readDeletions(objects, git, from, files),
     testCounts: [],
   };
 }
@@ -61,7 +63,7 @@ export async function findViolations(
     conflictMarkers: [],
     nulBytes: [],
     scripts: { files: new Set(), packageScripts: new Set() },
-    filesBefore: undefined,
+    deletions: undefined,
     testCounts: [],
   };
   // What a person may approve is for the gatekeeper to ask.
@@ -153,6 +155,28 @@ async function readPackageScripts(
 ): Promise<Readonly<Record<string, string>>> {
   const manifest = await objects.content(`${tree}:package.json`);
   return manifest === undefined ? {} : scriptsOfManifest(manifest.toString('utf8'));
+}
+
+async function readDeletions(
+  objects: ObjectReader,
+  git: RunGit,
+  from: string,
+  files: readonly FileFacts[],
+): Promise<Deletions | undefined> {
+  const deleted = files.filter(({ status }) => status === 'deleted').length;
+  if (deleted < DELETIONS_COUNT_FROM) return undefined;
+  const texts: ChangedText[] = [];
+  let left = MAX_COMPARED_BYTES;
+  for (const { path, mode, previousMode, blob, previousBlob, bytes, previousBytes } of files) {
+    left -= bytes + previousBytes;
+    if (left < 0) break;
+    texts.push({
+      path,
+      before: isFile(previousMode) ? await textOf(objects, previousBlob, previousBytes) : undefined,
+      after: isFile(mode) ? await textOf(objects, blob, bytes) : undefined,
+    });
+  }
+  return { filesBefore: await countFiles(git, from), movedOn: findMovedOn(texts) };
 }
 
 async function countFiles(git: RunGit, tree: string): Promise<number> {

@@ -24,6 +24,16 @@ export interface FileFacts {
   readonly after?: string;
 }
 
+export interface Deletions {
+  /** Files of the target, to say how much of it is gone. */
+  readonly filesBefore: number;
+  /** Deleted files whose content stands in others now. */
+  readonly movedOn: ReadonlySet<string>;
+}
+
+/** From so many deleted files on, they are held against the rest of the project and of the change. */
+export const DELETIONS_COUNT_FROM = 5;
+
 export interface ChangeFacts {
   readonly files: readonly FileFacts[];
   /** Files that hold the marks of an unresolved conflict and did not before. */
@@ -32,8 +42,8 @@ export interface ChangeFacts {
   readonly nulBytes: readonly string[];
   /** What the verification runs of the project's own files, as the target has them. */
   readonly scripts: VerifyScripts;
-  /** Files of the target, to say how much of it is gone; undefined when not counted. */
-  readonly filesBefore: number | undefined;
+  /** What many deletions are held against; undefined for a handful. */
+  readonly deletions: Deletions | undefined;
   /** Tests that ran, by command: on the target as it is, and with the change. Only where reports say so. */
   readonly testCounts: readonly {
     readonly command: string;
@@ -52,7 +62,7 @@ export interface RuleSettings {
   readonly configuration?: readonly string[];
   /** No single file may be larger. Default 10 485 760. */
   readonly maxFileBytes?: number;
-  /** More files may not be deleted at once. Default 10. */
+  /** More files may not be deleted at once, those not counted whose content moved to others. Default 10. */
   readonly maxDeletedFiles?: number;
   /** From 5 deleted files on: not more than this part of all. Default 0.1: a folder of a small project is much. */
   readonly maxDeletedShare?: number;
@@ -78,8 +88,6 @@ interface Rule {
 const DEFAULT_MAX_FILE_BYTES = 10 * 1024 * 1024;
 const DEFAULT_MAX_DELETED_FILES = 10;
 const DEFAULT_MAX_DELETED_SHARE = 0.1;
-/** A share says nothing about a handful of files. */
-const SHARE_COUNTS_FROM = 5;
 /** A file that had so much and keeps less than a tenth of it has lost its content. */
 const TRUNCATED_FROM_BYTES = 4096;
 
@@ -486,7 +494,7 @@ function linesOf(text: string, pattern: RegExp): string {
 }
 
 function findMassDeletion(
-  { files, filesBefore }: ChangeFacts,
+  { files, deletions }: ChangeFacts,
   {
     maxDeletedFiles = DEFAULT_MAX_DELETED_FILES,
     maxDeletedShare = DEFAULT_MAX_DELETED_SHARE,
@@ -496,20 +504,20 @@ function findMassDeletion(
   for (const { status, blob } of files) {
     if (status === 'added') moved.set(blob, (moved.get(blob) ?? 0) + 1);
   }
-  const gone = files.filter(({ status, previousBlob }) => {
-    if (status !== 'deleted') return false;
+  const gone = files.filter(({ path: file, status, previousBlob }) => {
+    if (status !== 'deleted' || deletions?.movedOn.has(file) === true) return false;
     const places = moved.get(previousBlob) ?? 0;
     if (places > 0) moved.set(previousBlob, places - 1);
     return places === 0;
   });
-  const share = filesBefore === undefined ? 0 : gone.length / Math.max(1, filesBefore);
+  const share = deletions === undefined ? 0 : gone.length / Math.max(1, deletions.filesBefore);
   const findings: Finding[] = [];
   if (
     gone.length > maxDeletedFiles ||
-    (gone.length >= SHARE_COUNTS_FROM && share > maxDeletedShare)
+    (gone.length >= DELETIONS_COUNT_FROM && share > maxDeletedShare)
   ) {
     const some = gone.slice(0, 5).map((file) => quote(file.path));
-    const of = filesBefore === undefined ? '' : ` of ${filesBefore}`;
+    const of = deletions === undefined ? '' : ` of ${deletions.filesBefore}`;
     findings.push({
       reason: `${gone.length}${of} files are deleted: ${some.join(', ')}${gone.length > 5 ? ', …' : ''}.`,
     });

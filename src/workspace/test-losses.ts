@@ -1,4 +1,5 @@
 import type { FileFacts } from './change-rules.ts';
+import { counted, surplus, take } from './multiset.ts';
 import { isNamedAsTest, isSnapshot, readTestSource, type TestSource } from './test-source.ts';
 
 /** What a rule found: in one file, or in the change as a whole. */
@@ -136,23 +137,6 @@ function losses(
     result.set(test, Math.max(0, net - moved));
   }
   return result;
-}
-
-function surplus(lines: readonly string[], less: readonly string[]): string[] {
-  const left = counted(less);
-  return lines.filter((line) => !take(left, line));
-}
-
-function counted(lines: readonly string[]): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const line of lines) counts.set(line, (counts.get(line) ?? 0) + 1);
-  return counts;
-}
-
-function take(counts: Map<string, number>, line: string): boolean {
-  const left = counts.get(line) ?? 0;
-  if (left > 0) counts.set(line, left - 1);
-  return left > 0;
 }
 
 const count = (number: number, what: string): string =>

@@ -11,6 +11,7 @@ import {
   scriptsOfManifest,
   wantsText,
 } from '../../src/workspace/change-rules.ts';
+import { findMovedOn } from '../../src/workspace/moved-lines.ts';
 import { findVerifyScripts } from '../../src/workspace/verify-scripts.ts';
 
 type Texts = Readonly<Record<string, string>>;
@@ -66,7 +67,12 @@ function factsOf({ before, after, commands = ['npm test'], modes = {} }: Diff): 
     conflictMarkers: [],
     nulBytes: [],
     scripts: findVerifyScripts(commands, scriptsOfManifest(before['package.json'] ?? '{}')),
-    filesBefore: Object.keys(before).length,
+    deletions: {
+      filesBefore: Object.keys(before).length,
+      movedOn: findMovedOn(
+        paths.map((path) => ({ path, before: before[path], after: after[path] })),
+      ),
+    },
     testCounts: [],
   };
 }
@@ -524,6 +530,18 @@ const FLAGGED: readonly FlaggedDiff[] = [
     says: '12 of 70 files are deleted: "notes/0.md", "notes/1.md", "notes/10.md", "notes/11.md", "notes/2.md", ….',
   },
   {
+    what: 'a folder that is gathered into one file, but for its words',
+    rule: 'mass-deletion',
+    before: Object.fromEntries(Array.from({ length: 12 }, (_, n) => [`n/${n}.md`, `Note ${n}\n`])),
+    after: { 'CHANGELOG.md': '- Notes\n'.repeat(12) },
+  },
+  {
+    what: 'a folder of twins of which one is kept',
+    rule: 'mass-deletion',
+    before: Object.fromEntries(Array.from({ length: 12 }, (_, n) => [`n/${n}.md`, 'Same\n'])),
+    after: { 'CHANGELOG.md': '- Same\n' },
+  },
+  {
     what: 'most of a small project',
     rule: 'mass-deletion',
     before: Object.fromEntries(Array.from({ length: 8 }, (_, n) => [`d/${n}.csv`, `${n}`])),
@@ -620,6 +638,16 @@ const FLAGGED: readonly FlaggedDiff[] = [
 ];
 
 const WELL: readonly Diff[] = [
+  {
+    what: 'notes that are gathered in a changelog',
+    before: {
+      'CHANGELOG.md': '# 1.0\n',
+      ...Object.fromEntries(Array.from({ length: 13 }, (_, n) => [`n/${n}.md`, `Note ${n}.\n`])),
+    },
+    after: {
+      'CHANGELOG.md': `# 1.1\n${Array.from({ length: 13 }, (_, n) => `- Note ${n}.\n`).join('')}# 1.0\n`,
+    },
+  },
   { what: 'js: a new test file', before: { 'a.js': 'a' }, after: { 'a.js': 'b', 'a.test.js': JS } },
   {
     what: 'js: a new test in a file',
