@@ -8,6 +8,7 @@ export const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   messaging: async () => (await import('./messaging.ts')).messaging,
   mailbox: async () => (await import('./mailbox.ts')).mailbox,
   overhead: async () => (await import('./overhead.ts')).overhead,
+  opening: async () => (await import('./opening.ts')).opening,
   recovery: async () => (await import('./recovery.ts')).recovery,
   memory: async () => (await import('./memory.ts')).memory,
   pipeline: async () => (await import('./pipeline.ts')).pipeline,

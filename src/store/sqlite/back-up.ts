@@ -1,6 +1,5 @@
 import { existsSync, rmSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import {
   ConfigurationError,
   ConflictError,
@@ -8,6 +7,7 @@ import {
   fromFailure,
   toFailure,
 } from '../../protocol/errors.ts';
+import { startThread } from './own-thread.ts';
 import { renameDurably } from './rename-durably.ts';
 import { removeUnfinishedBackups, unfinishedName } from './unfinished-backups.ts';
 
@@ -61,12 +61,7 @@ function refuseToOverwrite(target: string): void {
 }
 
 async function copy(workerData: BackUpData): Promise<void> {
-  // A file name in a string is not rewritten by tsc: the thread has the ending that this file has.
-  const file = import.meta.url.endsWith('.ts') ? './back-up-worker.ts' : './back-up-worker.js';
-  const worker = new Worker(new URL(file, import.meta.url), {
-    workerData,
-    name: 'troupe store backup',
-  });
+  const worker = startThread('back-up-worker', 'troupe store backup', workerData);
   const failure = await new Promise<Failure | null>((resolve_) => {
     worker.once('message', resolve_);
     worker.once('error', (error) => resolve_(toFailure(error)));

@@ -1,6 +1,6 @@
 import type { Database, Statement } from 'better-sqlite3';
-import { z } from 'zod';
 import type { LeaseClaim, LeaseRow } from '../store.ts';
+import { checkRows, integer, type RowShape, text } from './row-shape.ts';
 
 const NEXT_EPOCH = 'UPDATE owner SET epoch = epoch + 1 RETURNING epoch';
 
@@ -27,13 +27,13 @@ const ONE = `SELECT ${COLUMNS} FROM leases WHERE name = ?`;
 export const HELD_LEASES = `
 SELECT ${COLUMNS} FROM leases WHERE epoch = (SELECT epoch FROM owner) AND expires_at > ? ORDER BY name`;
 
-export const leaseRow: z.ZodType<LeaseRow> = z.object({
-  name: z.string(),
-  holder: z.string(),
-  token: z.int(),
-  acquiredAt: z.int(),
-  expiresAt: z.int(),
-});
+export const leaseRow: RowShape<LeaseRow> = {
+  name: text,
+  holder: text,
+  token: integer,
+  acquiredAt: integer,
+  expiresAt: integer,
+};
 
 /** In the transaction of the caller. @returns the epoch of this opening, greater than that of every one before */
 export function takeEpoch(db: Database): number {
@@ -58,7 +58,8 @@ export class LeaseRows {
 
   acquire(claim: LeaseClaim): { readonly acquired: boolean; readonly lease: LeaseRow } {
     const { changes } = this.#acquire.run({ ...claim, epoch: this.#epoch });
-    return { acquired: changes === 1, lease: leaseRow.parse(this.#one.get(claim.name)) };
+    const [lease] = checkRows(this.#one.all(claim.name), leaseRow, 'leases');
+    return { acquired: changes === 1, lease: lease as LeaseRow };
   }
 
   extend(lease: { name: string; token: number; now: number; ttlMs: number }): boolean {

@@ -1,6 +1,4 @@
 import type { Database, Statement } from 'better-sqlite3';
-import { z } from 'zod';
-import { TroupeError } from '../../protocol/errors.ts';
 import type { JsonObject } from '../../protocol/json.ts';
 import type { EpochMs } from '../../protocol/message.ts';
 import type {
@@ -41,6 +39,17 @@ import type {
 } from '../store.ts';
 import { readRows } from './app-tables.ts';
 import { HELD_LEASES, leaseRow } from './lease-rows.ts';
+import {
+  bytes,
+  checkRows,
+  flag,
+  integer,
+  jsonTexts,
+  nullable,
+  oneOf,
+  type RowShape,
+  text,
+} from './row-shape.ts';
 import { TextColumns } from './text-columns.ts';
 
 // A missing filter is passed as NULL and an IN list as a JSON array: one prepared statement per method,
@@ -217,45 +226,45 @@ FROM streams AS s JOIN stream_chunks AS c ON c.stream = s.id AND c.writer = :wri
 WHERE s.address = :address AND s.name = :name AND c.place >= :from
 ORDER BY c.place LIMIT :limit`;
 
-const integer = z.int();
-const text = z.string();
-const priority = z.literal([1, 2, 3, 4, 5]);
-const nullableText = text.nullable();
-const jsonTexts = text.transform((json): readonly string[] =>
-  z.array(text).parse(JSON.parse(json)),
-);
+const priority = oneOf(1, 2, 3, 4, 5);
+const nullableText = nullable(text);
+const nullableInteger = nullable(integer);
+const checkpointKind = oneOf('auto', 'manual', 'milestone', 'error', 'rollback');
 
 const actorFields = {
   address: text,
   machine: text,
   version: integer,
-  status: z.enum(['active', 'done', 'error', 'quarantined']),
+  status: oneOf('active', 'done', 'error', 'quarantined'),
   seq: integer,
   parent: nullableText,
   reason: nullableText,
   updatedAt: integer,
 };
 
-const actorRow: z.ZodType<ActorRecord> = z.object(actorFields);
-const storedActorRow: z.ZodType<StoredActor> = z.object({ ...actorFields, snapshotJson: text });
+const actorRow: RowShape<ActorRecord> = actorFields;
+const storedActorRow: RowShape<Omit<StoredActor, 'unreadable'>> = {
+  ...actorFields,
+  snapshotJson: text,
+};
 
-const checkpointRow: z.ZodType<CheckpointRecord> = z.object({
+const checkpointRow: RowShape<CheckpointRecord> = {
   address: text,
   seq: integer,
   at: integer,
-  kind: z.enum(['auto', 'manual', 'milestone', 'error', 'rollback']),
+  kind: checkpointKind,
   label: nullableText,
   version: integer,
   eventJson: nullableText,
   snapshotJson: text,
   pendingJson: nullableText,
   detailsJson: nullableText,
-});
+};
 
-const chunkListRow = z.object({ name: text, chunks: jsonTexts });
-const chunkRow: z.ZodType<ChunkRecord> = z.object({ name: text, data: z.instanceof(Uint8Array) });
+const chunkListRow = { name: text, chunks: jsonTexts };
+const chunkRow: RowShape<ChunkRecord> = { name: text, data: bytes };
 
-const messageRow: z.ZodType<MessageRecord> = z.object({
+const messageRow: RowShape<MessageRecord> = {
   id: text,
   from: text,
   to: text,
@@ -263,19 +272,19 @@ const messageRow: z.ZodType<MessageRecord> = z.object({
   sentAt: integer,
   messageJson: text,
   correlation: nullableText,
-  attempt: integer.nullable(),
-  reply: z.literal([0, 1]).transform((flag) => flag === 1),
-});
+  attempt: nullableInteger,
+  reply: flag,
+};
 
-const timerRow: z.ZodType<TimerRecord> = z.object({
+const timerRow: RowShape<TimerRecord> = {
   address: text,
   id: text,
   generation: text,
   dueAt: integer,
   actionJson: text,
-});
+};
 
-const effectRow: z.ZodType<EffectRecord> = z.object({
+const effectRow: RowShape<EffectRecord> = {
   address: text,
   id: text,
   generation: text,
@@ -283,89 +292,89 @@ const effectRow: z.ZodType<EffectRecord> = z.object({
   inputJson: text,
   attempt: integer,
   startedAt: integer,
-});
+};
 
-const stepRow: z.ZodType<StepRecord> = z.object({
+const stepRow: RowShape<StepRecord> = {
   scope: text,
   key: text,
   at: integer,
-  kind: z.enum(['step', 'tx']),
+  kind: oneOf('step', 'tx'),
   inputHash: nullableText,
   outcomeJson: text,
-});
+};
 
 const cutFields = {
   id: text,
   run: text,
   at: integer,
-  kind: z.enum(['start', 'timed', 'manual', 'milestone', 'rollback']),
+  kind: oneOf('start', 'timed', 'manual', 'milestone', 'rollback'),
   label: nullableText,
   detailsJson: nullableText,
 };
-const cutRecord: z.ZodType<CutRecord> = z.object(cutFields);
-const cutRow: z.ZodType<CutRow> = z.object({ ...cutFields, members: integer, messages: integer });
-const cutMember = z.object({ address: text, seq: integer });
+const cutRecord: RowShape<CutRecord> = cutFields;
+const cutRow: RowShape<CutRow> = { ...cutFields, members: integer, messages: integer };
+const cutMember = { address: text, seq: integer };
 
-const claimRow: z.ZodType<ClaimRow> = z.object({
+const claimRow: RowShape<ClaimRow> = {
   run: text,
   task: text,
   token: text,
-  open: z.literal([0, 1]).transform((flag) => flag === 1),
-});
+  open: flag,
+};
 
-const idempotencyRow: z.ZodType<IdempotencyRecord> = z.object({
+const idempotencyRow: RowShape<IdempotencyRecord> = {
   key: text,
   inputHash: text,
   correlation: nullableText,
   outcomeJson: nullableText,
   createdAt: integer,
   expiresAt: integer,
-});
+};
 
-const deadLetterRow: z.ZodType<DeadLetterRecord> = z.object({
+const deadLetterRow: RowShape<DeadLetterRecord> = {
   id: text,
   at: integer,
   address: text,
   reason: text,
   messageJson: text,
-});
+};
 
-const turnRow: z.ZodType<TurnRecord> = z.object({
+const turnRow: RowShape<TurnRecord> = {
   position: integer,
   address: text,
   seq: integer,
   at: integer,
-  kind: z.enum(['auto', 'manual', 'milestone', 'error', 'rollback']),
+  kind: checkpointKind,
   label: nullableText,
   eventJson: nullableText,
   detailsJson: nullableText,
-});
+};
 
-const auditRow: z.ZodType<StoredAuditRow> = z.object({
+const auditRow: RowShape<StoredAuditRow> = {
   position: integer,
   at: integer,
-  kind: z.enum(['order', 'answer']),
+  kind: oneOf('order', 'answer'),
   id: text,
   address: text,
   type: text,
   by: text,
   detailsJson: text,
-});
+};
 
-const endOfSlice = z.object({ upTo: integer.nullable(), looked: integer });
+const endOfSlice = { upTo: nullableInteger, looked: integer };
 
-const runRow: z.ZodType<RunRow> = z.object({
+const runRow: RowShape<RunRow> = {
   run: text,
   title: text,
   state: text,
   total: integer,
   createdAt: integer,
   updatedAt: integer,
-  endedAt: integer.nullable(),
+  endedAt: nullableInteger,
   detailsJson: text,
-});
+};
 
-const taskRow: z.ZodType<TaskRow> = z.object({
+const taskRow: RowShape<TaskRow> = {
   run: text,
   task: text,
   title: text,
@@ -378,31 +387,31 @@ const taskRow: z.ZodType<TaskRow> = z.object({
   reason: nullableText,
   updatedAt: integer,
   detailsJson: text,
-});
+};
 
-const attemptRow: z.ZodType<AttemptRow> = z.object({
+const attemptRow: RowShape<AttemptRow> = {
   run: text,
   task: text,
   attempt: integer,
   outcome: text,
   reason: nullableText,
   startedAt: integer,
-  endedAt: integer.nullable(),
+  endedAt: nullableInteger,
   detailsJson: text,
-});
+};
 
-const streamHead: z.ZodType<StreamHead> = z.object({
+const streamHead: RowShape<StreamHead> = {
   address: text,
   name: text,
   next: integer,
   size: integer,
   createdAt: integer,
   updatedAt: integer,
-  closedAt: integer.nullable(),
+  closedAt: nullableInteger,
   lastJson: nullableText,
-});
+};
 
-const streamChunkRow: z.ZodType<StreamChunkRow> = z.object({
+const streamChunkRow: RowShape<StreamChunkRow> = {
   address: text,
   name: text,
   offset: integer,
@@ -411,9 +420,9 @@ const streamChunkRow: z.ZodType<StreamChunkRow> = z.object({
   epoch: integer,
   seq: integer,
   valueJson: text,
-});
+};
 
-const taskCountRow = z.object({ state: text, tasks: integer });
+const taskCountRow = { state: text, tasks: integer };
 
 /**
  * Every read of the `Store` contract, synchronously, on one connection. Rows are checked as they come in:
@@ -533,7 +542,7 @@ export class RowReader {
 
   #slice<R>(
     what: string,
-    row: z.ZodType<R>,
+    row: RowShape<R>,
     { newest, end, sql }: { readonly newest: string; readonly end: string; readonly sql: string },
     { after, limit, from = 0, to = Number.MAX_SAFE_INTEGER }: AuditQuery,
   ): AuditSlice<R> {
@@ -595,19 +604,12 @@ export class RowReader {
   }
 
   // `.all()`, never `.iterate()`: an open iterator blocks every other statement of the connection.
-  #read<T>(what: string, row: z.ZodType<T>, sql: string, parameters: readonly unknown[] = []): T[] {
+  #read<R>(what: string, row: RowShape<R>, sql: string, parameters: readonly unknown[] = []): R[] {
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
       statement = this.#db.prepare(sql);
       this.#statements.set(sql, statement);
     }
-    const checked = z.array(row).safeParse(statement.all(...parameters));
-    if (checked.success) return checked.data;
-    const issue = checked.error.issues[0];
-    const [index = 0, column = 'a column'] = issue?.path.map(String) ?? [];
-    throw new TroupeError(
-      'internal',
-      `Row ${Number(index) + 1} of ${what} in ${this.#db.name} cannot be right: ${column}: ${issue?.message ?? 'unknown'}. The file is damaged or another program wrote to it; restore a backup.`,
-    );
+    return checkRows(statement.all(...parameters), row, `${what} in ${this.#db.name}`);
   }
 }

@@ -1,6 +1,6 @@
 import { mkdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { fromFailure, StoppedError, TroupeError } from '../../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../../protocol/fault-point.ts';
 import { EMPTY_BATCH } from '../empty-batch.ts';
@@ -19,6 +19,7 @@ import type {
 import { backUp } from './back-up.ts';
 import { flattenBatch } from './batch-rows.ts';
 import { isOpenHere, noteOpenFile } from './open-files.ts';
+import { startThread } from './own-thread.ts';
 import { acquireOwnerLock, type OwnerLock } from './owner-lock.ts';
 import type { RowReader } from './row-reader.ts';
 import type { SqliteConnection } from './sqlite-connection.ts';
@@ -190,12 +191,7 @@ class WriterThread implements SqliteStore {
       gate,
     };
     this.#forgetFile = path === ':memory:' ? () => undefined : noteOpenFile(path);
-    // A file name in a string is not rewritten by tsc: the writer has the ending that this file has.
-    const file = import.meta.url.endsWith('.ts') ? './sqlite-worker.ts' : './sqlite-worker.js';
-    this.#worker = new Worker(new URL(file, import.meta.url), {
-      workerData,
-      name: 'troupe store writer',
-    });
+    this.#worker = startThread('sqlite-worker', 'troupe store writer', workerData);
     this.#worker.on('message', (message: FromWriter) => this.#receive(message));
     this.#worker.on('error', (error) => this.#writerEnded(error));
     this.#worker.on('exit', () => this.#writerEnded(undefined));

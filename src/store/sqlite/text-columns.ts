@@ -1,6 +1,6 @@
 import type { Database, Statement } from 'better-sqlite3';
-import { z } from 'zod';
 import type { TextCursor, TextReplacement, TextSlice } from '../store.ts';
+import { checkRows, jsonKey, text as textColumn } from './row-shape.ts';
 
 /** Every column with texts of actors: the kind that a codec binds them to, and the key of its rows. */
 const COLUMNS = [
@@ -76,8 +76,7 @@ const COLUMNS = [
   { table: 'idempotency', column: 'outcome_json', kind: 'idempotency.outcome', key: ['key'] },
 ] as const;
 
-const keyValues = z.array(z.union([z.string(), z.number()]));
-const textRow = z.object({ key: z.string(), text: z.string() });
+const textRow = { key: textColumn, text: textColumn };
 
 interface Column {
   readonly table: string;
@@ -116,11 +115,8 @@ export class TextColumns {
     const rows =
       after === null || after.key === ''
         ? first.all(limit)
-        : next.all(...keyValues.parse(JSON.parse(after.key)), limit);
-    const texts = z
-      .array(textRow)
-      .parse(rows)
-      .map((row) => ({ table, column, kind, ...row }));
+        : next.all(...keyValues(after.key), limit);
+    const texts = checkRows(rows, textRow, table).map((row) => ({ table, column, kind, ...row }));
     const last = texts.at(-1);
     // With a short slice the column is done, or whoever writes as fast as this reads would keep it from ever ending.
     if (last !== undefined && texts.length === limit)
@@ -135,7 +131,7 @@ export class TextColumns {
     let replaced = 0;
     for (const { key, was, text, ...place } of replacements) {
       const { replace } = this.#columns[this.#indexOf({ key, ...place })] as Column;
-      replaced += replace.run(text, ...keyValues.parse(JSON.parse(key)), was).changes;
+      replaced += replace.run(text, ...keyValues(key), was).changes;
     }
     return replaced;
   }
@@ -143,4 +139,10 @@ export class TextColumns {
   #indexOf({ table, column }: TextCursor): number {
     return this.#columns.findIndex((one) => one.table === table && one.column === column);
   }
+}
+
+/** @param key as `list` has given it out */
+function keyValues(key: string): readonly (string | number)[] {
+  const [row] = checkRows([{ key }], { key: jsonKey }, 'the keys of texts');
+  return row?.key ?? [];
 }

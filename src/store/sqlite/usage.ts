@@ -1,7 +1,7 @@
 import type { Database } from 'better-sqlite3';
-import { z } from 'zod';
 import type { Prunable, PruneLimits, StoreUsage, TableUsage } from '../usage.ts';
 import { ENDED_RUNS, OLD_CHECKPOINTS, OLD_STREAMS } from './pruner.ts';
+import { checkRows, integer, nullable, text } from './row-shape.ts';
 
 /** What the tables say whose run a row is of. */
 const OWNERS: Readonly<Record<string, string>> = {
@@ -29,7 +29,7 @@ const runOf = (column: string): string =>
 
 const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 
-const usageRow = z.object({ run: z.string().nullable(), rows: z.int(), bytes: z.int() });
+const usageRow = { run: nullable(text), rows: integer, bytes: integer };
 
 export function usageOf(db: Database): StoreUsage {
   // In one transaction, so that everything is of one moment.
@@ -57,7 +57,7 @@ export function usageOf(db: Database): StoreUsage {
         )
         .all();
       const sum = { rows: 0, bytes: 0 };
-      for (const row of z.array(usageRow).parse(rows)) {
+      for (const row of checkRows(rows, usageRow, `the sizes of ${table}`)) {
         sum.rows += row.rows;
         sum.bytes += row.bytes;
         if (owner === undefined) continue;

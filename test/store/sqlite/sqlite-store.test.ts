@@ -1,6 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import { afterAll, describe, expect, test } from 'vitest';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
@@ -30,6 +32,22 @@ describeStore('SqliteStore on a network file system', {
 });
 
 describe('the writer thread', () => {
+  test('starts and backs up in a program that was given on the command line', async () => {
+    const store = new URL('../../../src/store/sqlite/sqlite-store.ts', import.meta.url).href;
+    const [path, copy] = [freshPath(), freshPath()];
+    const program = `
+      import { openSqliteStore } from ${JSON.stringify(store)};
+      const store = await openSqliteStore({ path: ${JSON.stringify(path)} });
+      await store.backup(${JSON.stringify(copy)});
+      await store.close();
+      console.log('backed up');`;
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      ...['--input-type=module', '--eval', program],
+    ]);
+    expect(stdout).toBe('backed up\n');
+    expect(existsSync(copy)).toBe(true);
+  });
+
   test('commits that wait together are stored together, in their order', async () => {
     const store = await openSqliteStore({ path: temporaryStore() });
     const ids = Array.from({ length: 500 }, (_, i) => `m${i}`);
