@@ -8,6 +8,15 @@ export interface ChildTime {
   endedAt: number | undefined;
 }
 
+interface Launched {
+  readonly argv: readonly string[];
+  readonly done: Promise<unknown>;
+}
+
+/** A shell that lives on, to start programs from (src/workspace/launcher.ts). */
+export const isLauncher = ({ argv }: ChildTime): boolean =>
+  argv[0] === '/bin/sh' && argv[1] === '-s';
+
 /**
  * Notes every process that this one starts, from before its `fork` to the moment in which its exit is known.
  * Node tells of each on a diagnostics channel, so that nothing of what is measured has to be changed.
@@ -30,9 +39,26 @@ export function watchChildren(): { readonly children: ChildTime[]; stop(): void 
     });
     children.push(time);
   };
-  const started = channel('child_process');
-  started.subscribe(onChild);
-  return { children, stop: () => started.unsubscribe(onChild) };
+  // A shell starts these for us; timed from when it is told to when we know of their end.
+  const onLaunch = (message: unknown): void => {
+    const { argv, done } = message as Launched;
+    const time: ChildTime = { argv, startedAt: performance.now(), endedAt: undefined };
+    void done.then(() => {
+      time.endedAt = performance.now();
+    });
+    children.push(time);
+  };
+  const channels = [
+    [channel('child_process'), onChild],
+    [channel('troupe:launched'), onLaunch],
+  ] as const;
+  for (const [one, listener] of channels) one.subscribe(listener);
+  return {
+    children,
+    stop: () => {
+      for (const [one, listener] of channels) one.unsubscribe(listener);
+    },
+  };
 }
 
 /** How long at least one of them ran, in milliseconds: those that ran together count once. */

@@ -1,7 +1,14 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, globSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import {
+  copyFileSync,
+  cpSync,
+  globSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { rolldown } from 'rolldown';
@@ -15,20 +22,24 @@ declare module 'vitest' {
 }
 
 const ROOT = path.join(import.meta.dirname, '..');
+/** The command, as a program of the tests. */
+const COMMAND = ['operator-bin.child', 'src/operator/bin.ts'] as const;
 /** What the store starts as threads of its own: it looks for them beside itself, as in `dist`. */
 const WORKERS = 'src/store/sqlite/*-worker.ts';
 const SCHEMA = 'src/store/sqlite/schema';
 
 /**
- * Bundles every `*.child.ts` before the tests run. A program of the tests is started some thousand times, and of a
+ * Bundles every `*.child.ts`, and the command, before the tests run. A program of the tests is started some thousand times, and of a
  * start from the source two thirds are spent on finding, reading and stripping 600 files: one file that holds the same
  * code starts in a third of the time.
  * @returns removes the bundle
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const directory = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'troupe-programs-')));
-  symlinkSync(path.join(ROOT, 'node_modules'), path.join(directory, 'node_modules'));
-  await writeFile(path.join(directory, 'package.json'), '{ "type": "module" }\n');
+  const place = realpathSync(mkdtempSync(path.join(os.tmpdir(), 'troupe-programs-')));
+  // As far below the package as src/operator is, whose code looks for package.json from there.
+  const directory = path.join(place, 'bundled', 'programs');
+  symlinkSync(path.join(ROOT, 'node_modules'), path.join(place, 'node_modules'));
+  copyFileSync(path.join(ROOT, 'package.json'), path.join(place, 'package.json'));
   await bundle(directory);
   const warm = warmUp(directory);
   // `vitest` that watches: a test that runs again runs what has been changed.
@@ -36,7 +47,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('programs', directory);
   return async () => {
     await warm;
-    rmSync(directory, { recursive: true, force: true, maxRetries: 3 });
+    rmSync(place, { recursive: true, force: true, maxRetries: 3 });
   };
 }
 
@@ -49,7 +60,7 @@ async function bundle(directory: string): Promise<void> {
   );
   const build = await rolldown({
     cwd: ROOT,
-    input: Object.fromEntries([...children, ...workers]),
+    input: Object.fromEntries([...children, COMMAND, ...workers]),
     platform: 'node',
     // It has a native part that is looked for beside it.
     external: ['better-sqlite3'],

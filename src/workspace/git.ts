@@ -1,6 +1,7 @@
 import os from 'node:os';
 import { type ErrorCode, TroupeError } from '../protocol/errors.ts';
 import { excerptOf } from './excerpt.ts';
+import { Launcher, type LaunchOptions } from './launcher.ts';
 import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
 
@@ -156,14 +157,12 @@ export class Git {
     let stderrBytes = 0;
     const tooMuch = new AbortController();
     const signals = [tooMuch.signal, ...(options.signal === undefined ? [] : [options.signal])];
-    const end = await runProcessTree({
+    const command: LaunchOptions = {
       ...this.invocation(args, options),
       label: `git ${args.join(' ')}`,
       cwd: options.cwd,
       timeoutMs: options.timeoutMs ?? 120_000,
-      processes: this.processes,
       signal: AbortSignal.any(signals),
-      ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
       onStdout: (chunk) => {
         stdoutBytes += chunk.length;
         if (stdoutBytes > maxStdoutBytes) tooMuch.abort();
@@ -173,7 +172,14 @@ export class Git {
         stderrBytes += chunk.length;
         if (stderrBytes < 1_000_000) stderr.push(chunk);
       },
-    });
+    };
+    const { processes } = this;
+    const { stdin } = options;
+    const end =
+      (stdin === undefined && Launcher.takes(command)
+        ? await processes.launcher.run(command)
+        : undefined) ??
+      (await runProcessTree({ ...command, processes, ...(stdin === undefined ? {} : { stdin }) }));
     options.signal?.throwIfAborted();
     const said = Buffer.concat(stderr).toString('utf8');
     const fail = (kind: GitErrorKind, why: string, lockFile?: string): GitError =>

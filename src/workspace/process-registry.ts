@@ -18,6 +18,7 @@ import {
   type ProcessIdentity,
   processStartTime,
 } from '../runtime/process-identity.ts';
+import { Launcher } from './launcher.ts';
 import { findMarkedProcesses } from './process-scan.ts';
 import { terminateGroup, terminateProcesses } from './terminate.ts';
 
@@ -34,6 +35,8 @@ export class ProcessRegistry {
   readonly #directory: string;
   readonly #owner: ProcessIdentity;
   readonly #running = new Map<string, JobRecord>();
+  /** Starts what is short and ours. */
+  readonly launcher = new Launcher(this);
   #log: { readonly file: string; readonly fd: number; bytes: number } | undefined;
 
   /** @param directory for the files, made if need be; one registry directory per project */
@@ -78,6 +81,7 @@ export class ProcessRegistry {
 
   /** For when nothing is to be started any more: the log goes, unless it names a process that could not be ended. */
   close(): void {
+    this.launcher.close();
     if (this.#log === undefined) return;
     closeSync(this.#log.fd);
     if (this.#running.size === 0) rmSync(this.#log.file, { force: true });

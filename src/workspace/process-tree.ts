@@ -144,7 +144,11 @@ function exitOf(child: ChildProcess): Promise<Exit> {
   });
 }
 
-function stopRequest({ timeoutMs, signal }: ProcessTreeOptions): {
+/** Resolves when the time is up or the signal is aborted. `dispose` when nobody waits for it any more. */
+export function stopRequest({
+  timeoutMs,
+  signal,
+}: Pick<ProcessTreeOptions, 'timeoutMs' | 'signal'>): {
   readonly requested: Promise<'timeout' | 'abort'>;
   readonly dispose: () => void;
 } {

@@ -14,11 +14,9 @@ import path from 'node:path';
 import { afterAll, expect, onTestFinished } from 'vitest';
 import { runCli } from '../../src/operator/cli.ts';
 import { processStartTime } from '../../src/runtime/process-identity.ts';
-import { REPOSITORY } from '../tooling/run-command.ts';
+import { program, programEnvironment } from '../program.ts';
 import { commit, git, temporaryDirectory, write } from '../workspace/git-fixture.ts';
 import { FakeStream } from './cli-terminal.ts';
-
-const BIN = path.join(REPOSITORY, 'src', 'operator', 'bin.ts');
 
 /**
  * Every agent that a test here needs: what it does is in its task's input. Most only write a file, for which a shell
@@ -209,7 +207,7 @@ export class Cli {
   readonly #waiting = new Set<() => void>();
 
   constructor(directory: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
-    this.child = spawn(process.execPath, [BIN, ...args], {
+    this.child = spawn(process.execPath, [program('operator/bin'), ...args], {
       cwd: directory,
       env: { ...environment(), ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -274,6 +272,11 @@ export async function troupeIn(
 
 /** What colours the output of the test runner, or loads something into it, is not for the command. */
 function environment(): NodeJS.ProcessEnv {
-  const { NO_COLOR: _no, FORCE_COLOR: _force, NODE_OPTIONS: _options, ...plain } = process.env;
+  const {
+    NO_COLOR: _no,
+    FORCE_COLOR: _force,
+    NODE_OPTIONS: _options,
+    ...plain
+  } = programEnvironment();
   return { ...plain, LANG: 'C.UTF-8' };
 }
