@@ -154,6 +154,37 @@ describe('send under a key', () => {
     });
   });
 
+  test.each([
+    { said: 'while the first is being stored', at: 'storing' },
+    { said: 'before the first is handed in', at: 'looking' },
+  ])('counts once when it is said again $said, behind one that takes long', async ({ at }) => {
+    let store: TestStore | undefined;
+    const looks: (() => void)[] = [];
+    const world = await newWorld({
+      wrap: (memory) => {
+        store = new TestStore(memory);
+        store.loadIdempotency = async (name) => {
+          const found = await memory.loadIdempotency(name);
+          if (name === 'slow') await new Promise<void>((resolve) => looks.push(resolve));
+          return found;
+        };
+        return store;
+      },
+    });
+    store?.hold();
+    const sent = [world.host.send('counter/a', inc, key('k'))];
+    if (at === 'storing') await world.settle();
+    sent.push(world.host.send('counter/a', inc, key('slow')));
+    sent.push(world.host.send('counter/a', inc, key('k')));
+    await world.settle();
+    store?.release();
+    await world.settle();
+    for (const answer of looks) answer();
+    await world.wait(Promise.all(sent));
+    expect(n(world)).toBe(2);
+    expect(world.facts('dropped')).toMatchObject([{ reason: 'duplicate' }]);
+  });
+
   test('something else under the key is refused, with both hashes', async () => {
     const world = await newWorld();
     await world.send('counter/a', { type: 'note', what: { a: 1, b: 2 } }, key('k'));
