@@ -733,20 +733,27 @@ export class DurableHost {
   async #askUntilAnswered(first: Ask, options: RequestOptions, retry: Retry): Promise<JsonValue> {
     const { envelope, correlation } = first;
     const { to, message } = envelope;
-    for (let attempt = 1; ; attempt++) {
-      const isLast = attempt >= retry.attempts;
-      const id = attempt === 1 ? envelope.id : `${envelope.id}~${attempt}`;
-      const sentAt = this.#clock.now();
-      try {
-        const next = { ...envelope, id, sentAt, attempt };
-        return await this.#ask({ ...first, envelope: next, attempt, isLast }, options);
-      } catch (error) {
-        const waitMs = retryWaitMs(retry, attempt, error, correlation);
-        if (waitMs === undefined) throw error;
-        const pausedUntil = this.#clock.now() + waitMs;
-        await this.#requests.pause(to, message.type, options.signal, pausedUntil);
-        this.#assertStill(options);
-        this.#delivery.counted('retried');
+    try {
+      for (let attempt = 1; ; attempt++) {
+        const isLast = attempt >= retry.attempts;
+        const id = attempt === 1 ? envelope.id : `${envelope.id}~${attempt}`;
+        const sentAt = this.#clock.now();
+        try {
+          const next = { ...envelope, id, sentAt, attempt };
+          return await this.#ask({ ...first, envelope: next, attempt, isLast }, options);
+        } catch (error) {
+          const waitMs = retryWaitMs(retry, attempt, error, correlation);
+          if (waitMs === undefined) throw error;
+          const pausedUntil = this.#clock.now() + waitMs;
+          await this.#requests.pause(to, message.type, options.signal, pausedUntil);
+          this.#assertStill(options);
+          this.#delivery.counted('retried');
+        }
+      }
+    } finally {
+      if (this.#state === 'running') {
+        this.#keys.giveUp(correlation);
+        this.#schedule();
       }
     }
   }

@@ -190,6 +190,15 @@ export class Idempotency {
     return answer.finally(() => entry.waiting?.delete(correlation));
   }
 
+  /** Whoever asked under a key of its own does not wait any more, so nobody will ever ask for the answer. */
+  giveUp(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry?.isOwn !== true) return;
+    this.#byCorrelation.delete(entry.record.correlation as string);
+    this.#commits.stage.clearIdempotency(key);
+    this.#forgetWhenStored(entry);
+  }
+
   /** The answer that was kept. */
   answerOf({ outcomeJson }: IdempotencyRecord): Promise<JsonValue> {
     const outcome = JSON.parse(outcomeJson as string) as EffectOutcome;
@@ -275,9 +284,23 @@ export class Idempotency {
   }
 
   #remember(entry: Entry): void {
+    this.#forgetExpired();
     const { key, correlation } = entry.record;
+    // At the end, whatever was there before: they expire in this order.
+    this.#entries.delete(key);
     this.#entries.set(key, entry);
     if (correlation !== null) this.#byCorrelation.set(correlation, entry);
+  }
+
+  /** A receiver that never answers must not keep its keys in memory for ever. */
+  #forgetExpired(): void {
+    const now = this.#clock.now();
+    for (const [key, { record, waiting }] of this.#entries) {
+      if (record.expiresAt > now) return;
+      if (waiting?.size !== 0) continue;
+      this.#entries.delete(key);
+      if (record.correlation !== null) this.#byCorrelation.delete(record.correlation);
+    }
   }
 
   /** From then on the store knows. */

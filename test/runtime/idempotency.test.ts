@@ -452,6 +452,24 @@ describe('request under a key', () => {
     expect(await second).toBe('to the second');
   });
 
+  test('keys of questions that are never answered leave memory when their time is up', async () => {
+    const world = await newWorld({ idempotencyTtlMs: 10_000 });
+    for (const name of ['1', '2', '3']) {
+      const asked = world.ask('oracle/o', question, { ...key(name), timeoutMs: 10 });
+      await world.advance(10);
+      await expect(asked).rejects.toThrow(TimeoutError);
+    }
+    const waits = world.ask('oracle/o', question, { ...key('waits'), timeoutMs: 60_000 });
+    await world.settle();
+    expect(world.host.load.keys).toBe(4);
+    await world.advance(20_000);
+    await world.request('counter/a', ask, key('another'));
+    expect(world.host.load.keys).toBe(1);
+    await world.send('oracle/o', answer('at last', 3));
+    expect(await world.wait(waits)).toBe('at last');
+    expect(world.host.load.keys).toBe(0);
+  });
+
   test('ends with the runtime, whatever it waits for', async () => {
     let store: TestStore | undefined;
     const world = await newWorld({
