@@ -460,13 +460,21 @@ export class Delivery {
     }
   }
 
-  /** Empties the mailbox of an actor that goes on; what is refused is answered or becomes a dead letter. */
+  /** Empties the mailbox of an actor that goes on, and the line before it; what is refused is answered or becomes a dead letter. */
   refuseWaiting(actor: Actor, error: TroupeError): void {
-    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
-      if (item.kind !== 'message' || !this.consume(item)) continue;
-      if (item.envelope.message.type === SPAWN) continue;
+    const refuse = (item: Item | undefined): void => {
+      if (item?.kind !== 'message' || !this.consume(item)) return;
+      if (item.envelope.message.type === SPAWN) return;
       if (item.envelope.reply !== true) this.refuse(item.envelope, error);
+    };
+    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
+      refuse(item);
     }
+    for (const { item } of actor.room?.take((waiting) => waiting.item !== undefined) ?? []) {
+      refuse(item);
+    }
+    // Whoever waits outside has not sent anything yet.
+    this.admit(actor);
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────────

@@ -348,7 +348,8 @@ export class TimeTravel {
     const waiting = new Set<string>();
     if (isGivenUp === undefined) return waiting;
     const { delivery } = this.#o;
-    for (const { mailbox, room } of this.#o.directory.actors.values()) {
+    for (const actor of this.#o.directory.actors.values()) {
+      const { mailbox, room } = actor;
       const left =
         room?.take(({ item }) => {
           if (item === undefined) return false;
@@ -365,6 +366,7 @@ export class TimeTravel {
         return givenUp;
       });
       for (const item of taken) if (item.kind === 'message') delivery.withdraw(item);
+      if (taken.length > 0) delivery.admit(actor);
     }
     return waiting;
   }

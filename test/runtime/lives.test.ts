@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import type { AnyStateMachine } from 'xstate';
 import type { ChildOptions, SuperviseOptions } from '../../src/actors/supervisor.ts';
 import type { Address } from '../../src/protocol/address.ts';
+import { puppetMachine } from './machines.ts';
 import { machinesOf, SupervisedWorld } from './supervised-world.ts';
 import { Outside } from './world.ts';
 
@@ -63,6 +65,30 @@ describe('a new life', () => {
     expect(world.line('s')).toBe('a running 2');
     expect(world.context(to('a'))['n']).toBe(n);
     expect(world.data.deadLetters.length).toBe(2 - n);
+  });
+
+  test('drops also what waits in line for a full mailbox, and lets in who waits outside', async () => {
+    const { world, outside } = await worldWith({
+      children: [child('a', { messages: 'drop', backoff: { initialMs: 1_000, jitter: 0 } })],
+    });
+    const worker = machinesOf(outside)['worker'] as AnyStateMachine;
+    const machines = {
+      ...machinesOf(outside),
+      worker: { machine: worker, mailboxLimit: 1, overflow: 'wait' as const },
+      puppet: puppetMachine,
+    };
+    await world.reopen({ machines });
+    await world.create(['puppet/p', 'puppet']);
+    await world.send(to('a'), fail);
+    await world.send(to('a'), { type: 'inc' });
+    await world.send('puppet/p', { type: 'send', to: to('a'), message: { type: 'inc' } });
+    const outsider = world.host.send(to('a'), { type: 'inc' });
+    await world.advance(1_000);
+    await world.wait(outsider);
+    expect(world.line('s')).toBe('a running 2');
+    expect(world.context(to('a'))['n']).toBe(1);
+    expect(world.data.deadLetters.length).toBe(2);
+    expect(world.data.messages.size).toBe(0);
   });
 
   test('of one whose work is under way aborts it; its end is nobody’s', async () => {
