@@ -145,6 +145,22 @@ describe('send under a key', () => {
       expect(seen()).toEqual(['1', '2', '3']);
     });
 
+    test('what is called off meanwhile is not sent', async () => {
+      const { world, looks, send, seen } = await slow();
+      const off = new AbortController();
+      const { signal } = off;
+      const sent = [
+        send('1', { ...key('1'), signal }),
+        send('2', { signal }),
+        world.ask('counter/a', ask, { ...key('3'), signal }).catch(String),
+      ];
+      off.abort();
+      for (const name of ['1', '3']) looks.get(name)?.resolve(undefined);
+      const ends = await world.wait(Promise.all(sent));
+      for (const end of ends) expect(end).toContain('to counter/a was called off');
+      expect([seen(), n(world)]).toEqual([[], 0]);
+    });
+
     test('a look that fails is told to whoever asked for it, and to nobody else', async () => {
       const { world, looks, send, seen } = await slow();
       const sent = [send('1', key('1')), send('2')];

@@ -194,6 +194,20 @@ describe('a full mailbox for which senders wait', () => {
     expect(world.host.load.requests).toBe(0);
   });
 
+  test('whoever is called off when it has its place, and has not taken it, sends nothing', async () => {
+    const world = await newWorld('wait', 1);
+    const off = new AbortController();
+    const { signal } = off;
+    const [first] = sendAll(world, ['first']);
+    const [keyed] = sendAll(world, ['keyed'], { idempotencyKey: 'k', signal });
+    const asked = world.ask('counter/c', { type: 'incAndCount' }, { idempotencyKey: 'l', signal });
+    world.host.events.on('turn', () => off.abort());
+    await world.wait(Promise.allSettled([first, keyed, asked]));
+    await expect(keyed).rejects.toThrow(CancelledError);
+    await expect(asked).rejects.toThrow(CancelledError);
+    expect(world.context('counter/c')).toMatchObject({ n: 0, seen: ['first'] });
+  });
+
   test('whoever waits has room when what is in the mailbox is given up', async () => {
     const world = await newWorld('wait', 1);
     const [first, second] = sendAll(world, ['first', 'second']);
