@@ -103,6 +103,8 @@ export class Streams {
   readonly #onTurn = ({ address, status }: Turn): void => {
     if (status !== 'active') this.#wake(address);
   };
+  /** One whose state nobody can read ends without a turn. */
+  readonly #onEnd = ({ address }: { readonly address: Address }): void => this.#wake(address);
   #letGo: () => void = () => undefined;
   #closed: Error | undefined;
 
@@ -238,6 +240,7 @@ export class Streams {
   /** Somebody waits for what comes: the process stays, while nothing else keeps it. */
   #begin(): void {
     this.#o.events.on('turn', this.#onTurn);
+    this.#o.events.on('ended', this.#onEnd);
     const stay = (): void => {
       this.#letGo = this.#o.clock.setTimer(MAX_TIMER_MS, stay);
     };
@@ -246,6 +249,7 @@ export class Streams {
 
   #endListening(): void {
     this.#o.events.off('turn', this.#onTurn);
+    this.#o.events.off('ended', this.#onEnd);
     this.#letGo();
   }
 

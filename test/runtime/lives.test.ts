@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import type { AnyStateMachine } from 'xstate';
+import { type AnyStateMachine, setup } from 'xstate';
 import type { ChildOptions, SuperviseOptions } from '../../src/actors/supervisor.ts';
 import type { Address } from '../../src/protocol/address.ts';
 import { puppetMachine } from './machines.ts';
 import { machinesOf, SupervisedWorld } from './supervised-world.ts';
-import { Outside } from './world.ts';
+import { Outside, World } from './world.ts';
 
 const child = (name: string, more: Partial<ChildOptions> = {}): ChildOptions => ({
   id: `worker/${name}`,
@@ -403,4 +403,18 @@ describe('whatever crashes', () => {
       if (stored[0]?.length === 2) return;
     }
   });
+});
+
+test('who reads a stream of a quarantined actor hears of its end', async () => {
+  const world = new World({ puppet: puppetMachine });
+  await world.open();
+  await world.create(['puppet/p', 'puppet']);
+  const other = setup({}).createMachine({ initial: 'elsewhere', states: { elsewhere: {} } });
+  await world.reopen({ machines: { puppet: other } });
+  await world.send('puppet/p', { type: 'hello' });
+  expect(world.facts('quarantined')).toHaveLength(1);
+  const reading = world.host.streams.read('puppet/p').next();
+  await world.settle();
+  await world.wait(world.host.stopActor('puppet/p', 'brutal', 'It is of no use.'));
+  expect(await world.wait(reading)).toEqual({ done: true, value: undefined });
 });
