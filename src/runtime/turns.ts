@@ -412,7 +412,7 @@ export class Turns {
     // What an actor has asked for itself, and what the host tells it, it takes.
     if (validate === undefined || envelope.reply === true) return false;
     const { message, from, correlation } = envelope;
-    if (message.type === REQUEST_CANCELLED) return false;
+    if (message.type === REQUEST_CANCELLED || message.type === END_LIFE) return false;
     const error = findRefusal(validate, message, address, from, correlation !== undefined, before);
     if (error === undefined) return false;
     this.#delivery.counted('invalid');

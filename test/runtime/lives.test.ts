@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type AnyStateMachine, setup } from 'xstate';
 import type { ChildOptions, SuperviseOptions } from '../../src/actors/supervisor.ts';
 import type { Address } from '../../src/protocol/address.ts';
+import type { Validate } from '../../src/runtime/validation.ts';
 import { puppetMachine } from './machines.ts';
 import { machinesOf, SupervisedWorld } from './supervised-world.ts';
 import { Outside, World } from './world.ts';
@@ -417,4 +418,18 @@ test('who reads a stream of a quarantined actor hears of its end', async () => {
   await world.settle();
   await world.wait(world.host.stopActor('puppet/p', 'brutal', 'It is of no use.'));
   expect(await world.wait(reading)).toEqual({ done: true, value: undefined });
+});
+
+test('a machine that refuses what it does not know is asked to stop all the same', async () => {
+  const machine = setup({}).createMachine({
+    initial: 'here',
+    states: { here: { on: { 'actor.stop': 'gone' } }, gone: { type: 'final' } },
+  });
+  const validate: Validate = ({ type }) => (type === 'hello' ? undefined : `What is ${type}?`);
+  const world = new World({ picky: { machine, validate } });
+  await world.open();
+  await world.create(['picky/p', 'picky']);
+  const stopped = world.host.stopActor('picky/p', 'infinity', 'Enough.');
+  expect(await world.wait(stopped)).toEqual({ how: 'done', reason: null });
+  expect(world.host.counts.invalid).toBe(0);
 });
