@@ -419,13 +419,14 @@ export class Delivery {
     return true;
   }
 
-  /** As `consume`, for a message that its receiver is never to see. */
-  withdraw(item: MessageItem): void {
-    this.consume(item);
+  /** As `consume`, for a message that its receiver is never to see: the deadline of what it answers counts again. */
+  withdraw(item: MessageItem): boolean {
+    if (!this.consume(item)) return false;
     const { envelope } = item;
-    if (envelope.reply !== true || envelope.correlation === undefined) return;
+    if (envelope.reply !== true || envelope.correlation === undefined) return true;
     const request = requestOf(envelope.to, envelope.correlation);
     if (request !== undefined) this.#timers.unkeep(envelope.to, REQUEST + request);
+    return true;
   }
 
   /**

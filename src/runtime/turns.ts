@@ -448,7 +448,7 @@ export class Turns {
     const fact = { address, from, type: message.type, messages: chain, ended: isOver };
     this.#logger.warn(fact, 'messages lead to messages, and nothing from outside is among them');
     this.#commits.after(() => this.#events.tell('looped', fact));
-    if (!isOver || !this.#delivery.consume(item)) return isOver;
+    if (!isOver || !this.#delivery.withdraw(item)) return isOver;
     this.#delivery.refuse(
       item.envelope,
       new TroupeError(
