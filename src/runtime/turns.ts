@@ -159,7 +159,7 @@ export class Turns {
       try {
         turn = prepare(event);
       } catch (error) {
-        handled = asFailedEffect(item, event, error);
+        handled = asFailed(item, event, error);
         turn = prepare(handled);
       }
     } catch (error) {
@@ -890,16 +890,26 @@ function rolledBack(address: Address, to: string, request: string): Failure {
 }
 
 /**
- * An effect whose result is too large has failed: its state, which waits for an end, must hear of one.
+ * An effect whose result is too large has failed, and so has a request whose answer is: whoever waits for an end must
+ * hear of one.
  * @throws what was thrown, if it is anything else
  */
-function asFailedEffect(item: Item, event: MachineEvent, error: unknown): MachineEvent {
-  if (item.kind !== 'effect' || !item.outcome.ok) throw error;
+function asFailed(item: Item, event: MachineEvent, error: unknown): MachineEvent {
   if (!(error instanceof PayloadTooLargeError)) throw error;
-  const { id } = item.effect.record;
-  const { meta } = event;
-  return { type: `xstate.error.actor.${id}`, error: error.toFailure(), actorId: id, meta };
+  const failure = error.toFailure();
+  const { type, meta } = event;
+  if (item.kind === 'effect' && item.outcome.ok) {
+    const { id } = item.effect.record;
+    return { type: `xstate.error.actor.${id}`, error: failure, actorId: id, meta };
+  }
+  if (item.kind === 'message' && item.envelope.reply === true && type.endsWith(OK)) {
+    return { type: `${type.slice(0, -OK.length)}:err`, failure, meta };
+  }
+  throw error;
 }
+
+/** What follows a request's type in that of a good answer. */
+const OK = ':ok';
 
 /** What an actor has failed with, which is whatever its machine made of it. */
 function failureOf(error: JsonValue, reason: string | null): Failure {
