@@ -890,26 +890,23 @@ function rolledBack(address: Address, to: string, request: string): Failure {
 }
 
 /**
- * An effect whose result is too large has failed, and so has a request whose answer is: whoever waits for an end must
- * hear of one.
+ * An effect whose result or failure is too large has failed, and so has a request whose answer is: whoever waits for an
+ * end must hear of one.
  * @throws what was thrown, if it is anything else
  */
 function asFailed(item: Item, event: MachineEvent, error: unknown): MachineEvent {
   if (!(error instanceof PayloadTooLargeError)) throw error;
   const failure = error.toFailure();
   const { type, meta } = event;
-  if (item.kind === 'effect' && item.outcome.ok) {
+  if (item.kind === 'effect') {
     const { id } = item.effect.record;
     return { type: `xstate.error.actor.${id}`, error: failure, actorId: id, meta };
   }
-  if (item.kind === 'message' && item.envelope.reply === true && type.endsWith(OK)) {
-    return { type: `${type.slice(0, -OK.length)}:err`, failure, meta };
+  if (item.kind === 'message' && item.envelope.reply === true) {
+    return { type: type.replace(/:(?:ok|err)$/, ':err'), failure, meta };
   }
   throw error;
 }
-
-/** What follows a request's type in that of a good answer. */
-const OK = ':ok';
 
 /** What an actor has failed with, which is whatever its machine made of it. */
 function failureOf(error: JsonValue, reason: string | null): Failure {

@@ -143,6 +143,16 @@ describe('maxSnapshotBytes', () => {
     expect(w.data.deadLetters).toEqual([]);
   });
 
+  test('so has one whose failure is', async () => {
+    const w = await world();
+    await w.send('keeper/a', { type: 'fetch' });
+    outside.last('fetch').fail(new Error('x'.repeat(LIMIT)));
+    await w.settle();
+    expect(w.state('keeper/a').value).toBe('idle');
+    expect(w.context('keeper/a')['got']).toContain('bytes, and 20000 are allowed');
+    expect(w.data.deadLetters).toEqual([]);
+  });
+
   test.each([LIMIT + 1, LIMIT - 100])(
     'a request whose answer is too long to be taken, or to be kept, has failed (%d)',
     async (length) => {
