@@ -119,6 +119,11 @@ export class Streams {
     return readers;
   }
 
+  /** Streams of which something is in memory. For tests. @internal */
+  get opened(): number {
+    return this.#open.size;
+  }
+
   /** Those who read are told, now and later. */
   close(error: Error): void {
     this.#closed ??= error;
@@ -416,6 +421,7 @@ export class Writer implements StreamWriter {
   #loading: Promise<Loaded> | undefined;
   #seq = 0;
   #isClosed = false;
+  #closing: Promise<void> | undefined;
   #released = false;
   readonly #underWay = new Set<Promise<unknown>>();
 
@@ -429,7 +435,8 @@ export class Writer implements StreamWriter {
   }
 
   close(): Promise<void> {
-    return this.#track(() => this.#close());
+    this.#closing ??= this.#track(() => this.#close());
+    return this.#closing;
   }
 
   /** Resolves when everything that was written so far is stored, or was refused. */
@@ -504,6 +511,8 @@ export class Writer implements StreamWriter {
     this.#assertWanted();
     this.#host.end(open);
     await this.#host.stored();
+    // What was written before is staged by now: nothing will come that has need of what is known of the stream.
+    this.release();
   }
 
   #load(): Promise<Loaded> {
