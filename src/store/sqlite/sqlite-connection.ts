@@ -288,6 +288,8 @@ export class SqliteConnection {
     try {
       this.rollback();
       if (this.#broken === undefined) this.#db.pragma('optimize');
+    } catch {
+      // Statistics for SQLite's planner: the next one to close gathers them. What was committed is there.
     } finally {
       this.#db.close();
     }
