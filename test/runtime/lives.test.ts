@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type AnyStateMachine, setup } from 'xstate';
+import { type AnyStateMachine, assign, setup } from 'xstate';
 import type { ChildOptions, SuperviseOptions } from '../../src/actors/supervisor.ts';
 import type { Address } from '../../src/protocol/address.ts';
 import type { Validate } from '../../src/runtime/validation.ts';
@@ -432,4 +432,22 @@ test('a machine that refuses what it does not know is asked to stop all the same
   const stopped = world.host.stopActor('picky/p', 'infinity', 'Enough.');
   expect(await world.wait(stopped)).toEqual({ how: 'done', reason: null });
   expect(world.host.counts.invalid).toBe(0);
+});
+
+test('one that is rolled back while it is to stop is asked once more', async () => {
+  const machine = setup({}).createMachine({
+    context: { asked: 0 },
+    on: { 'actor.stop': { actions: assign({ asked: 1 }) } },
+  });
+  const world = new World({ slow: machine });
+  await world.open();
+  await world.create(['slow/s', 'slow']);
+  const stopped = world.host.stopActor('slow/s', { timeoutMs: 1_000 }, 'Enough.');
+  await world.settle();
+  expect(world.context('slow/s')['asked']).toBe(1);
+  await world.wait(world.host.timeTravel.rollback('slow/s', 0));
+  expect(world.context('slow/s')['asked']).toBe(1);
+  await world.advance(1_000);
+  expect(await world.wait(stopped)).toMatchObject({ how: 'killed' });
+  expect(world.host.events.listenerCount('ended')).toBe(1);
 });
