@@ -21,8 +21,12 @@ export function checkAction(
     case 'command':
       checkCommand(registrations, address, action);
       return;
+    case 'startEffect':
+      checkName(address, 'an effect', action.id);
+      return;
     case 'raiseLater':
       checkDelay(address, action.delayMs);
+      checkName(address, 'a delayed event', action.id);
       checkJson(address, action.event, action.event.type);
       return;
     case 'sendParent':
@@ -57,6 +61,7 @@ function checkCommand(
       if (params.priority !== undefined) parsePriority(params.priority);
       if (params.delayMs !== undefined) checkDelay(address, params.delayMs);
       if (action.command === 'send') return;
+      checkName(address, 'a request', params.id ?? params.message.type);
       if (!(params.timeoutMs > 0) || !Number.isFinite(params.timeoutMs)) {
         throw new ConfigurationError(
           `A request of ${address} needs timeoutMs, a number of milliseconds above 0, got ${String(params.timeoutMs)}.`,
@@ -143,6 +148,14 @@ function isReplyTo(to: ReplyTo): boolean {
     (to.address === APP || isAddress(to.address)) &&
     typeof to.correlation === 'string' &&
     Number.isSafeInteger(to.attempt)
+  );
+}
+
+/** It is a key in the store, whose columns take no halves of characters: the commit would fail, and the host with it. */
+function checkName(address: Address, what: string, id: string | undefined): void {
+  if (id === undefined || String(id).isWellFormed()) return;
+  throw new ValidationError(
+    `The id of ${what} of ${address} contains half of a character: ${JSON.stringify(id).slice(0, 80)}. It was cut in the middle of one; repair it (toWellFormed()).`,
   );
 }
 

@@ -419,13 +419,14 @@ export class Delivery {
     return true;
   }
 
-  /** As `consume`, for a message that its receiver is never to see. */
-  withdraw(item: MessageItem): void {
-    this.consume(item);
+  /** As `consume`, for a message that its receiver is never to see: the deadline of what it answers counts again. */
+  withdraw(item: MessageItem): boolean {
+    if (!this.consume(item)) return false;
     const { envelope } = item;
-    if (envelope.reply !== true || envelope.correlation === undefined) return;
+    if (envelope.reply !== true || envelope.correlation === undefined) return true;
     const request = requestOf(envelope.to, envelope.correlation);
     if (request !== undefined) this.#timers.unkeep(envelope.to, REQUEST + request);
+    return true;
   }
 
   /**
@@ -460,13 +461,21 @@ export class Delivery {
     }
   }
 
-  /** Empties the mailbox of an actor that goes on; what is refused is answered or becomes a dead letter. */
+  /** Empties the mailbox of an actor that goes on, and the line before it; what is refused is answered or becomes a dead letter. */
   refuseWaiting(actor: Actor, error: TroupeError): void {
-    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
-      if (item.kind !== 'message' || !this.consume(item)) continue;
-      if (item.envelope.message.type === SPAWN) continue;
+    const refuse = (item: Item | undefined): void => {
+      if (item?.kind !== 'message' || !this.consume(item)) return;
+      if (item.envelope.message.type === SPAWN) return;
       if (item.envelope.reply !== true) this.refuse(item.envelope, error);
+    };
+    for (let item = actor.mailbox.shift(); item !== undefined; item = actor.mailbox.shift()) {
+      refuse(item);
     }
+    for (const { item } of actor.room?.take((waiting) => waiting.item !== undefined) ?? []) {
+      refuse(item);
+    }
+    // Whoever waits outside has not sent anything yet.
+    this.admit(actor);
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────────

@@ -1,6 +1,6 @@
 import type { Logger } from 'pino';
 import type { Address } from '../protocol/address.ts';
-import { ConflictError, type Failure } from '../protocol/errors.ts';
+import { ConflictError, type Failure, toFailure } from '../protocol/errors.ts';
 import type { FaultPoint } from '../protocol/fault-point.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { EffectRecord, StepRecord, Store } from '../store/store.ts';
@@ -201,14 +201,21 @@ export class DurableEffects {
       effect.record = { ...effect.record, src: String(child.src) };
       const { record } = effect;
       const policy = actor.registration?.driver.effect(record.src).restart;
-      const most =
-        policy?.interruptions(JSON.parse(record.inputJson) as JsonValue) ??
-        this.#options.maxRestarts + 1;
+      const fail = (failure: Failure): void => {
+        this.#ended.add(effect);
+        this.#options.deliver(effect, { ok: false, failure });
+      };
+      let most = this.#options.maxRestarts + 1;
+      try {
+        most = policy?.interruptions(JSON.parse(record.inputJson) as JsonValue) ?? most;
+      } catch (error) {
+        // Somebody else's code, as the effect itself is.
+        fail(toFailure(error));
+        continue;
+      }
       const interruptions = interruptionsOf(record);
       if (interruptions >= most) {
-        this.#ended.add(effect);
-        const failure = interruptedTooOften(record, interruptions);
-        this.#options.deliver(effect, { ok: false, failure });
+        fail(interruptedTooOften(record, interruptions));
         continue;
       }
       effect.suspect = policy !== undefined && interruptions >= SUSPECT_AFTER;

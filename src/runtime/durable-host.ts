@@ -711,7 +711,7 @@ export class DurableHost {
       return this.#sendNow(envelope, options, undefined);
     }
     return this.#keys.inOrder(envelope.to, key, (known) => {
-      this.#assertStill(options);
+      this.#assertStill(envelope, options);
       return this.#sendNow(envelope, options, known);
     });
   }
@@ -733,20 +733,27 @@ export class DurableHost {
   async #askUntilAnswered(first: Ask, options: RequestOptions, retry: Retry): Promise<JsonValue> {
     const { envelope, correlation } = first;
     const { to, message } = envelope;
-    for (let attempt = 1; ; attempt++) {
-      const isLast = attempt >= retry.attempts;
-      const id = attempt === 1 ? envelope.id : `${envelope.id}~${attempt}`;
-      const sentAt = this.#clock.now();
-      try {
-        const next = { ...envelope, id, sentAt, attempt };
-        return await this.#ask({ ...first, envelope: next, attempt, isLast }, options);
-      } catch (error) {
-        const waitMs = retryWaitMs(retry, attempt, error, correlation);
-        if (waitMs === undefined) throw error;
-        const pausedUntil = this.#clock.now() + waitMs;
-        await this.#requests.pause(to, message.type, options.signal, pausedUntil);
-        this.#assertStill(options);
-        this.#delivery.counted('retried');
+    try {
+      for (let attempt = 1; ; attempt++) {
+        const isLast = attempt >= retry.attempts;
+        const id = attempt === 1 ? envelope.id : `${envelope.id}~${attempt}`;
+        const sentAt = this.#clock.now();
+        try {
+          const next = { ...envelope, id, sentAt, attempt };
+          return await this.#ask({ ...first, envelope: next, attempt, isLast }, options);
+        } catch (error) {
+          const waitMs = retryWaitMs(retry, attempt, error, correlation);
+          if (waitMs === undefined) throw error;
+          const pausedUntil = this.#clock.now() + waitMs;
+          await this.#requests.pause(to, message.type, options.signal, pausedUntil);
+          this.#assertStill(envelope, options);
+          this.#delivery.counted('retried');
+        }
+      }
+    } finally {
+      if (this.#state === 'running') {
+        this.#keys.giveUp(correlation);
+        this.#schedule();
       }
     }
   }
@@ -761,10 +768,7 @@ export class DurableHost {
       return this.#askNow(ask, options, undefined, undefined);
     }
     return this.#keys.inOrder(envelope.to, key, (known) => {
-      this.#assertStill(options);
-      if (signal?.aborted === true) {
-        throw cancelled(envelope.to, envelope.message.type, signal.reason);
-      }
+      this.#assertStill(envelope, options);
       return this.#askNow(ask, options, key, known);
     });
   }
@@ -784,16 +788,17 @@ export class DurableHost {
     options: RequestOptions,
     key: string | undefined,
   ): Promise<JsonValue> {
-    const { to } = ask.envelope;
+    const { envelope } = ask;
+    const { to } = envelope;
     try {
       await place.got;
-      this.#assertStill(options);
+      this.#assertStill(envelope, options);
       if (key === undefined && !this.#keys.isBusy(to)) {
         place.release();
         return await this.#askNow(ask, options, undefined, undefined);
       }
       return await this.#keys.inOrder(to, key, (known) => {
-        this.#assertStill(options);
+        this.#assertStill(envelope, options);
         place.release();
         return this.#askNow(ask, options, key, known);
       });
@@ -807,14 +812,14 @@ export class DurableHost {
     const { idempotencyKey: key } = options;
     try {
       await place.got;
-      this.#assertStill(options);
+      this.#assertStill(envelope, options);
       if (key === undefined && !this.#keys.isBusy(to)) {
         place.release();
         await this.#sendNow(envelope, options, undefined);
         return;
       }
       await this.#keys.inOrder(to, key, (known) => {
-        this.#assertStill(options);
+        this.#assertStill(envelope, options);
         place.release();
         return this.#sendNow(envelope, options, known);
       });
@@ -886,8 +891,9 @@ export class DurableHost {
   }
 
   /** What was checked when it was handed in, once more when its turn has come. */
-  #assertStill({ fence }: SendOptions): void {
+  #assertStill({ to, message }: Envelope, { fence, signal }: SendOptions): void {
     this.#assertRunning();
+    if (signal?.aborted === true) throw cancelled(to, message.type, signal.reason);
     if (fence !== undefined) this.leases.assertHeld(fence);
   }
 

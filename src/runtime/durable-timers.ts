@@ -33,6 +33,9 @@ export type TimerAction =
       readonly again?: true;
     };
 
+/** The last that `Date` knows: what would be due later is due then. */
+const LAST_MOMENT: EpochMs = 8.64e15;
+
 export class DurableTimer implements Appointment {
   readonly address: Address;
   readonly id: string;
@@ -129,7 +132,9 @@ export class DurableTimers {
   set(address: Address, id: string, generation: string, dueAt: EpochMs, action: TimerAction): void {
     const replaced = this.#byAddress.get(address)?.get(id);
     if (replaced !== undefined) this.take(replaced);
-    const timer = new DurableTimer(this, address, id, generation, dueAt, action, false);
+    // A delay may be any number (backoff with jitter is a fraction); a due time is a whole millisecond of the calendar.
+    const at = Math.min(Math.ceil(dueAt), LAST_MOMENT);
+    const timer = new DurableTimer(this, address, id, generation, at, action, false);
     this.#commits.stage.setTimer(timer);
     this.#add(timer);
   }

@@ -63,6 +63,12 @@ interface Asking {
   readonly isOwn: boolean;
 }
 
+/** Somebody whose turn has not come has asked the store about a key. */
+interface Look {
+  /** What it says is told when the turn has come, and may be too old by then: the key was written and forgotten here. */
+  isStale: boolean;
+}
+
 /** What is known of a key that was used before. */
 export interface Known {
   readonly record: IdempotencyRecord;
@@ -80,6 +86,8 @@ export class Idempotency {
   readonly #byCorrelation = new Map<string, Entry>();
   /** By receiver, the last operation that has to wait for a look into the store, or for one that has. */
   readonly #queues = new Map<Address, Promise<unknown>>();
+  /** By key. */
+  readonly #looks = new Map<string, Set<Look>>();
 
   constructor({ store, clock, commits, requests, ttlMs }: IdempotencyOptions) {
     this.#store = store;
@@ -119,18 +127,26 @@ export class Idempotency {
   ): Promise<T> {
     const found =
       key === undefined || this.#entries.has(key) ? undefined : this.#store.loadIdempotency(key);
+    const look: Look = { isStale: false };
+    if (key !== undefined) this.#beginLook(key, look);
     // Whoever went before has told its own caller what went wrong.
     const before = (this.#queues.get(to) ?? Promise.resolve()).catch(() => undefined);
     // In an object: whoever comes next waits until it is handed in, not until it is stored.
-    const turn = Promise.all([found, before]).then(([record]) => ({
-      result: act(this.#look(key, record)),
-    }));
+    const turn = Promise.all([found, before]).then(async ([record]) => {
+      let newest = record;
+      while (key !== undefined && look.isStale && !this.#entries.has(key)) {
+        look.isStale = false;
+        newest = await this.#store.loadIdempotency(key);
+      }
+      return { result: act(this.#look(key, newest)) };
+    });
     this.#queues.set(to, turn);
     let result: T | Promise<T>;
     try {
       ({ result } = await turn);
     } finally {
       if (this.#queues.get(to) === turn) this.#queues.delete(to);
+      if (key !== undefined) this.#endLook(key, look);
     }
     return await result;
   }
@@ -174,6 +190,15 @@ export class Idempotency {
     return answer.finally(() => entry.waiting?.delete(correlation));
   }
 
+  /** Whoever asked under a key of its own does not wait any more, so nobody will ever ask for the answer. */
+  giveUp(key: string): void {
+    const entry = this.#entries.get(key);
+    if (entry?.isOwn !== true) return;
+    this.#byCorrelation.delete(entry.record.correlation as string);
+    this.#commits.stage.clearIdempotency(key);
+    this.#forgetWhenStored(entry);
+  }
+
   /** The answer that was kept. */
   answerOf({ outcomeJson }: IdempotencyRecord): Promise<JsonValue> {
     const outcome = JSON.parse(outcomeJson as string) as EffectOutcome;
@@ -208,6 +233,18 @@ export class Idempotency {
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────────
+
+  #beginLook(key: string, look: Look): void {
+    const looks = this.#looks.get(key);
+    if (looks === undefined) this.#looks.set(key, new Set([look]));
+    else looks.add(look);
+  }
+
+  #endLook(key: string, look: Look): void {
+    const looks = this.#looks.get(key);
+    looks?.delete(look);
+    if (looks?.size === 0) this.#looks.delete(key);
+  }
 
   #look(key: string | undefined, found: IdempotencyRecord | undefined): Known | undefined {
     if (key === undefined) return undefined;
@@ -247,9 +284,23 @@ export class Idempotency {
   }
 
   #remember(entry: Entry): void {
+    this.#forgetExpired();
     const { key, correlation } = entry.record;
+    // At the end, whatever was there before: they expire in this order.
+    this.#entries.delete(key);
     this.#entries.set(key, entry);
     if (correlation !== null) this.#byCorrelation.set(correlation, entry);
+  }
+
+  /** A receiver that never answers must not keep its keys in memory for ever. */
+  #forgetExpired(): void {
+    const now = this.#clock.now();
+    for (const [key, { record, waiting }] of this.#entries) {
+      if (record.expiresAt > now) return;
+      if (waiting?.size !== 0) continue;
+      this.#entries.delete(key);
+      if (record.correlation !== null) this.#byCorrelation.delete(record.correlation);
+    }
   }
 
   /** From then on the store knows. */
@@ -257,6 +308,7 @@ export class Idempotency {
     const { key } = entry.record;
     this.#commits.after(() => {
       if (this.#entries.get(key) === entry) this.#entries.delete(key);
+      for (const look of this.#looks.get(key) ?? []) look.isStale = true;
     });
   }
 }

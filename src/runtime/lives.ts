@@ -74,6 +74,12 @@ export class Lives {
    */
   async stop(address: Address, shutdown: Shutdown, reason: string): Promise<Ending> {
     const { store, commits, events } = this.#o;
+    const order = (): void => this.#order(address, { shutdown, reason, again: false });
+    let asked = false;
+    // One that has become what it was before it was asked does not know of it: it is asked once more.
+    const onRollback: HostEvents['rolledBack'] = (fact) => {
+      if (asked && fact.address === address) order();
+    };
     let end = (_ending: Ending): void => undefined;
     const listener: HostEvents['ended'] = (ended) => {
       if (ended.address === address) end(ended);
@@ -81,6 +87,7 @@ export class Lives {
     const ended = new Promise<Ending>((resolve, reject) => {
       const done = (): void => {
         events.off('ended', listener);
+        events.off('rolledBack', onRollback);
         this.#waiting.delete(fail);
       };
       const fail = (error: Error): void => {
@@ -93,6 +100,7 @@ export class Lives {
       };
       this.#waiting.add(fail);
       events.on('ended', listener);
+      events.on('rolledBack', onRollback);
     });
     // Whoever does not come to await it has thrown something else.
     ended.catch(() => undefined);
@@ -104,7 +112,8 @@ export class Lives {
       if (status === 'done' || status === 'error') {
         end({ how: status === 'done' ? 'done' : 'failed', reason: stored.reason });
       } else {
-        this.#order(address, { shutdown, reason, again: false });
+        order();
+        asked = true;
       }
     } catch (error) {
       end({ how: 'done', reason: null });

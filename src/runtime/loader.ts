@@ -3,7 +3,7 @@ import type { Address } from '../protocol/address.ts';
 import { NotFoundError, StoppedError, toFailure } from '../protocol/errors.ts';
 import type { JsonValue } from '../protocol/json.ts';
 import type { Store, StoredActor } from '../store/store.ts';
-import type { Actor } from './actor.ts';
+import type { Actor, Item, MessageItem } from './actor.ts';
 import { type Clock, MAX_TIMER_MS } from './clock.ts';
 import type { Commits } from './commits.ts';
 import { type Delivery, SPAWN } from './delivery.ts';
@@ -12,6 +12,9 @@ import type { DurableEffects } from './durable-effects.ts';
 import type { HostEmitter } from './host-emitter.ts';
 import { type Registration, restoreSnapshot } from './registration.ts';
 import type { PreparedTurn, Turns } from './turns.ts';
+
+const isSpawn = (item: Item): boolean =>
+  item.kind === 'message' && item.envelope.message.type === SPAWN;
 
 /** Actors read from the store in one go. */
 const MAX_LOAD = 1000;
@@ -276,6 +279,15 @@ export class Loader {
         logger.error({ actor: address, machine, err: error }, 'an actor could not be made');
         delivery.deadLetter(address, message, failure.message);
         delivery.tellParent(address, from, failure, `${id}~failed`);
+        // Somebody else may have asked for it as well, with an input that it can be made of.
+        const [next, ...more] = actor.mailbox.take(isSpawn) as MessageItem[];
+        if (next !== undefined) {
+          actor.birth = next;
+          for (const item of more)
+            actor.mailbox.push(item, item.envelope.priority, item.envelope.from);
+          this.#missing(actor);
+          return;
+        }
       }
       if (born !== undefined) {
         turns.giveBirth(actor, registration, born, from);

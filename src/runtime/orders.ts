@@ -15,7 +15,8 @@ export function orderRow({ id, to, message, correlation, sentAt }: Envelope): Au
     // Its answer has this as well; what it has led to names the message.
     id: correlation ?? id,
     address: to,
-    type,
+    // A column takes no halves of characters.
+    type: type.toWellFormed(),
     by: typeof by === 'string' ? by.toWellFormed() : 'app',
     detailsJson: JSON.stringify({ message: id, payload: redactJson(fields as JsonValue) }),
   };
@@ -37,7 +38,7 @@ export function answerRow(
     kind: 'answer',
     id: correlation,
     address: from,
-    type,
+    type: type.toWellFormed(),
     by: from,
     detailsJson: JSON.stringify({ payload: redactJson(payload) }),
   };

@@ -103,6 +103,8 @@ export class Streams {
   readonly #onTurn = ({ address, status }: Turn): void => {
     if (status !== 'active') this.#wake(address);
   };
+  /** One whose state nobody can read ends without a turn. */
+  readonly #onEnd = ({ address }: { readonly address: Address }): void => this.#wake(address);
   #letGo: () => void = () => undefined;
   #closed: Error | undefined;
 
@@ -115,6 +117,11 @@ export class Streams {
     let readers = 0;
     for (const waiters of this.#waiters.values()) readers += waiters.size;
     return readers;
+  }
+
+  /** Streams of which something is in memory. For tests. @internal */
+  get opened(): number {
+    return this.#open.size;
   }
 
   /** Those who read are told, now and later. */
@@ -238,6 +245,7 @@ export class Streams {
   /** Somebody waits for what comes: the process stays, while nothing else keeps it. */
   #begin(): void {
     this.#o.events.on('turn', this.#onTurn);
+    this.#o.events.on('ended', this.#onEnd);
     const stay = (): void => {
       this.#letGo = this.#o.clock.setTimer(MAX_TIMER_MS, stay);
     };
@@ -246,6 +254,7 @@ export class Streams {
 
   #endListening(): void {
     this.#o.events.off('turn', this.#onTurn);
+    this.#o.events.off('ended', this.#onEnd);
     this.#letGo();
   }
 
@@ -412,6 +421,7 @@ export class Writer implements StreamWriter {
   #loading: Promise<Loaded> | undefined;
   #seq = 0;
   #isClosed = false;
+  #closing: Promise<void> | undefined;
   #released = false;
   readonly #underWay = new Set<Promise<unknown>>();
 
@@ -425,7 +435,8 @@ export class Writer implements StreamWriter {
   }
 
   close(): Promise<void> {
-    return this.#track(() => this.#close());
+    this.#closing ??= this.#track(() => this.#close());
+    return this.#closing;
   }
 
   /** Resolves when everything that was written so far is stored, or was refused. */
@@ -500,6 +511,8 @@ export class Writer implements StreamWriter {
     this.#assertWanted();
     this.#host.end(open);
     await this.#host.stored();
+    // What was written before is staged by now: nothing will come that has need of what is known of the stream.
+    this.release();
   }
 
   #load(): Promise<Loaded> {

@@ -280,7 +280,9 @@ export class TimeTravel {
     const found = new Map<string, ActorNow>();
     for (const address of addresses) {
       const actor = directory.actors.get(address);
-      if (actor === undefined || actor.state === 'absent') continue;
+      // Of one that has yet to be born nothing is stored but the wish that it were.
+      const isUnborn = actor?.state === 'absent' || actor?.birth !== undefined;
+      if (actor === undefined || isUnborn) continue;
       const { machine, status, seq } = actor;
       let snapshot: PersistedSnapshot | undefined;
       if (actor.state === 'live') {
@@ -348,7 +350,8 @@ export class TimeTravel {
     const waiting = new Set<string>();
     if (isGivenUp === undefined) return waiting;
     const { delivery } = this.#o;
-    for (const { mailbox, room } of this.#o.directory.actors.values()) {
+    for (const actor of this.#o.directory.actors.values()) {
+      const { mailbox, room } = actor;
       const left =
         room?.take(({ item }) => {
           if (item === undefined) return false;
@@ -365,6 +368,7 @@ export class TimeTravel {
         return givenUp;
       });
       for (const item of taken) if (item.kind === 'message') delivery.withdraw(item);
+      if (taken.length > 0) delivery.admit(actor);
     }
     return waiting;
   }
@@ -429,7 +433,11 @@ export class TimeTravel {
 
   #fork(prepared: Prepared<Fork>, at: EpochMs): void {
     const { address, machine, label } = prepared.target;
-    const actor = this.#o.directory.add(address);
+    const { delivery, directory } = this.#o;
+    // Somebody may wait there for it to be made.
+    const actor = directory.actors.get(address) ?? directory.add(address);
+    if (actor.birth !== undefined) delivery.consume(actor.birth);
+    actor.birth = undefined;
     actor.machine = machine;
     actor.seq = -1;
     this.#become(actor, prepared, 'manual', label, at);

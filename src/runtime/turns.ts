@@ -159,7 +159,7 @@ export class Turns {
       try {
         turn = prepare(event);
       } catch (error) {
-        handled = asFailedEffect(item, event, error);
+        handled = asFailed(item, event, error);
         turn = prepare(handled);
       }
     } catch (error) {
@@ -412,7 +412,7 @@ export class Turns {
     // What an actor has asked for itself, and what the host tells it, it takes.
     if (validate === undefined || envelope.reply === true) return false;
     const { message, from, correlation } = envelope;
-    if (message.type === REQUEST_CANCELLED) return false;
+    if (message.type === REQUEST_CANCELLED || message.type === END_LIFE) return false;
     const error = findRefusal(validate, message, address, from, correlation !== undefined, before);
     if (error === undefined) return false;
     this.#delivery.counted('invalid');
@@ -448,7 +448,7 @@ export class Turns {
     const fact = { address, from, type: message.type, messages: chain, ended: isOver };
     this.#logger.warn(fact, 'messages lead to messages, and nothing from outside is among them');
     this.#commits.after(() => this.#events.tell('looped', fact));
-    if (!isOver || !this.#delivery.consume(item)) return isOver;
+    if (!isOver || !this.#delivery.withdraw(item)) return isOver;
     this.#delivery.refuse(
       item.envelope,
       new TroupeError(
@@ -890,15 +890,22 @@ function rolledBack(address: Address, to: string, request: string): Failure {
 }
 
 /**
- * An effect whose result is too large has failed: its state, which waits for an end, must hear of one.
+ * An effect whose result or failure is too large has failed, and so has a request whose answer is: whoever waits for an
+ * end must hear of one.
  * @throws what was thrown, if it is anything else
  */
-function asFailedEffect(item: Item, event: MachineEvent, error: unknown): MachineEvent {
-  if (item.kind !== 'effect' || !item.outcome.ok) throw error;
+function asFailed(item: Item, event: MachineEvent, error: unknown): MachineEvent {
   if (!(error instanceof PayloadTooLargeError)) throw error;
-  const { id } = item.effect.record;
-  const { meta } = event;
-  return { type: `xstate.error.actor.${id}`, error: error.toFailure(), actorId: id, meta };
+  const failure = error.toFailure();
+  const { type, meta } = event;
+  if (item.kind === 'effect') {
+    const { id } = item.effect.record;
+    return { type: `xstate.error.actor.${id}`, error: failure, actorId: id, meta };
+  }
+  if (item.kind === 'message' && item.envelope.reply === true) {
+    return { type: type.replace(/:(?:ok|err)$/, ':err'), failure, meta };
+  }
+  throw error;
 }
 
 /** What an actor has failed with, which is whatever its machine made of it. */

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { assign, setup } from 'xstate';
 import { anyAddress, durableActions } from '../../src/protocol/commands.ts';
 import type { FaultPoint } from '../../src/protocol/fault-point.ts';
-import type { Message } from '../../src/protocol/message.ts';
+import { type Message, replyTo } from '../../src/protocol/message.ts';
 import { DeliveryFault } from '../../src/runtime/fault-points.ts';
 import { counterMachine, puppetMachine, workerMachine } from '../runtime/machines.ts';
 import { Outside, World } from '../runtime/world.ts';
@@ -244,6 +244,42 @@ describe('D03 actors that send to each other', () => {
     await expect(world.send('relay/a', { type: 'ping', n: 0 })).resolves.toBeUndefined();
     expect(world.data.deadLetters).toHaveLength(2);
   });
+
+  test.each([20, 21])(
+    'a question that is ended with its chain still ends (%d)',
+    async (chainLimit) => {
+      const asks = {
+        type: 'request' as const,
+        params: { to: anyAddress('answerer/a'), message: { type: 'q' }, timeoutMs: 1_000 },
+      };
+      const asker = setup({ actions: { ...durableActions } }).createMachine({
+        context: () => ({ failed: null }),
+        on: {
+          go: { actions: asks },
+          'q:ok': { actions: asks },
+          'q:err': { actions: assign({ failed: ({ event }) => event['failure'].code }) },
+        },
+      });
+      const answerer = setup({ actions: { ...durableActions } }).createMachine({
+        on: {
+          q: {
+            actions: {
+              type: 'reply',
+              params: ({ event }) => ({ to: replyTo(event['meta']), type: 'q', reply: null }),
+            },
+          },
+        },
+      });
+      const world = new World({ asker, answerer }, { chainLimit });
+      await world.open();
+      await world.create(['asker/a', 'asker'], ['answerer/a', 'answerer']);
+      await world.send('asker/a', { type: 'go' });
+      expect(world.facts('looped').length).toBeGreaterThan(0);
+      await world.advance(1_000);
+      expect(world.context('asker/a')['failed']).toBe('timeout');
+      expect(world.host.load.timers).toBe(0);
+    },
+  );
 
   test('what is sent in a turn comes in its order, behind what the same sender has sent before', async () => {
     const world = await newWorld();

@@ -231,6 +231,26 @@ describe('spawning from a machine', () => {
     expect(world.data.actors.size).toBe(1);
   });
 
+  test('one that fails does not stand in the way of the next one that asks for the actor', async () => {
+    const world = await newWorld();
+    await world.create(['puppet/p', 'puppet'], ['puppet/q', 'puppet']);
+    const first = { type: 'note', what: 'hello' };
+    const spawn = (machine: string) => ({ type: 'spawn', address: 'counter/x', machine, first });
+    // All of them ask before it is known whether there is such an actor.
+    const asked = [
+      world.host.send('puppet/p', spawn('broken')),
+      world.host.send('puppet/q', spawn('broken')),
+      world.host.send('puppet/p', spawn('counter')),
+      world.host.send('puppet/q', spawn('counter')),
+    ];
+    await world.wait(Promise.all(asked));
+    await world.settle();
+    expect(world.data.actors.get('counter/x')).toMatchObject({ machine: 'counter' });
+    expect(world.context('counter/x')['seen']).toHaveLength(4);
+    expect(world.data.deadLetters.map(({ reason }) => reason)).toEqual(['stillborn', 'stillborn']);
+    expect(world.data.messages.size).toBe(0);
+  });
+
   test('a child that ends with an error tells its parent', async () => {
     const outside = new Outside();
     const fragile = setup({

@@ -1,5 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { type AnyEventObject, assign, emit, raise, sendTo, setup } from 'xstate';
+import {
+  type AnyEventObject,
+  assign,
+  emit,
+  fromPromise,
+  raise,
+  sendTo,
+  setup,
+  spawnChild,
+} from 'xstate';
 import { anyAddress, durableActions } from '../../src/protocol/commands.ts';
 import { MailboxFullError, ValidationError } from '../../src/protocol/errors.ts';
 import { replyTo } from '../../src/protocol/message.ts';
@@ -337,6 +346,33 @@ describe('what a machine sends is checked before anything of its turn is stored'
     expect(world.data.deadLetters[0]?.reason).toContain(says);
     expect(world.data.deadLetters).toHaveLength(1);
     expect(world.data.messages.size + world.data.timers.size).toBe(0);
+  });
+
+  test('the id of an effect or of a delayed event with half of a character', async () => {
+    const id = 'cut \ud83d';
+    const machine = setup({ actors: { work: fromPromise(async () => null) } }).createMachine({
+      on: {
+        work: { actions: spawnChild('work', { id }) },
+        later: { actions: raise({ type: 'x' }, { id, delay: 5 }) },
+      },
+    });
+    const world = new World({ odd: machine });
+    await world.open();
+    await world.create(['odd/1', 'odd']);
+    for (const type of ['work', 'later']) await world.send('odd/1', { type });
+    expect(world.data.deadLetters.map(({ reason }) => reason.split(' contains')[0])).toEqual([
+      'The id of an effect of odd/1',
+      'The id of a delayed event of odd/1',
+    ]);
+    expect(world.data.effects.size + world.data.timers.size).toBe(0);
+  });
+
+  test('an order whose type has half of a character is in the audit stream without it', async () => {
+    const world = new World({ counter: { machine: counterMachine, audited: true } });
+    await world.open();
+    await world.create(['counter/a', 'counter']);
+    await world.send('counter/a', { type: 'cut \ud83d' });
+    expect(world.data.audit.map(({ type }) => type)).toEqual(['cut \ufffd']);
   });
 
   test('a delayed event, a self-sent one or an emitted one that is not JSON', async () => {

@@ -87,6 +87,39 @@ describe('an effect', () => {
     expect(log(world)).toEqual(['internal']);
   });
 
+  test('whose policy of restarts throws fails, and the host goes on', async () => {
+    const outside = new Outside();
+    const restart = {
+      interruptions: () => {
+        throw new Error('no policy');
+      },
+    };
+    const machine = setup({ actors: { work: outside.effect('work', { restart }) } }).createMachine({
+      context: () => ({ error: null }),
+      initial: 'working',
+      states: {
+        working: {
+          invoke: {
+            src: 'work',
+            id: 'w',
+            input: null,
+            onError: { target: 'over', actions: assign({ error: ({ event }) => event.error }) },
+          },
+        },
+        over: {},
+      },
+    });
+    const world = new World({ worker: machine });
+    await world.open();
+    await world.create(['worker/a', 'worker']);
+    await world.reopen();
+    expect(world.facts('failed')).toEqual([]);
+    expect(world.state('worker/a')).toMatchObject({
+      value: 'over',
+      context: { error: { message: 'no policy' } },
+    });
+  });
+
   test('a bound of its own holds instead of the host’s, and its failure says how often it was', async () => {
     const restart = { interruptions: (input: JsonValue) => (input === 'paint' ? 6 : 1) };
     const { world, outside } = await newWorld({ restart });

@@ -145,6 +145,22 @@ describe('send under a key', () => {
       expect(seen()).toEqual(['1', '2', '3']);
     });
 
+    test('what is called off meanwhile is not sent', async () => {
+      const { world, looks, send, seen } = await slow();
+      const off = new AbortController();
+      const { signal } = off;
+      const sent = [
+        send('1', { ...key('1'), signal }),
+        send('2', { signal }),
+        world.ask('counter/a', ask, { ...key('3'), signal }).catch(String),
+      ];
+      off.abort();
+      for (const name of ['1', '3']) looks.get(name)?.resolve(undefined);
+      const ends = await world.wait(Promise.all(sent));
+      for (const end of ends) expect(end).toContain('to counter/a was called off');
+      expect([seen(), n(world)]).toEqual([[], 0]);
+    });
+
     test('a look that fails is told to whoever asked for it, and to nobody else', async () => {
       const { world, looks, send, seen } = await slow();
       const sent = [send('1', key('1')), send('2')];
@@ -152,6 +168,37 @@ describe('send under a key', () => {
       expect(await world.wait(Promise.all(sent))).toEqual(['Error: no disk', undefined]);
       expect(seen()).toEqual(['2']);
     });
+  });
+
+  test.each([
+    { said: 'while the first is being stored', at: 'storing' },
+    { said: 'before the first is handed in', at: 'looking' },
+  ])('counts once when it is said again $said, behind one that takes long', async ({ at }) => {
+    let store: TestStore | undefined;
+    const looks: (() => void)[] = [];
+    const world = await newWorld({
+      wrap: (memory) => {
+        store = new TestStore(memory);
+        store.loadIdempotency = async (name) => {
+          const found = await memory.loadIdempotency(name);
+          if (name === 'slow') await new Promise<void>((resolve) => looks.push(resolve));
+          return found;
+        };
+        return store;
+      },
+    });
+    store?.hold();
+    const sent = [world.host.send('counter/a', inc, key('k'))];
+    if (at === 'storing') await world.settle();
+    sent.push(world.host.send('counter/a', inc, key('slow')));
+    sent.push(world.host.send('counter/a', inc, key('k')));
+    await world.settle();
+    store?.release();
+    await world.settle();
+    for (const answer of looks) answer();
+    await world.wait(Promise.all(sent));
+    expect(n(world)).toBe(2);
+    expect(world.facts('dropped')).toMatchObject([{ reason: 'duplicate' }]);
   });
 
   test('something else under the key is refused, with both hashes', async () => {
@@ -419,6 +466,24 @@ describe('request under a key', () => {
     expect(world.facts('dropped')).toMatchObject([{ reason: 'late' }]);
     await world.send('oracle/o', answer('to the second', 1));
     expect(await second).toBe('to the second');
+  });
+
+  test('keys of questions that are never answered leave memory when their time is up', async () => {
+    const world = await newWorld({ idempotencyTtlMs: 10_000 });
+    for (const name of ['1', '2', '3']) {
+      const asked = world.ask('oracle/o', question, { ...key(name), timeoutMs: 10 });
+      await world.advance(10);
+      await expect(asked).rejects.toThrow(TimeoutError);
+    }
+    const waits = world.ask('oracle/o', question, { ...key('waits'), timeoutMs: 60_000 });
+    await world.settle();
+    expect(world.host.load.keys).toBe(4);
+    await world.advance(20_000);
+    await world.request('counter/a', ask, key('another'));
+    expect(world.host.load.keys).toBe(1);
+    await world.send('oracle/o', answer('at last', 3));
+    expect(await world.wait(waits)).toBe('at last');
+    expect(world.host.load.keys).toBe(0);
   });
 
   test('ends with the runtime, whatever it waits for', async () => {

@@ -1,8 +1,11 @@
 import { describe, expect, test } from 'vitest';
+import { type AnyStateMachine, assign, setup } from 'xstate';
 import type { ChildOptions, SuperviseOptions } from '../../src/actors/supervisor.ts';
 import type { Address } from '../../src/protocol/address.ts';
+import type { Validate } from '../../src/runtime/validation.ts';
+import { puppetMachine } from './machines.ts';
 import { machinesOf, SupervisedWorld } from './supervised-world.ts';
-import { Outside } from './world.ts';
+import { Outside, World } from './world.ts';
 
 const child = (name: string, more: Partial<ChildOptions> = {}): ChildOptions => ({
   id: `worker/${name}`,
@@ -63,6 +66,30 @@ describe('a new life', () => {
     expect(world.line('s')).toBe('a running 2');
     expect(world.context(to('a'))['n']).toBe(n);
     expect(world.data.deadLetters.length).toBe(2 - n);
+  });
+
+  test('drops also what waits in line for a full mailbox, and lets in who waits outside', async () => {
+    const { world, outside } = await worldWith({
+      children: [child('a', { messages: 'drop', backoff: { initialMs: 1_000, jitter: 0 } })],
+    });
+    const worker = machinesOf(outside)['worker'] as AnyStateMachine;
+    const machines = {
+      ...machinesOf(outside),
+      worker: { machine: worker, mailboxLimit: 1, overflow: 'wait' as const },
+      puppet: puppetMachine,
+    };
+    await world.reopen({ machines });
+    await world.create(['puppet/p', 'puppet']);
+    await world.send(to('a'), fail);
+    await world.send(to('a'), { type: 'inc' });
+    await world.send('puppet/p', { type: 'send', to: to('a'), message: { type: 'inc' } });
+    const outsider = world.host.send(to('a'), { type: 'inc' });
+    await world.advance(1_000);
+    await world.wait(outsider);
+    expect(world.line('s')).toBe('a running 2');
+    expect(world.context(to('a'))['n']).toBe(1);
+    expect(world.data.deadLetters.length).toBe(2);
+    expect(world.data.messages.size).toBe(0);
   });
 
   test('of one whose work is under way aborts it; its end is nobody’s', async () => {
@@ -377,4 +404,50 @@ describe('whatever crashes', () => {
       if (stored[0]?.length === 2) return;
     }
   });
+});
+
+test('who reads a stream of a quarantined actor hears of its end', async () => {
+  const world = new World({ puppet: puppetMachine });
+  await world.open();
+  await world.create(['puppet/p', 'puppet']);
+  const other = setup({}).createMachine({ initial: 'elsewhere', states: { elsewhere: {} } });
+  await world.reopen({ machines: { puppet: other } });
+  await world.send('puppet/p', { type: 'hello' });
+  expect(world.facts('quarantined')).toHaveLength(1);
+  const reading = world.host.streams.read('puppet/p').next();
+  await world.settle();
+  await world.wait(world.host.stopActor('puppet/p', 'brutal', 'It is of no use.'));
+  expect(await world.wait(reading)).toEqual({ done: true, value: undefined });
+});
+
+test('a machine that refuses what it does not know is asked to stop all the same', async () => {
+  const machine = setup({}).createMachine({
+    initial: 'here',
+    states: { here: { on: { 'actor.stop': 'gone' } }, gone: { type: 'final' } },
+  });
+  const validate: Validate = ({ type }) => (type === 'hello' ? undefined : `What is ${type}?`);
+  const world = new World({ picky: { machine, validate } });
+  await world.open();
+  await world.create(['picky/p', 'picky']);
+  const stopped = world.host.stopActor('picky/p', 'infinity', 'Enough.');
+  expect(await world.wait(stopped)).toEqual({ how: 'done', reason: null });
+  expect(world.host.counts.invalid).toBe(0);
+});
+
+test('one that is rolled back while it is to stop is asked once more', async () => {
+  const machine = setup({}).createMachine({
+    context: { asked: 0 },
+    on: { 'actor.stop': { actions: assign({ asked: 1 }) } },
+  });
+  const world = new World({ slow: machine });
+  await world.open();
+  await world.create(['slow/s', 'slow']);
+  const stopped = world.host.stopActor('slow/s', { timeoutMs: 1_000 }, 'Enough.');
+  await world.settle();
+  expect(world.context('slow/s')['asked']).toBe(1);
+  await world.wait(world.host.timeTravel.rollback('slow/s', 0));
+  expect(world.context('slow/s')['asked']).toBe(1);
+  await world.advance(1_000);
+  expect(await world.wait(stopped)).toMatchObject({ how: 'killed' });
+  expect(world.host.events.listenerCount('ended')).toBe(1);
 });

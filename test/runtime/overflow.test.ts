@@ -8,7 +8,7 @@ import {
   StoppedError,
   TimeoutError,
 } from '../../src/protocol/errors.ts';
-import type { Message } from '../../src/protocol/message.ts';
+import type { Envelope, Message } from '../../src/protocol/message.ts';
 import type { Overflow } from '../../src/runtime/mailbox-policy.ts';
 import { counterMachine, oracleMachine, puppetMachine } from './machines.ts';
 import { TestStore, World } from './world.ts';
@@ -192,6 +192,31 @@ describe('a full mailbox for which senders wait', () => {
     await world.wait(Promise.allSettled(nobody));
     for (const one of nobody) await expect(one).rejects.toThrow('There is no actor');
     expect(world.host.load.requests).toBe(0);
+  });
+
+  test('whoever is called off when it has its place, and has not taken it, sends nothing', async () => {
+    const world = await newWorld('wait', 1);
+    const off = new AbortController();
+    const { signal } = off;
+    const [first] = sendAll(world, ['first']);
+    const [keyed] = sendAll(world, ['keyed'], { idempotencyKey: 'k', signal });
+    const asked = world.ask('counter/c', { type: 'incAndCount' }, { idempotencyKey: 'l', signal });
+    world.host.events.on('turn', () => off.abort());
+    await world.wait(Promise.allSettled([first, keyed, asked]));
+    await expect(keyed).rejects.toThrow(CancelledError);
+    await expect(asked).rejects.toThrow(CancelledError);
+    expect(world.context('counter/c')).toMatchObject({ n: 0, seen: ['first'] });
+  });
+
+  test('whoever waits has room when what is in the mailbox is given up', async () => {
+    const world = await newWorld('wait', 1);
+    const [first, second] = sendAll(world, ['first', 'second']);
+    const ofActor = { type: 'send', to: 'counter/c', message: note('third') } as const;
+    const third = world.host.send('puppet/p', ofActor);
+    const isGivenUp = ({ message }: Envelope) => message['what'] === 'first';
+    const travelled = world.host.timeTravel.travel([], () => ({ isGivenUp }));
+    await world.wait(Promise.all([first, second, third, travelled]));
+    expect(seen(world)).toEqual(['second', 'third']);
   });
 
   // Whatever actors and the app send, whenever the process dies: each message once, in its sender's order.

@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { assign, setup } from 'xstate';
+import { anyAddress, durableActions } from '../../src/protocol/commands.ts';
 import { PayloadTooLargeError } from '../../src/protocol/errors.ts';
 import type { JsonValue } from '../../src/protocol/json.ts';
+import { replyTo } from '../../src/protocol/message.ts';
 import { effect } from '../../src/runtime/effect.ts';
 import { DEFAULT_MAX_SNAPSHOT_BYTES } from '../../src/runtime/payload-limit.ts';
 import { Outside, World } from './world.ts';
@@ -140,6 +142,56 @@ describe('maxSnapshotBytes', () => {
     expect(w.context('keeper/a')['got']).toContain('The state of keeper/a would take');
     expect(w.data.deadLetters).toEqual([]);
   });
+
+  test('so has one whose failure is', async () => {
+    const w = await world();
+    await w.send('keeper/a', { type: 'fetch' });
+    outside.last('fetch').fail(new Error('x'.repeat(LIMIT)));
+    await w.settle();
+    expect(w.state('keeper/a').value).toBe('idle');
+    expect(w.context('keeper/a')['got']).toContain('bytes, and 20000 are allowed');
+    expect(w.data.deadLetters).toEqual([]);
+  });
+
+  test.each([LIMIT + 1, LIMIT - 100])(
+    'a request whose answer is too long to be taken, or to be kept, has failed (%d)',
+    async (length) => {
+      const asker = setup({ actions: { ...durableActions } }).createMachine({
+        context: () => ({ got: null }),
+        on: {
+          ask: {
+            actions: {
+              type: 'request',
+              params: { to: anyAddress('teller/t'), message: { type: 'tell' }, timeoutMs: 1_000 },
+            },
+          },
+          'tell:ok': { actions: assign({ got: ({ event }) => event['reply'] }) },
+          'tell:err': { actions: assign({ got: ({ event }) => event['failure'].code }) },
+        },
+      });
+      const teller = setup({ actions: { ...durableActions } }).createMachine({
+        on: {
+          tell: {
+            actions: {
+              type: 'reply',
+              params: ({ event }) => ({
+                to: replyTo(event['meta']),
+                type: 'tell',
+                reply: 'x'.repeat(length),
+              }),
+            },
+          },
+        },
+      });
+      const world = new World({ asker, teller }, { maxSnapshotBytes: LIMIT });
+      await world.open();
+      await world.create(['asker/a', 'asker'], ['teller/t', 'teller']);
+      await world.send('asker/a', { type: 'ask' });
+      await world.advance(1_000);
+      expect(world.context('asker/a')['got']).toBe('quota');
+      expect(world.data.deadLetters).toEqual([]);
+    },
+  );
 
   test('a step whose result is too long fails where it is made', async () => {
     const w = await world();

@@ -166,7 +166,10 @@ describe('a request that may be asked again', () => {
     await world.advance(1000);
     await expect(lost).rejects.toThrow('within 50 ms');
     expect(log(world)).toEqual(['asked 1', 'asked 1', 'off question 1 known from app/client']);
-    expect(world.host.load.requests).toBe(0);
+    expect(world.host.load).toMatchObject(NOTHING);
+    expect(world.data.idempotency.size).toBe(0);
+    await world.send('listener/l', { type: 'answer', nth: 1, reply: 'too late' });
+    expect(world.host.counts.dropped).toMatchObject({ late: 1, duplicate: 0 });
   });
 
   test('under a key of the app as well, and the answer is kept under it', async () => {

@@ -504,6 +504,11 @@ describe('a request from a machine', () => {
       says: 'needs timeoutMs, a number of milliseconds above 0, got soon',
     },
     { bad: { options: { attempt: 0 } }, says: 'must be an integer from 1, got 0' },
+    // The store would refuse it, and the host would end.
+    {
+      bad: { options: { id: 'cut \ud83d' } },
+      says: 'The id of a request of puppet/p contains half',
+    },
   ])('$says', async ({ bad, says }) => {
     const world = await newWorld();
     await world.send('puppet/p', { ...ask(), ...bad });

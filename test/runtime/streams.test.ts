@@ -151,6 +151,20 @@ test('a reader ends when the stream is closed or its actor ends; who writes agai
   expect(valuesOf(await reading)).toEqual([3]);
 });
 
+test('what is known of a stream leaves memory when its last writer has closed it', async () => {
+  const troupe = await memoryDisk().open();
+  for (let n = 0; n < 5; n++) {
+    const address = `pad/${n}` as const;
+    await troupe.spawn(pad, { id: address });
+    const writer = troupe.writeStream(address);
+    const written = [writer.write(1), writer.write(2)];
+    await writer.close();
+    expect(await Promise.all(written)).toEqual([0, 1]);
+    expect(valuesOf(await all(troupe.readStream(address)))).toEqual([1, 2]);
+  }
+  expect(troupe.host.streams.opened).toBe(0);
+});
+
 test('what cannot be is refused in words, and nothing of it is stored', async () => {
   const limits = { maxChunkChars: 10, maxChunks: 3, maxStreamChars: 25 };
   const troupe = await memoryDisk().open({ streams: limits });

@@ -602,6 +602,40 @@ describe('a fork', () => {
   });
 });
 
+/** An actor was asked to be made, and its machine is not registered any more. */
+async function worldWithUnborn() {
+  let reads = 0;
+  const { world, outside } = await newWorld({
+    wrap: (memory) => {
+      const store = new TestStore(memory);
+      store.loadActors = async (addresses) => {
+        if (++reads > 100) throw new Error('The store is asked without end.');
+        return await memory.loadActors(addresses);
+      };
+      return store;
+    },
+  });
+  await world.create(['puppet/p', 'puppet']);
+  void world.host.send('puppet/p', { type: 'spawn', address: 'counter/x', machine: 'counter' });
+  await world.run(1);
+  await world.reopen({ machines: { traveller: travellerOf(outside), puppet: puppetMachine } });
+  expect([...world.data.messages.values()].map(({ to }) => to)).toEqual(['counter/x', 'counter/x']);
+  return world;
+}
+
+test('there is no actor where one waits for its machine to be born, but a fork can begin there', async () => {
+  const world = await worldWithUnborn();
+  await expect(world.wait(world.host.timeTravel.checkpoint('counter/x', {}))).rejects.toMatchObject(
+    { code: 'not_found' },
+  );
+  await world.wait(world.host.timeTravel.fork(A, 0, 'counter/x'));
+  await world.settle();
+  // What was sent to it was for whoever lives there.
+  expect(world.data.messages.size).toBe(0);
+  await world.reopen();
+  expect(world.data.actors.get('counter/x')).toMatchObject({ machine: 'traveller' });
+});
+
 // ── a random life ──────────────────────────────────────────────────────────────────────────────────────
 
 type Step =

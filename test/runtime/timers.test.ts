@@ -1,6 +1,10 @@
+import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { assign, cancel, raise, setup } from 'xstate';
 import { anyAddress, durableActions } from '../../src/protocol/commands.ts';
+import { systemClock } from '../../src/runtime/clock.ts';
+import { DurableHost } from '../../src/runtime/durable-host.ts';
+import { openSqliteStore } from '../../src/store/sqlite/sqlite-store.ts';
 import { puppetMachine } from './machines.ts';
 import { World } from './world.ts';
 
@@ -90,6 +94,42 @@ describe('a timer', () => {
     expect(rang(world)).toEqual([]);
     await world.advance(1);
     expect(rang(world)).toHaveLength(1);
+  });
+
+  test.each([1.5, 1e20])('may have any delay: %d ms', async (ms) => {
+    const store = await openSqliteStore({ path: ':memory:' });
+    const logger = pino({ level: 'silent' });
+    const host = new DurableHost({ store, clock: systemClock, logger, newId: () => 'id' });
+    host.register('clock', clockMachine);
+    host.register('puppet', puppetMachine);
+    await host.open();
+    await host.spawn([
+      { address: 'clock/a', machine: 'clock' },
+      { address: 'puppet/p', machine: 'puppet' },
+    ]);
+    const message = { type: 'ignore' };
+    await Promise.all([
+      host.send('clock/a', { type: 'set', what: 'x', ms }),
+      host.send('puppet/p', { type: 'ask', to: 'clock/a', message, timeoutMs: ms }),
+      host.send('puppet/p', { type: 'send', to: 'clock/a', message, options: { delayMs: ms } }),
+    ]);
+    await host.flush();
+    const { timers } = await store.loadPending();
+    for (const { dueAt } of timers) {
+      expect(dueAt).toSatisfy(Number.isSafeInteger);
+      expect(new Date(dueAt).getTime()).toBe(dueAt);
+    }
+    await host.stop();
+  });
+
+  test('with a fraction of a millisecond is not early', async () => {
+    const world = await newWorld();
+    const start = world.clock.now();
+    await world.send('clock/a', { type: 'set', what: 'x', ms: 10.25 });
+    await world.advance(10);
+    expect(rang(world)).toEqual([]);
+    await world.advance(1);
+    expect(rang(world)).toEqual([['x', start + 11]]);
   });
 
   test('that is cancelled is never due, and leaves no row', async () => {

@@ -178,8 +178,12 @@ interface OwnLock extends OwnerLock {
 function showLife(lock: OwnLock, ttlMs: number): void {
   const sign = (): void => {
     const now = new Date();
-    // Through the descriptor: what has been put in the file's place is not ours to touch.
-    futimesSync(lock.descriptor, now, now);
+    try {
+      // Through the descriptor: what has been put in the file's place is not ours to touch.
+      futimesSync(lock.descriptor, now, now);
+    } catch {
+      // A disk that has failed, or is read-only by now, must not end the process from a timer: the next commit says so.
+    }
   };
   lock.signs = setInterval(sign, ttlMs / SIGNS_PER_TTL).unref();
 }

@@ -75,8 +75,12 @@ DELETE FROM cuts WHERE position = (SELECT position FROM cuts WHERE run = ? LIMIT
 const NEXT_TASK = 'SELECT task FROM tasks WHERE run = ? LIMIT 1';
 const DELETE_TASK = 'DELETE FROM tasks WHERE run = ? AND task = ?';
 const DELETE_ATTEMPTS = 'DELETE FROM attempts WHERE run = ? AND task = ?';
+// An actor without its newest checkpoint cannot be read: that goes with it, in one step.
 const DELETE_CHECKPOINTS = `
-DELETE FROM checkpoints WHERE rowid IN (SELECT rowid FROM checkpoints WHERE address = ? LIMIT ${STEP_ROWS})`;
+DELETE FROM checkpoints WHERE rowid IN (
+  SELECT rowid FROM checkpoints
+  WHERE address = ? AND seq < (SELECT max(seq) FROM checkpoints WHERE address = ?) LIMIT ${STEP_ROWS})`;
+const DELETE_NEWEST = 'DELETE FROM checkpoints WHERE address = ?';
 const NEXT_ACTOR = 'SELECT address FROM actors WHERE address >= ? AND address < ? LIMIT 1';
 const DELETE_ACTOR = 'DELETE FROM actors WHERE address = ?';
 const DELETE_STEPS = `
@@ -218,7 +222,8 @@ export class Pruner {
 
   /** @returns true: it is gone */
   #actor(address: Address): boolean {
-    if (this.#delete('checkpoints', DELETE_CHECKPOINTS, address)) return false;
+    if (this.#delete('checkpoints', DELETE_CHECKPOINTS, address, address)) return false;
+    this.#delete('checkpoints', DELETE_NEWEST, address);
     this.#delete('actors', DELETE_ACTOR, address);
     return true;
   }

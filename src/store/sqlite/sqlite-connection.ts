@@ -143,7 +143,13 @@ export class SqliteConnection {
     if (this.#broken === undefined) this.#checkFiles();
     if (this.#broken !== undefined) throw this.#broken;
     this.#control.begin.run();
-    if (this.#control.count.run(this.#epoch).changes === 1) return;
+    try {
+      if (this.#control.count.run(this.#epoch).changes === 1) return;
+    } catch (error) {
+      // Left open, it would make every later write fail, and for a reason that is none.
+      this.rollback();
+      throw error;
+    }
     this.rollback();
     this.#broken = new LockConflictError(
       `The store ${this.#path} takes no more writes from this process: while it stood still, another took the store over. Nothing of this write was stored; what was stored before counts. Stop this process, or open the store again when the other has ended.`,
@@ -282,6 +288,8 @@ export class SqliteConnection {
     try {
       this.rollback();
       if (this.#broken === undefined) this.#db.pragma('optimize');
+    } catch {
+      // Statistics for SQLite's planner: the next one to close gathers them. What was committed is there.
     } finally {
       this.#db.close();
     }

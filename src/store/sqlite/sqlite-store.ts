@@ -361,8 +361,8 @@ class WriterThread implements SqliteStore {
         await Promise.allSettled(this.#copying);
         await closed;
       }
-      await this.#worker.terminate();
     } finally {
+      await this.#worker.terminate();
       this.#forgetFile();
       this.#lock?.release();
     }

@@ -7,7 +7,7 @@ import { StoppedError } from '../../../src/protocol/errors.ts';
 import { openReadOnlyStore } from '../../../src/store/sqlite/read-only.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import { cpuTimeMs } from '../../cpu-time.ts';
-import { attemptRow, batch, deadLetter, runRow, tasks, turn } from '../rows.ts';
+import { actor, attemptRow, batch, checkpoint, deadLetter, runRow, tasks, turn } from '../rows.ts';
 import { startChild } from './children.ts';
 import { temporaryStore } from './temporary.ts';
 
@@ -35,6 +35,31 @@ describe('a lock that another program holds', () => {
     await commit;
     expect(await store.listActors()).toHaveLength(1);
     await store.close();
+  });
+
+  test('keeps nobody from closing', async () => {
+    const path = temporaryStore();
+    const store = await openSqliteStore({ path });
+    // As much as makes SQLite want statistics, which it gathers at the end.
+    for (let round = 0; round < 20; round++) {
+      const addresses = Array.from({ length: 100 }, (_, n) => `inbox/${round}-${n}`);
+      await store.commit(
+        batch({
+          actors: addresses.map((address) => actor({ address })),
+          checkpoints: addresses.map((address) => checkpoint({ address })),
+        }),
+      );
+      await store.loadActors(addresses);
+      await store.listActors({ kind: 'inbox' });
+    }
+    const other = startChild('lock-holder', path);
+    await other.line();
+    other.say('take');
+    expect(await other.line()).toBe('holding');
+    await store.close();
+    expect(existsSync(`${path}.lock`)).toBe(false);
+    other.say('let go');
+    expect(await other.ended).toBe(0);
   });
 
   test('is given up after the limit, and then nothing was stored', async () => {

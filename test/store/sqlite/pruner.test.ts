@@ -1,9 +1,10 @@
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { Pruner } from '../../../src/store/sqlite/pruner.ts';
+import { RowReader } from '../../../src/store/sqlite/row-reader.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import type { PruneSlice } from '../../../src/store/store.ts';
-import { actor, batch, checkpoint } from '../rows.ts';
+import { actor, batch, checkpoint, taskRow } from '../rows.ts';
 import { temporaryStore } from './temporary.ts';
 
 const TASKS = 3_000;
@@ -67,5 +68,37 @@ test('a slice ends when its time is up, however many rows there are and however 
   expect(['runs', 'cuts', 'cut_members', 'checkpoints', 'actors'].map(count)).toEqual([
     0, 0, 0, 0, 0,
   ]);
+  db.close();
+});
+
+test('whatever is left of a run between two slices can be read', async () => {
+  const path = temporaryStore();
+  const store = await openSqliteStore({ path, durability: 'normal' });
+  const turns = { [`run/${RUN}`]: 3, [`task/${RUN}/a`]: 300, [`task/${RUN}/b`]: 1 };
+  const row = { run: RUN, title: '', state: 'done', total: 1, detailsJson: '{}' };
+  await store.commit(
+    batch({
+      actors: Object.entries(turns).map(([address, n]) => actor({ address, seq: n - 1 })),
+      checkpoints: Object.entries(turns).flatMap(([address, n]) =>
+        Array.from({ length: n }, (_, seq) => checkpoint({ address, seq })),
+      ),
+      projections: [
+        { table: 'runs', row: { ...row, createdAt: 0, updatedAt: 1, endedAt: 1 } },
+        { table: 'tasks', row: taskRow({ run: RUN, task: 'a', state: 'done' }) },
+      ],
+    }),
+  );
+  await store.close();
+  const db = new Database(path);
+  const reader = new RowReader(db);
+  let now = 0;
+  const oneStepEach = new Pruner(db, () => (now += 1_000));
+  const left: number[] = [];
+  for (let next: number | null = 0; next !== null; ) {
+    ({ next } = oneStepEach.prune({ what: 'runs', endedBefore: 10, busy: [], from: 0 }));
+    left.push(reader.loadActors(Object.keys(turns)).length);
+  }
+  expect(new Set(left)).toEqual(new Set([3, 2, 1, 0]));
+  expect(db.prepare('SELECT count(*) FROM checkpoints').pluck().get()).toBe(0);
   db.close();
 });

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Worker } from 'node:worker_threads';
+import Database from 'better-sqlite3';
 import { afterAll, describe, expect, test } from 'vitest';
+import { SqliteConnection } from '../../../src/store/sqlite/sqlite-connection.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import { cpuTimeMs } from '../../cpu-time.ts';
 import { describeStore, type StoreAdapter } from '../contract.ts';
@@ -136,4 +138,19 @@ describe('the writer thread', () => {
     expect(cpuTimeMs() - begin).toBeLessThan(2_000);
     await store.close();
   });
+});
+
+test('a write that fails as it begins leaves no transaction open for the next one', async () => {
+  const path = temporaryStore();
+  await (await openSqliteStore({ path })).close();
+  const db = new Database(path);
+  const connection = new SqliteConnection(db, path);
+  // In the place of a page that cannot be read.
+  db.exec(
+    "CREATE TRIGGER fault BEFORE UPDATE ON store BEGIN SELECT RAISE(ABORT, 'no such page'); END",
+  );
+  expect(() => connection.releaseLease({ name: 'x', token: 1 })).toThrow('no such page');
+  db.exec('DROP TRIGGER fault');
+  expect(connection.releaseLease({ name: 'x', token: 1 })).toBe(false);
+  connection.close();
 });

@@ -1,6 +1,7 @@
-import { readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import fs, { readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { setTimeout as pause } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { LockConflictError } from '../../../src/protocol/errors.ts';
 import { acquireOwnerLock } from '../../../src/store/sqlite/owner-lock.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
@@ -106,6 +107,27 @@ test('an owner that lives shows it', async () => {
   while (statSync(path).mtimeMs <= first) await pause(5);
   lock.release();
   expect(() => statSync(path)).toThrow();
+});
+
+test('an owner that cannot show that it lives, for the disk has failed, lives on', () => {
+  const { futimesSync } = fs;
+  let tried = 0;
+  fs.futimesSync = () => {
+    tried++;
+    throw Object.assign(new Error('EROFS: read-only file system, futime'), { code: 'EROFS' });
+  };
+  syncBuiltinESMExports();
+  vi.useFakeTimers();
+  try {
+    const lock = acquireOwnerLock(`${temporaryDirectory()}/s.db.lock`, '/s.db');
+    vi.advanceTimersByTime(60_000);
+    expect(tried).toBe(3);
+    lock.release();
+  } finally {
+    vi.useRealTimers();
+    fs.futimesSync = futimesSync;
+    syncBuiltinESMExports();
+  }
 });
 
 test('a holder on another machine can be taken over when it is silent', () => {
