@@ -1,9 +1,18 @@
-import { existsSync, lstatSync, readFileSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { copyFile, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
+import { REPOSITORY_MODE } from './special-entries.ts';
 
 /** A working tree of the user's that has the target branch checked out. */
 export interface Checkout {
@@ -102,6 +111,9 @@ export async function findObstacle(
   const deleted = new Set(changes.flatMap(({ path: name, inTo }) => (inTo ? [] : [name])));
   const inTheWay: string[] = [];
   for (const change of changes) {
+    // Git would remove the directory with all that is in it, tracked there or not.
+    if (change.replacesRepository && holdsFiles(path.join(directory, change.path)))
+      inTheWay.push(change.path);
     if (change.inFrom) continue;
     const blocking = await untrackedAt(repository, checkout, change.path, deleted);
     if (blocking !== undefined) inTheWay.push(blocking);
@@ -224,7 +236,8 @@ async function complete(
   const differsFrom = await differencesTo(repository, checkout, from);
   const differsTo = await differencesTo(repository, checkout, to);
   const exists = (name: string) => entryAt(path.join(checkout.directory, name)) !== undefined;
-  for (const { path: name, inFrom, inTo } of changes) {
+  for (const { path: name, inFrom, inTo, replacesRepository } of changes) {
+    if (replacesRepository && holdsFiles(path.join(checkout.directory, name))) return false;
     const asBefore = inFrom ? !differsFrom.has(name) : !exists(name);
     const asWanted = inTo ? !differsTo.has(name) : !exists(name);
     if (asBefore || asWanted) continue;
@@ -335,6 +348,8 @@ interface PathChange {
   readonly path: string;
   readonly inFrom: boolean;
   readonly inTo: boolean;
+  /** A file or link comes where a submodule was. */
+  readonly replacesRepository: boolean;
 }
 
 async function listChanges(
@@ -346,11 +361,18 @@ async function listChanges(
     await repository.treeOf(from),
     await repository.treeOf(to),
   );
-  return files.map(({ path: name, status }) => ({
+  return files.map(({ path: name, status, mode, previousMode }) => ({
     path: name,
     inFrom: status !== 'added',
     inTo: status !== 'deleted',
+    replacesRepository:
+      status !== 'deleted' && previousMode === REPOSITORY_MODE && mode !== REPOSITORY_MODE,
   }));
+}
+
+/** Whether there is a directory with anything in it, not seen through a link. */
+function holdsFiles(directory: string): boolean {
+  return entryAt(directory)?.isDirectory() === true && readdirSync(directory).length > 0;
 }
 
 /** What untracked thing lies where a new file belongs, on the way to it or below it. Ignored files count. */
@@ -381,7 +403,11 @@ async function untrackedAt(
 }
 
 function removeFile(top: string, name: string): void {
-  unlinkSync(path.join(top, name));
+  const file = path.join(top, name);
+  // A submodule: git leaves its files to the user, and so do we.
+  if (holdsFiles(file)) return;
+  if (lstatSync(file).isDirectory()) rmdirSync(file);
+  else unlinkSync(file);
   for (let parent = path.dirname(name); parent !== '.'; parent = path.dirname(parent)) {
     try {
       rmdirSync(path.join(top, parent));

@@ -15,7 +15,9 @@ import { checkVerifyCommands, type VerifyCommand } from '../../src/workspace/ver
 import { program, programEnvironment } from '../program.ts';
 import {
   commit,
+  type Files,
   git,
+  makeRepository,
   openProject,
   PIPELINE_CHANGE,
   type Project,
@@ -422,6 +424,54 @@ test.each([
     await expectClean(project);
   },
 );
+
+/** A project with a submodule `sub`, in which the user works. */
+async function openWithSubmodule(): Promise<Project> {
+  const directory = makeRepository({ 'readme.md': 'hello\n' });
+  const library = makeRepository({ 'a.txt': 'a\n' });
+  git(directory, '-c', 'protocol.file.allow=always', 'submodule', '-q', 'add', library, 'sub');
+  git(directory, 'commit', '-qm', 'with submodule');
+  write(directory, { 'sub/a.txt': 'edited\n', 'sub/mine.txt': 'mine\n' });
+  return await reopenProject(directory);
+}
+
+async function submitWithout(project: Project, files: Files): Promise<Submission> {
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  rmSync(path.join(workspace.directory, 'sub'), { recursive: true });
+  write(workspace.directory, files);
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  return { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+}
+
+test('a file in place of a submodule: what the user has in it stays, and the verdict says what to do', async () => {
+  const project = await openWithSubmodule();
+  const { directory } = project;
+  const submission = await submitWithout(project, { sub: 'a file\n' });
+  expect(await gate(project, submission)).toMatchObject({
+    verdict: 'infrastructure',
+    reason: expect.stringContaining('("sub")'),
+  });
+  expect(readFileSync(path.join(directory, 'sub/mine.txt'), 'utf8')).toBe('mine\n');
+  git(directory, 'submodule', '--quiet', 'deinit', '-f', 'sub');
+  expect((await gate(project, submission)).verdict).toBe('accepted');
+  expect(readFileSync(path.join(directory, 'sub'), 'utf8')).toBe('a file\n');
+});
+
+test('a crash in the middle of removing a submodule is completed, and its files stay', async () => {
+  const project = await openWithSubmodule();
+  const { directory } = project;
+  const submission = await submitWithout(project, { '.gitmodules': '' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  const policy = { rules: { 'repository-settings': 'off', 'emptied-files': 'off' } } as const;
+  await expect(gate(project, submission, { faultPoint, policy })).rejects.toThrow(Crash);
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+  expect(git(directory, 'status', '--porcelain')).toBe('?? sub/');
+  expect(readFileSync(path.join(directory, 'sub/mine.txt'), 'utf8')).toBe('mine\n');
+});
 
 test('work that the user has in other places is no obstacle', async () => {
   const project = await openProject();
