@@ -235,24 +235,37 @@ async function complete(
   const changes = await listChanges(repository, from, to);
   const differsFrom = await differencesTo(repository, checkout, from);
   const differsTo = await differencesTo(repository, checkout, to);
-  const exists = (name: string) => entryAt(path.join(checkout.directory, name)) !== undefined;
-  for (const { path: name, inFrom, inTo, replacesRepository } of changes) {
+  const before = changes.filter(({ inFrom }) => inFrom).map((change) => change.path);
+  const after = changes.filter(({ inTo }) => inTo).map((change) => change.path);
+  const directoriesBefore = directoriesOf(before);
+  const directoriesAfter = directoriesOf(after);
+  const exists = ({ path: name, inFrom, inTo }: PathChange): boolean => {
+    const entry = entryAt(path.join(checkout.directory, name));
+    if (entry?.isDirectory() !== true) return entry !== undefined;
+    // A directory that was there, or is to be: what is in it is looked at by itself.
+    return !((!inFrom && directoriesBefore.has(name)) || (!inTo && directoriesAfter.has(name)));
+  };
+  const known = new Set(before);
+  for (const change of changes) {
+    const { path: name, inFrom, inTo, replacesRepository } = change;
     if (replacesRepository && holdsFiles(path.join(checkout.directory, name))) return false;
-    const asBefore = inFrom ? !differsFrom.has(name) : !exists(name);
-    const asWanted = inTo ? !differsTo.has(name) : !exists(name);
+    // Where a file is to be, the directory goes with all that is in it.
+    if (inTo && directoriesBefore.has(name) && holdsOthers(checkout.directory, name, known))
+      return false;
+    const asBefore = inFrom ? !differsFrom.has(name) : !exists(change);
+    const asWanted = inTo ? !differsTo.has(name) : !exists(change);
     if (asBefore || asWanted) continue;
     // Of a move that was called off the writer wrote `from`, of any other `to`.
     const written = [...(inFrom ? [from] : []), ...(inTo ? [to] : [])];
     if (!(await isCutOff(repository, checkout, name, written))) return false;
   }
-  for (const { path: name, inTo } of changes) {
-    if (!inTo && exists(name)) removeFile(checkout.directory, name);
+  for (const change of changes) {
+    if (!change.inTo && exists(change)) removeFile(checkout.directory, change.path);
   }
-  const written = changes.flatMap(({ path: name, inTo }) => (inTo ? [`${name}\0`] : []));
   await withIndexOf(repository, checkout, to, async (indexFile) => {
     await repository.runInCheckout(checkout, ['checkout-index', '-f', '-z', '--stdin'], {
       indexFile,
-      stdin: written.join(''),
+      stdin: after.map((name) => `${name}\0`).join(''),
     });
   });
   await repository.runInCheckout(checkout, ['read-tree', '-i', '-m', from, to]);
@@ -261,6 +274,27 @@ async function complete(
     allowExitCodes: [0, 1],
   });
   return true;
+}
+
+/** All directories that lead to these files. */
+function directoriesOf(names: readonly string[]): ReadonlySet<string> {
+  const directories = new Set<string>();
+  for (const name of names) {
+    for (let above = path.dirname(name); above !== '.'; above = path.dirname(above)) {
+      if (directories.has(above)) break;
+      directories.add(above);
+    }
+  }
+  return directories;
+}
+
+/** Whether anything but these files lies in a directory, if it is one. */
+function holdsOthers(top: string, directory: string, names: ReadonlySet<string>): boolean {
+  if (entryAt(path.join(top, directory))?.isDirectory() !== true) return false;
+  return readdirSync(path.join(top, directory), { withFileTypes: true }).some((entry) => {
+    const name = `${directory}/${entry.name}`;
+    return entry.isDirectory() ? holdsOthers(top, name, names) : !names.has(name);
+  });
 }
 
 /** Whether a file is as git leaves it when it is stopped, or has no more space, between removing the old one and writing the last byte. */

@@ -846,6 +846,79 @@ test('so is one with a file of the user’s where a directory was', async () => 
   expect(readFileSync(path.join(directory, 'dir'), 'utf8')).toBe('mine\n');
 });
 
+const AS_DIRECTORY: Files = { 'readme.md': 'x\n', 'a/b.txt': 'b\n', 'a/c/d.txt': 'd\n' };
+const AS_FILE: Files = { 'readme.md': 'x\n', a: 'file\n' };
+
+/** A merge that replaces `a`, killed before the files were updated. */
+async function crashedSwap(before: Files, after: Files): Promise<string> {
+  const project = await openProject(before);
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  rmSync(path.join(workspace.directory, 'a'), { recursive: true });
+  write(workspace.directory, after);
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  const submission = { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  return project.directory;
+}
+
+test.each([
+  {
+    from: 'directory',
+    to: 'file',
+    before: AS_DIRECTORY,
+    after: AS_FILE,
+    what: 'nothing is written',
+    removed: [],
+  },
+  {
+    from: 'directory',
+    to: 'file',
+    before: AS_DIRECTORY,
+    after: AS_FILE,
+    what: 'half is removed',
+    removed: ['a/c'],
+  },
+  {
+    from: 'file',
+    to: 'directory',
+    before: AS_FILE,
+    after: AS_DIRECTORY,
+    what: 'nothing is written',
+    removed: [],
+  },
+  {
+    from: 'file',
+    to: 'directory',
+    before: AS_FILE,
+    after: AS_DIRECTORY,
+    what: 'half is written',
+    removed: ['a'],
+    written: 'a/b.txt',
+  },
+])(
+  'killed where a $from becomes a $to, and $what: completed',
+  async ({ before, after, removed, written }) => {
+    const directory = await crashedSwap(before, after);
+    for (const name of removed) rmSync(path.join(directory, name), { recursive: true });
+    if (written !== undefined) write(directory, { [written]: after[written] ?? '' });
+    const restarted = await reopenProject(directory);
+    expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+    expect(git(directory, 'status', '--porcelain')).toBe('');
+  },
+);
+
+test('killed where a directory becomes a file, and the user has put something into it: left alone', async () => {
+  const directory = await crashedSwap(AS_DIRECTORY, AS_FILE);
+  write(directory, { 'a/c/mine.txt': 'mine\n' });
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(readFileSync(path.join(directory, 'a/c/mine.txt'), 'utf8')).toBe('mine\n');
+});
+
 test('so is one whose edit is as long as the file and of the second in which git wrote its index', async () => {
   const project = await openProject({ 'readme.md': 'old\n' });
   const { directory } = project;
