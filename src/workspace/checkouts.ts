@@ -233,8 +233,9 @@ async function complete(
   to: string,
 ): Promise<boolean> {
   const changes = await listChanges(repository, from, to);
-  const differsFrom = await differencesTo(repository, checkout, from);
-  const differsTo = await differencesTo(repository, checkout, to);
+  const names = new Set(changes.map((change) => change.path));
+  const differsFrom = await differencesTo(repository, checkout, from, names);
+  const differsTo = await differencesTo(repository, checkout, to, names);
   const before = changes.filter(({ inFrom }) => inFrom).map((change) => change.path);
   const after = changes.filter(({ inTo }) => inTo).map((change) => change.path);
   const directoriesBefore = directoriesOf(before);
@@ -262,10 +263,10 @@ async function complete(
   for (const change of changes) {
     if (!change.inTo && exists(change)) removeFile(checkout.directory, change.path);
   }
-  await withIndexOf(repository, checkout, to, async (indexFile) => {
+  await withIndexOf(repository, checkout, to, names, async (indexFile, leftOut) => {
     await repository.runInCheckout(checkout, ['checkout-index', '-f', '-z', '--stdin'], {
       indexFile,
-      stdin: after.map((name) => `${name}\0`).join(''),
+      stdin: after.flatMap((name) => (leftOut.has(name) ? [] : [`${name}\0`])).join(''),
     });
   });
   await repository.runInCheckout(checkout, ['read-tree', '-i', '-m', from, to]);
@@ -328,14 +329,19 @@ async function isCutOff(
   return false;
 }
 
-/** Paths whose working file is not what `commit` says. */
+/**
+ * Paths whose working file is not what `commit` says.
+ * @param names those that matter
+ */
 async function differencesTo(
   repository: Repository,
   checkout: Checkout,
   commit: string,
+  names: ReadonlySet<string>,
 ): Promise<ReadonlySet<string>> {
-  return await withIndexOf(repository, checkout, commit, async (indexFile) => {
-    await repository.runInCheckout(checkout, ['update-index', '-q', '--refresh'], {
+  return await withIndexOf(repository, checkout, commit, names, async (indexFile) => {
+    // Really: also what the user has told git to take for unchanged.
+    await repository.runInCheckout(checkout, ['update-index', '-q', '--really-refresh'], {
       indexFile,
       allowExitCodes: [0, 1],
     });
@@ -348,18 +354,38 @@ async function differencesTo(
   });
 }
 
-/** Gives a temporary index that holds the tree of `commit`, as warm as the checkout's own. */
+/**
+ * Gives a temporary index that holds the tree of `commit`, as warm as the checkout's own.
+ * @param names those that matter
+ * @param work gets those of them, too, that the user's git leaves out of the working tree (`skip-worktree`, as of a sparse
+ *   checkout) and that are not there. Of what is there in spite of it, the mark is taken off: git would look at no edit
+ */
 async function withIndexOf<T>(
   repository: Repository,
   checkout: Checkout,
   commit: string,
-  work: (indexFile: string) => Promise<T>,
+  names: ReadonlySet<string>,
+  work: (indexFile: string, leftOut: ReadonlySet<string>) => Promise<T>,
 ): Promise<T> {
   const indexFile = path.join(checkout.gitDir, 'troupe-index');
   await copyIndex(path.join(checkout.gitDir, 'index'), indexFile);
   try {
-    await repository.runInCheckout(checkout, ['read-tree', '--reset', commit], { indexFile });
-    return await work(indexFile);
+    // `-i`: that a file is another is to be found out, and no reason to stop.
+    await repository.runInCheckout(checkout, ['read-tree', '--reset', '-i', commit], { indexFile });
+    const { stdout } = await repository.runInCheckout(checkout, ['ls-files', '-t', '-z'], {
+      indexFile,
+    });
+    const marked = splitNul(stdout.toString('utf8')).flatMap((line) =>
+      line.startsWith('S ') && names.has(line.slice(2)) ? [line.slice(2)] : [],
+    );
+    const isThere = (name: string) => entryAt(path.join(checkout.directory, name)) !== undefined;
+    const there = marked.filter(isThere);
+    if (there.length > 0) {
+      const unmark = ['update-index', '--no-skip-worktree', '-z', '--stdin'];
+      const stdin = there.map((name) => `${name}\0`).join('');
+      await repository.runInCheckout(checkout, unmark, { indexFile, stdin });
+    }
+    return await work(indexFile, new Set(marked).difference(new Set(there)));
   } finally {
     await rm(indexFile, { force: true });
     await rm(`${indexFile}.lock`, { force: true });

@@ -846,6 +846,30 @@ test('so is one with a file of the user’s where a directory was', async () => 
   expect(readFileSync(path.join(directory, 'dir'), 'utf8')).toBe('mine\n');
 });
 
+test('so is one whose edit is as long as the file and of the second in which git wrote its index', async () => {
+  const project = await openProject({ 'readme.md': 'old\n' });
+  const { directory } = project;
+  const submission = await submit(project, { 'readme.md': 'new\n' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  const readme = path.join(directory, 'readme.md');
+  const second = () => Math.floor(lstatSync(readme).ctimeMs / 1000);
+  let added: number;
+  do {
+    write(directory, { 'readme.md': 'old\n' });
+    added = second();
+    git(directory, 'add', 'readme.md');
+    write(directory, { 'readme.md': 'our\n' });
+  } while (second() !== added);
+  // A copy of the index that is made now does not look as old as what it is about.
+  await vi.waitUntil(() => Date.now() >= (added + 1) * 1000);
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(readFileSync(readme, 'utf8')).toBe('our\n');
+});
+
 const AS_DIRECTORY: Files = { 'readme.md': 'x\n', 'a/b.txt': 'b\n', 'a/c/d.txt': 'd\n' };
 const AS_FILE: Files = { 'readme.md': 'x\n', a: 'file\n' };
 
@@ -919,26 +943,43 @@ test('killed where a directory becomes a file, and the user has put something in
   expect(readFileSync(path.join(directory, 'a/c/mine.txt'), 'utf8')).toBe('mine\n');
 });
 
-test('so is one whose edit is as long as the file and of the second in which git wrote its index', async () => {
-  const project = await openProject({ 'readme.md': 'old\n' });
-  const { directory } = project;
-  const submission = await submit(project, { 'readme.md': 'new\n' });
+test.each(['--assume-unchanged', '--skip-worktree'])(
+  'an edit that the user hides from git (%s) stays, and the project can be opened again',
+  async (flag) => {
+    const project = await openProject({ 'readme.md': 'x\n', 'local.cfg': 'default\n' });
+    const { directory } = project;
+    git(directory, 'update-index', flag, 'local.cfg');
+    write(directory, { 'local.cfg': 'mine, and longer than theirs\n' });
+    const submission = await submit(project, { 'readme.md': 'new\n', 'local.cfg': 'theirs\n' });
+    const verdict = await gate(project, submission);
+    expect(verdict).toMatchObject({
+      verdict: 'infrastructure',
+      reason: expect.stringMatching(/could not follow main: .*'local\.cfg'/s),
+    });
+    expect(verdict).toMatchObject({ reason: expect.not.stringContaining('taken out later') });
+    expect(mainLog(directory)).toBe('first');
+    expect(git(directory, 'for-each-ref', 'refs/troupe/undone')).toBe('');
+    const faultPoint = (name: string) => {
+      if (name === 'gate.ref-before-checkout') throw new Crash();
+    };
+    await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+    const restarted = await reopenProject(directory);
+    expect(await restarted.repository.finishCheckouts()).toEqual([]);
+    expect(readFileSync(path.join(directory, 'local.cfg'), 'utf8')).toContain('mine');
+  },
+);
+
+test('an update that was cut off in a sparse checkout is completed', async () => {
+  const directory = makeRepository({ 'readme.md': 'x\n', 'in/a.txt': 'a\n', 'out/b.txt': 'b\n' });
+  git(directory, 'sparse-checkout', 'set', 'in');
+  const project = await reopenProject(directory);
+  const submission = await submit(project, { 'in/a.txt': 'new\n', 'out/b.txt': 'new\n' });
   const faultPoint = (name: string) => {
     if (name === 'gate.ref-before-checkout') throw new Crash();
   };
   await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
-  const readme = path.join(directory, 'readme.md');
-  const second = () => Math.floor(lstatSync(readme).ctimeMs / 1000);
-  let added: number;
-  do {
-    write(directory, { 'readme.md': 'old\n' });
-    added = second();
-    git(directory, 'add', 'readme.md');
-    write(directory, { 'readme.md': 'our\n' });
-  } while (second() !== added);
-  // A copy of the index that is made now does not look as old as what it is about.
-  await vi.waitUntil(() => Date.now() >= (added + 1) * 1000);
   const restarted = await reopenProject(directory);
-  expect(await restarted.repository.finishCheckouts()).toEqual([]);
-  expect(readFileSync(readme, 'utf8')).toBe('our\n');
+  expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  expect(existsSync(path.join(directory, 'out'))).toBe(false);
 });
