@@ -85,6 +85,13 @@ export async function collectWork(
   }
   const nested = files.filter(({ mode }) => mode === '160000').map((file) => file.path);
   if (nested.length > 0) return nestedRefusal(nested);
+  // The character that stands for such bytes when they are read.
+  const unreadable = files.filter((file) => file.status !== 'deleted' && /\ufffd/.test(file.path));
+  if (unreadable.length > 0) {
+    const names = unreadable.map((file) => file.path);
+    const reason = `The name of ${quoted(names)} is not UTF-8: give it another one.`;
+    return { kind: 'refused', reason, files: names };
+  }
   const unresolved = [
     ...new Set([
       ...snapshot.unmerged,

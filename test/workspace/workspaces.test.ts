@@ -558,6 +558,20 @@ test('a place that cannot be made leaves nothing', async () => {
   expect(await project.workspaces.find(NAME)).toBeUndefined();
 });
 
+test('a name that is not UTF-8 is refused: nobody could say what is in its way in a checkout', async () => {
+  const project = await openProject({ 'readme.md': 'hello\n' });
+  write(project.directory, { '.git/info/exclude': '*.log\n' });
+  const inside = (directory: string) => Buffer.from(path.join(directory, 'caf\xe9.log'), 'latin1');
+  writeFileSync(inside(project.directory), 'mine\n');
+  const workspace = await prepare(project);
+  writeFileSync(inside(workspace.directory), 'theirs\n');
+  expect(await collect(project, workspace)).toEqual({
+    kind: 'refused',
+    reason: 'The name of "caf\ufffd.log" is not UTF-8: give it another one.',
+    files: ['caf\ufffd.log'],
+  });
+});
+
 test('many tasks at once do not get in each other’s way', async () => {
   const project = await openProject();
   const tasks = Array.from({ length: 6 }, (_, n) => `task-${n}`);
