@@ -14,7 +14,7 @@ import {
 } from './change.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
-import { nestedRepositoryIn, stageWork } from './stage-work.ts';
+import { nestedRepositoryIn, stageWork, unstageableIn } from './stage-work.ts';
 import { runInWorkspace, type Workspace } from './workspace.ts';
 
 export interface CollectOptions {
@@ -74,8 +74,11 @@ export async function collectWork(
           : await knownSnapshot(workspace, git, options.tree);
   } catch (error) {
     const nested = nestedRepositoryIn(error);
-    if (nested === undefined) throw error;
-    return nestedRefusal([nested]);
+    if (nested !== undefined) return nestedRefusal([nested]);
+    const name = unstageableIn(error);
+    if (name === undefined) throw error;
+    const reason = `Git cannot keep ${quoted([name])}: only files that can be read, and links, under a name that is not one for .git. Remove it.`;
+    return { kind: 'refused', reason, files: [name] };
   }
   const { change } = snapshot;
   const { files } = change;

@@ -558,6 +558,31 @@ test('a place that cannot be made leaves nothing', async () => {
   expect(await project.workspaces.find(NAME)).toBeUndefined();
 });
 
+test.each([
+  {
+    what: 'a pipe in a file’s place',
+    name: 'readme.md',
+    make: (file: string) => {
+      rmSync(file);
+      execFileSync('mkfifo', [file]);
+    },
+  },
+  {
+    what: 'a name that means .git on Windows',
+    name: 'git~1',
+    make: (file: string) => writeFileSync(file, 'x\n'),
+  },
+])('$what is refused by name, and no fault of the machine', async ({ name, make }) => {
+  const project = await openProject();
+  const workspace = await prepare(project);
+  make(path.join(workspace.directory, name));
+  expect(await collect(project, workspace)).toMatchObject({
+    kind: 'refused',
+    reason: expect.stringContaining(`Git cannot keep "${name}"`),
+    files: [name],
+  });
+});
+
 test('a name that is not UTF-8 is refused: nobody could say what is in its way in a checkout', async () => {
   const project = await openProject({ 'readme.md': 'hello\n' });
   write(project.directory, { '.git/info/exclude': '*.log\n' });
