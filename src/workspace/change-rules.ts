@@ -236,9 +236,8 @@ const RULES = {
         if (file.linkTarget === undefined) {
           return `${quote(file.path)} is a symlink whose target is lost (${file.blob}).`;
         }
-        return leavesProject(file.path, file.linkTarget)
-          ? `${quote(file.path)} is a symlink to ${quote(file.linkTarget)}, outside the project.`
-          : undefined;
+        const wrong = leavesProject(file.path, file.linkTarget);
+        return wrong && `${quote(file.path)} is a symlink to ${quote(file.linkTarget)}, ${wrong}.`;
       }),
   },
   'nested-repositories': {
@@ -591,8 +590,16 @@ function missingFrom(wanted: readonly string[], there: readonly string[]): strin
   });
 }
 
-function leavesProject(link: string, target: string): boolean {
-  if (path.posix.isAbsolute(target)) return true;
+/** What is wrong with where a link leads; undefined when that is inside the project. */
+function leavesProject(link: string, target: string): string | undefined {
+  const outside = 'outside the project';
+  // What comes after a NUL the system does not see.
+  if (path.posix.isAbsolute(target) || target.includes('\0')) return outside;
+  const parts = target.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.some((part) => part.toLowerCase() === '.git')) return outside;
   const resolved = path.posix.normalize(path.posix.join(path.posix.dirname(link), target));
-  return resolved === '..' || resolved.startsWith('../') || /^\.git(\/|$)/i.test(resolved);
+  if (resolved === '..' || resolved.startsWith('../')) return outside;
+  const down = parts.findIndex((part) => part !== '..');
+  // A name may be a link as well, and up from where that leads is somewhere else than it looks.
+  return down >= 0 && parts.includes('..', down) ? 'which goes up again after a name' : undefined;
 }

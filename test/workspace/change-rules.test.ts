@@ -568,6 +568,28 @@ const FLAGGED: readonly FlaggedDiff[] = [
     modes: { link: '120000' },
   },
   {
+    what: 'a symlink to outside, by way of another one',
+    rule: 'symlinks',
+    before: {},
+    after: { 'a/b/top': '../..', link: 'a/b/top/../.ssh' },
+    modes: { 'a/b/top': '120000', link: '120000' },
+    says: '"link" is a symlink to "a/b/top/../.ssh", which goes up again after a name.',
+  },
+  {
+    what: 'a symlink into .git, by way of another one',
+    rule: 'symlinks',
+    before: {},
+    after: { 'a/top': '..', link: 'a/top/.git/config' },
+    modes: { 'a/top': '120000', link: '120000' },
+  },
+  {
+    what: 'a symlink to outside, cut short by a NUL',
+    rule: 'symlinks',
+    before: {},
+    after: { 'a/link': '../..\0' },
+    modes: { 'a/link': '120000' },
+  },
+  {
     what: 'a repository inside',
     rule: 'nested-repositories',
     before: {},
@@ -647,6 +669,12 @@ const WELL: readonly Diff[] = [
     after: {
       'CHANGELOG.md': `# 1.1\n${Array.from({ length: 13 }, (_, n) => `- Note ${n}.\n`).join('')}# 1.0\n`,
     },
+  },
+  {
+    what: 'a symlink inside the project',
+    before: {},
+    after: { 'a/b/link': '../../docs/readme.md', 'docs/here': './.' },
+    modes: { 'a/b/link': '120000', 'docs/here': '120000' },
   },
   { what: 'js: a new test file', before: { 'a.js': 'a' }, after: { 'a.js': 'b', 'a.test.js': JS } },
   {
