@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { matchesGlob } from './glob.ts';
 import { type Finding, findLostTests, findWeakenedTests } from './test-losses.ts';
 import { mayHoldTests, readTestSource } from './test-source.ts';
 import type { VerifyScripts } from './verify-scripts.ts';
@@ -56,7 +57,7 @@ export interface ChangeFacts {
 export interface RuleSettings {
   /** What a person has to be asked about, what is refused, what is let through; by the rule's name. */
   readonly rules?: Readonly<Partial<Record<RuleName, RuleAction>>>;
-  /** Globs (`*`, `**`, from the top) of what a change may not touch. Default none. */
+  /** Globs (`*`, `**`, from the top) of what a change may not touch, hidden files as well. Default none. */
   readonly protectedPaths?: readonly string[];
   /** Files that configure the verification, from the project's directory, besides troupe.yaml. Default none. */
   readonly configuration?: readonly string[];
@@ -184,7 +185,7 @@ const RULES = {
     action: 'refuse',
     find: ({ files }, { protectedPaths = [] }) =>
       named(files, (file) => {
-        const glob = protectedPaths.find((pattern) => path.matchesGlob(file.path, pattern));
+        const glob = protectedPaths.find((pattern) => matchesGlob(file.path, pattern));
         return glob && `${quote(file.path)} is protected (${glob}) and was ${file.status}.`;
       }),
   },

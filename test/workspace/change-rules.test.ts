@@ -500,6 +500,14 @@ const FLAGGED: readonly FlaggedDiff[] = [
     says: '"db/1.sql" is protected (db/**) and was modified.',
   },
   {
+    what: 'a hidden file in a protected directory',
+    rule: 'protected-paths',
+    before: {},
+    after: { 'db/.env': 'x' },
+    settings: { protectedPaths: ['db/**'] },
+    says: '"db/.env" is protected (db/**) and was added.',
+  },
+  {
     what: 'an emptied file',
     rule: 'emptied-files',
     before: { 'data.csv': 'a,b\n1,2\n' },
