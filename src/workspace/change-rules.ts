@@ -93,13 +93,20 @@ const DEFAULT_MAX_DELETED_SHARE = 0.1;
 const TRUNCATED_FROM_BYTES = 4096;
 
 const quote = (file: string): string => JSON.stringify(file);
+/** Whether two paths may be the same file: on many a disk case makes no difference. */
+const isSamePath = (a: string, b: string): boolean => a.toLowerCase() === b.toLowerCase();
+/** The last name of a path, as the tables of names have it: in lower case. */
+const baseOf = (file: string): string => path.posix.basename(file).toLowerCase();
 const isFile = (mode: string): boolean => mode.startsWith('100');
 const named = (files: readonly FileFacts[], reason: (file: FileFacts) => string | undefined) =>
   files.flatMap((file): Finding[] => {
     const said = reason(file);
     return said === undefined ? [] : [{ path: file.path, reason: said }];
   });
-/** Each file that one of the patterns matches. */
+/**
+ * Each file that one of the patterns matches. On many a disk case makes no difference, so it makes none here; and where a
+ * pattern is about what is in a directory, a link in the directory's place counts as well.
+ */
 const matching = (patterns: RegExp, what: string): ((facts: ChangeFacts) => readonly Finding[]) => {
   return ({ files }) =>
     named(files, ({ path: file, status }) =>
@@ -108,20 +115,20 @@ const matching = (patterns: RegExp, what: string): ((facts: ChangeFacts) => read
 };
 
 const RUNNER_CONFIG =
-  /(?:^|\/)(?:(?:vitest|vite|jest|ava|playwright|cypress|wdio|web-test-runner|nightwatch)\.(?:config|workspace|setup)\.[^/]+|karma\.conf\.[^/]+|\.mocharc[^/]*|\.taprc|\.nycrc[^/]*|\.c8rc[^/]*|pytest\.ini|\.pytest\.ini|tox\.ini|noxfile\.py|\.coveragerc|\.rspec|phpunit\.xml(?:\.dist)?|nextest\.toml|tarpaulin\.toml|codecov\.ya?ml)$/;
+  /(?:^|\/)(?:(?:vitest|vite|jest|ava|playwright|cypress|wdio|web-test-runner|nightwatch)\.(?:config|workspace|setup)\.[^/]+|karma\.conf\.[^/]+|\.mocharc[^/]*|\.taprc|\.nycrc[^/]*|\.c8rc[^/]*|pytest\.ini|\.pytest\.ini|tox\.ini|noxfile\.py|\.coveragerc|\.rspec|phpunit\.xml(?:\.dist)?|nextest\.toml|tarpaulin\.toml|codecov\.ya?ml)$/i;
 /** Files of which only some settings are about tests. */
 const TEST_SETTINGS: readonly (readonly [file: RegExp, settings: (text: string) => string])[] = [
   [
-    /(?:^|\/)pyproject\.toml$/,
+    /(?:^|\/)pyproject\.toml$/i,
     (text) => sectionsOf(text, /^\[tool\.(?:pytest|coverage|tox|nox|hatch\.envs)/),
   ],
-  [/(?:^|\/)setup\.cfg$/, (text) => sectionsOf(text, /^\[(?:tool:pytest|coverage|tox|aliases)/)],
+  [/(?:^|\/)setup\.cfg$/i, (text) => sectionsOf(text, /^\[(?:tool:pytest|coverage|tox|aliases)/)],
   [
-    /(?:^|\/)Cargo\.toml$/,
+    /(?:^|\/)Cargo\.toml$/i,
     (text) =>
       `${sectionsOf(text, /^\[\[test\]\]/)}${linesOf(text, /^\s*(?:test|harness|autotests|doctest)\s*=/)}`,
   ],
-  [/(?:^|\/)(?:deno|bunfig)\.(?:jsonc?|toml)$/, (text) => linesOf(text, /test|coverage|tasks/i)],
+  [/(?:^|\/)(?:deno|bunfig)\.(?:jsonc?|toml)$/i, (text) => linesOf(text, /test|coverage|tasks/i)],
 ];
 const LIFECYCLE =
   /^(?:pre|post)\w|^(?:install|prepare|prepublish|prepublishOnly|prepack|postpack|dependencies)$/;
@@ -137,10 +144,10 @@ const LOCK_FILES: Readonly<Record<string, { readonly manifest: RegExp; readonly 
     'bun.lockb': { manifest: /^package\.json$/, family: 'node' },
     'uv.lock': { manifest: /^pyproject\.toml$/, family: 'python' },
     'poetry.lock': { manifest: /^pyproject\.toml$/, family: 'python' },
-    'Pipfile.lock': { manifest: /^Pipfile$/, family: 'python' },
-    'Cargo.lock': { manifest: /^Cargo\.toml$/, family: 'rust' },
+    'pipfile.lock': { manifest: /^pipfile$/, family: 'python' },
+    'cargo.lock': { manifest: /^cargo\.toml$/, family: 'rust' },
     'go.sum': { manifest: /^go\.mod$/, family: 'go' },
-    'Gemfile.lock': { manifest: /^Gemfile$/, family: 'ruby' },
+    'gemfile.lock': { manifest: /^gemfile$/, family: 'ruby' },
     'composer.lock': { manifest: /^composer\.json$/, family: 'php' },
   };
 
@@ -255,7 +262,7 @@ const RULES = {
     about: 'settings of git that travel with the repository',
     action: 'approve',
     find: matching(
-      /(?:^|\/)\.git(?:attributes|modules)$/,
+      /(?:^|\/)(?:\.git(?:attributes|modules)|\.lfsconfig)$/i,
       'it changes how git treats files of everybody',
     ),
   },
@@ -263,7 +270,7 @@ const RULES = {
     about: 'what runs elsewhere with more rights: CI, hooks',
     action: 'approve',
     find: matching(
-      /^\.(?:github\/(?:workflows|actions)|circleci|husky|githooks|buildkite|gitlab)\/|^(?:\.gitlab-ci\.yml|\.travis\.yml|Jenkinsfile|azure-pipelines\.yml|bitbucket-pipelines\.yml|\.drone\.yml|\.pre-commit-config\.yaml|lefthook\.ya?ml|CODEOWNERS|\.github\/CODEOWNERS)$/,
+      /^\.(?:github(?:$|\/(?:workflows|actions))|circleci|husky|githooks|buildkite|gitlab)(?:\/|$)|^(?:\.gitlab-ci\.yml|\.travis\.yml|Jenkinsfile|azure-pipelines\.yml|bitbucket-pipelines\.yml|\.drone\.yml|\.pre-commit-config\.yaml|lefthook\.ya?ml|CODEOWNERS|\.github\/CODEOWNERS)$/i,
       'it runs, or decides who is asked, outside of this verification',
     ),
   },
@@ -271,7 +278,7 @@ const RULES = {
     about: 'where packages come from, and packages that are checked in',
     action: 'approve',
     find: matching(
-      /(?:^|\/)(?:\.npmrc|\.yarnrc(?:\.ya?ml)?|\.pnpmfile\.cjs|pip\.conf|\.pypirc|uv\.toml|\.cargo\/config(?:\.toml)?|\.bundle\/config|\.netrc|node_modules\/.*|\.yarn\/(?:releases|plugins)\/.*)$/,
+      /(?:^|\/)(?:\.npmrc|\.yarnrc(?:\.ya?ml)?|\.pnpmfile\.cjs|pip\.conf|\.pypirc|uv\.toml|\.cargo(?:\/config(?:\.toml)?)?|\.bundle(?:\/config)?|\.netrc|node_modules(?:\/.*)?|\.yarn(?:\/(?:releases|plugins)(?:\/.*)?)?)$/i,
       'it decides which packages, or whose, are installed',
     ),
   },
@@ -308,7 +315,7 @@ const RULES = {
     about: 'settings of linters, formatters and type checkers',
     action: 'off',
     find: matching(
-      /(?:^|\/)(?:tsconfig[^/]*\.json|\.?eslint(?:rc[^/]*|\.config\.[^/]+)|\.eslintignore|biome\.jsonc?|\.prettier(?:rc[^/]*|ignore)|\.?ruff\.toml|mypy\.ini|\.flake8|\.pylintrc|pyrightconfig\.json|\.golangci\.ya?ml|\.?clippy\.toml|\.?rustfmt\.toml)$/,
+      /(?:^|\/)(?:tsconfig[^/]*\.json|\.?eslint(?:rc[^/]*|\.config\.[^/]+)|\.eslintignore|biome\.jsonc?|\.prettier(?:rc[^/]*|ignore)|\.?ruff\.toml|mypy\.ini|\.flake8|\.pylintrc|pyrightconfig\.json|\.golangci\.ya?ml|\.?clippy\.toml|\.?rustfmt\.toml)$/i,
       'it decides what is complained about',
     ),
   },
@@ -369,9 +376,13 @@ export function wantsText(file: Omit<FileFacts, 'before' | 'after' | 'linkTarget
   readonly before: boolean;
   readonly after: boolean;
 } {
-  const base = path.posix.basename(file.path);
+  const base = baseOf(file.path);
   const settings = TEST_SETTINGS.some(([pattern]) => pattern.test(file.path));
-  const both = base === 'package.json' || base in LOCK_FILES || settings || mayHoldTests(file.path);
+  const both =
+    base === 'package.json' ||
+    Object.hasOwn(LOCK_FILES, base) ||
+    settings ||
+    mayHoldTests(file.path);
   const becomesProgram =
     file.mode === '100755' && file.previousMode !== '100755' && !SCRIPT_EXTENSION.test(file.path);
   const maybeBlank = file.bytes <= 64 && file.previousBytes > file.bytes;
@@ -388,20 +399,20 @@ function changedVerification(
 ): string | undefined {
   const name = quote(file.path);
   if (
-    /(?:^|\/)\.?troupe(?:[.-][^/]*)?\.ya?ml$/.test(file.path) ||
-    configuration.includes(file.path)
+    /(?:^|\/)\.?troupe(?:[.-][^/]*)?\.ya?ml$/i.test(file.path) ||
+    configuration.some((each) => isSamePath(each, file.path))
   ) {
     return `${name} configures what verifies changes, and was ${file.status}.`;
   }
   if (RUNNER_CONFIG.test(file.path)) {
     return `${name} configures the test runner, and was ${file.status}.`;
   }
-  if (path.posix.basename(file.path) === 'package.json') return changedManifest(file, scripts);
+  if (baseOf(file.path) === 'package.json') return changedManifest(file, scripts);
   const settings = TEST_SETTINGS.find(([pattern]) => pattern.test(file.path))?.[1];
   if (settings !== undefined && settings(file.before ?? '') !== settings(file.after ?? '')) {
     return `${name} changes settings of the tests.`;
   }
-  if (scripts.files.has(file.path) && !onlyAddsTests(file)) {
+  if ([...scripts.files].some((each) => isSamePath(each, file.path)) && !onlyAddsTests(file)) {
     return `${name} is run by the verification, and was ${file.status}.`;
   }
   return undefined;
@@ -539,7 +550,7 @@ function findMassDeletion(
 
 function findLockSwaps({ files }: ChangeFacts): readonly Finding[] {
   return named(files, (file) => {
-    const base = path.posix.basename(file.path);
+    const base = baseOf(file.path);
     const lock = Object.hasOwn(LOCK_FILES, base) ? LOCK_FILES[base] : undefined;
     if (lock === undefined) return undefined;
     const directory = path.posix.dirname(file.path);
@@ -549,14 +560,14 @@ function findLockSwaps({ files }: ChangeFacts): readonly Finding[] {
         (other) =>
           other.status === 'deleted' &&
           path.posix.dirname(other.path) === directory &&
-          lock.manifest.test(path.posix.basename(other.path)),
+          lock.manifest.test(baseOf(other.path)),
       );
       return whole ? undefined : `${name} is deleted: versions are no longer fixed.`;
     }
     // A workspace has its lock at the top and its manifests anywhere below.
     const withManifest = files.some(
       (other) =>
-        lock.manifest.test(path.posix.basename(other.path)) &&
+        lock.manifest.test(baseOf(other.path)) &&
         (directory === '.' || other.path.startsWith(`${directory}/`)),
     );
     if (file.status === 'modified' && !withManifest) {
