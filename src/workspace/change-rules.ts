@@ -407,8 +407,15 @@ function changedVerification(
   if (RUNNER_CONFIG.test(file.path)) {
     return `${name} configures the test runner, and was ${file.status}.`;
   }
-  if (baseOf(file.path) === 'package.json') return changedManifest(file, scripts);
+  const isManifest = baseOf(file.path) === 'package.json';
   const settings = TEST_SETTINGS.find(([pattern]) => pattern.test(file.path))?.[1];
+  const unread =
+    (file.status !== 'added' && file.before === undefined) ||
+    (file.status !== 'deleted' && file.after === undefined);
+  if (unread && (isManifest || settings !== undefined)) {
+    return `${name} may change what verifies, and cannot be read: it is a link, or too large.`;
+  }
+  if (isManifest) return changedManifest(file, scripts);
   if (settings !== undefined && settings(file.before ?? '') !== settings(file.after ?? '')) {
     return `${name} changes settings of the tests.`;
   }
@@ -485,12 +492,21 @@ function scriptsOf(manifest: Readonly<Record<string, unknown>>): Record<string, 
   );
 }
 
-/** The sections of a TOML or INI file whose heading matches, without comments and blank lines. */
+/**
+ * The sections of a TOML or INI file whose heading matches, without comments and blank lines. Headings of TOML may have blanks and
+ * quotes in them, and a table may be written as a key: `[tool]` and below it `pytest.ini_options = …`.
+ */
 function sectionsOf(text: string, heading: RegExp): string {
-  let inside = false;
+  let section = '';
   const kept: string[] = [];
   for (const line of text.split(/\r?\n/).map((each) => each.trim())) {
-    if (line.startsWith('[')) inside = heading.test(line);
+    const bare = line.replace(/[\s"']/g, '');
+    const isHeading = line.startsWith('[');
+    if (isHeading) section = bare;
+    const table = section.replace(/^\[|\].*$/g, '');
+    const inside =
+      heading.test(section) ||
+      (!isHeading && heading.test(`[${table === '' ? '' : `${table}.`}${bare}`));
     if (inside && line !== '' && !line.startsWith('#')) kept.push(line);
   }
   return kept.join('\n');

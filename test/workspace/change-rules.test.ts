@@ -649,6 +649,33 @@ const FLAGGED: readonly FlaggedDiff[] = [
     after: { [name]: 'vendor' },
     modes: { [name]: '120000' },
   })),
+  ...[
+    '[ tool.pytest.ini_options ]\naddopts = "--co"\n',
+    '[tool . "pytest".ini_options]\naddopts = "--co"\n',
+    '[tool]\npytest.ini_options = { addopts = "--co" }\n',
+    '[tool.pytest]\nini_options.addopts = "--co"\n',
+  ].map((settings) => ({
+    what: `py: settings of pytest, written as ${settings.split('\n', 1)[0]}`,
+    rule: 'verification' as const,
+    ...edit('pyproject.toml', '[project]\nname = "a"\n', /$/, settings),
+  })),
+  {
+    what: 'py: settings of pytest before all sections',
+    rule: 'verification',
+    ...edit(
+      'pyproject.toml',
+      '[project]\nname = "a"\n',
+      /^/,
+      'tool.pytest.ini_options.addopts = "--co"\n',
+    ),
+  },
+  {
+    what: 'a manifest becomes a link',
+    rule: 'verification',
+    before: { 'package.json': '{}' },
+    after: { 'package.json': 'other.json' },
+    modes: { 'package.json': '120000' },
+  },
   { what: '.gitmodules', rule: 'repository-settings', before: {}, after: { '.gitmodules': 'x' } },
   { what: 'a workflow', rule: 'workflows', before: {}, after: { '.github/workflows/ci.yml': 'x' } },
   {
@@ -808,6 +835,10 @@ const WELL: readonly Diff[] = [
   {
     what: 'py: a new fixture',
     ...edit('conftest.py', 'import pytest\n', /$/, '@pytest.fixture\ndef one():\n    return 1\n'),
+  },
+  {
+    what: 'py: other tools in pyproject.toml',
+    ...edit('pyproject.toml', '[tool]\nruff.line-length = 100\n', '100', '120'),
   },
   { what: 'py: # in a string', ...edit('test_a.py', PY, 'add("a", 1)', 'add("#", 1)') },
   {
@@ -995,6 +1026,13 @@ test('every rule has its case, and can be switched off', () => {
     expect(findFlags(factsOf(diff), { ...diff.settings, rules: off ?? {} })).toEqual([]);
   }
   expect(findFlags(facts, { rules: off ?? {} })).toEqual([]);
+});
+
+test('a manifest that is too large to be read is not let through', () => {
+  const [file] = factsOf({ what: '', ...edit('package.json', '{}', '{}', '{"a":1}') }).files;
+  const { after: _, ...unread } = file as FileFacts;
+  const facts = { ...factsOf({ what: '', before: {}, after: {} }), files: [unread] };
+  expect(findFlags(facts)).toMatchObject([{ rule: 'verification', path: 'package.json' }]);
 });
 
 test('of many findings the first are told, and how many more there are', () => {
