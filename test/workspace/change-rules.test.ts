@@ -485,6 +485,20 @@ const FLAGGED: readonly FlaggedDiff[] = [
     ...edit('Makefile', 'test:\n\tgo test\n', 'go test', 'true'),
     commands: [['make', 'test']],
   },
+  ...[
+    ['bash', '-euo', 'pipefail', '-c', 'cd web && ../scripts/check.sh; ./scripts/check.sh'],
+    "bash -o pipefail -c './scripts/check.sh'",
+    "sh -ec './scripts/check.sh'",
+    'bash -x -- scripts/check.sh',
+    'node -r ./scripts/check.sh test.js',
+    'node --require ./setup.js ./scripts/check.sh',
+    'python3 -W error scripts/check.sh',
+  ].map((command) => ({
+    what: `a script that is run by ${JSON.stringify(command)}`,
+    rule: 'verification' as const,
+    ...edit('scripts/check.sh', '#!/bin/sh\nmake\n', 'make', 'exit 0'),
+    commands: [command],
+  })),
   {
     what: 'a test that is a script, replaced',
     rule: 'verification',
