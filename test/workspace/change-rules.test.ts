@@ -349,6 +349,22 @@ const FLAGGED: readonly FlaggedDiff[] = [
     ),
   },
   {
+    what: 'js: a new test file that ends the runner',
+    rule: 'tests-weakened',
+    before: { 'b.test.js': JS },
+    after: { 'b.test.js': JS, 'a.test.js': 'process.exit(0);\n' },
+    says: '"a.test.js" ends the tests early, as if they had passed: process.exit(0);',
+  },
+  {
+    what: 'py: a new conftest.py that leaves out the tests of others',
+    rule: 'tests-weakened',
+    before: { 'test_a.py': PY },
+    after: {
+      'test_a.py': PY,
+      'conftest.py': 'def pytest_collection_modifyitems(items):\n    del items[1:]\n',
+    },
+  },
+  {
     what: 'py: os._exit',
     rule: 'tests-weakened',
     ...edit('test_a.py', PY, 'from sums', 'import os; os._exit(0)\nfrom sums'),
@@ -830,6 +846,16 @@ const WELL: readonly Diff[] = [
   {
     what: 'js: quotes in patterns',
     ...edit('a.test.js', `const quote = /['"\`]/;\n${JS}`, 'toBe(4)', 'toBe(5)'),
+  },
+  {
+    what: 'js: a new program of the tests',
+    before: {},
+    after: { 'test/server.child.js': 'if (!ok) process.exit(1);\nprocess.exit(0);\n' },
+  },
+  {
+    what: 'py: a new test file that is skipped as a whole',
+    before: {},
+    after: { 'test_new.py': `pytestmark = pytest.mark.skip\n${PY}` },
   },
   { what: 'py: a new test file', before: {}, after: { 'tests/test_new.py': PY } },
   {
