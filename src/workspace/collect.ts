@@ -12,6 +12,7 @@ import {
   type RunGit,
   readChange,
 } from './change.ts';
+import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
 import { nestedRepositoryIn, stageWork, unstageableIn } from './stage-work.ts';
@@ -436,7 +437,7 @@ async function readPlainRef(gitDir: string, ref: string): Promise<string | undef
 
 /** A line of text in a regular file. An agent may have put anything in its place, something that never ends too. */
 async function readSmallFile(file: string): Promise<string | undefined> {
-  const entry = lstatSync(file, { throwIfNoEntry: false });
+  const entry = entryAt(file);
   if (entry?.isFile() !== true || entry.size > 1000) return undefined;
   return (await readFile(file, 'utf8')).replace(/\n$/, '');
 }

@@ -166,6 +166,15 @@ test('a pipe in the place of the agent’s HEAD or branch does not hold us up', 
   }
 }, 60_000);
 
+test('a file where a directory leads to the agent’s branch does not hold us up', async () => {
+  const project = await openProject();
+  const workspace = await prepare(project);
+  write(workspace.directory, { 'a.txt': 'a\n' });
+  rmSync(path.join(workspace.directory, '.git/refs/heads/troupe'), { recursive: true });
+  write(workspace.directory, { '.git/refs/heads/troupe': 'x\n' });
+  expect(submitted(await collect(project, workspace)).files).toEqual(['a.txt']);
+});
+
 test('no change is no submission, whatever was done and undone', async () => {
   const project = await openProject();
   const workspace = await prepare(project);
