@@ -76,6 +76,8 @@ export type VerificationOutcome =
     };
 
 const DEFAULT_TIMEOUT_MS = 600_000;
+/** Of a command's name in the name of its log file; its number comes before it. */
+const MAX_SLUG_CHARACTERS = 60;
 
 /**
  * Refuses a list of commands that could let something pass unproved.
@@ -266,7 +268,10 @@ async function runCommands(
         continue;
       }
     }
-    const slug = step.name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+    const slug = step.name
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .slice(0, MAX_SLUG_CHARACTERS);
     const result = await runCommand({
       command: step.command,
       cwd,

@@ -242,6 +242,14 @@ test.each([
   expect(answer.evidence.commands).toMatchObject([{ exitCode: exits, excerpt: 'no packages' }]);
 });
 
+test('the name of a command may be as long as a sentence', async () => {
+  const project = await openProject();
+  const name = 'accept: it says what it does, and does what it says, '.repeat(8);
+  const verify = [{ name, command: 'true' }];
+  const verdict = await gate(project, await submit(project, { 'a.txt': 'a\n' }), { verify });
+  expect(verdict).toMatchObject({ verdict: 'accepted', evidence: { commands: [{ name }] } });
+});
+
 test('an exit code that no command can have is refused as one of the machine', () => {
   const verify = [{ name: 'test', command: 'true', infrastructureExitCodes: [0] }];
   expect(() => checkVerifyCommands(verify)).toThrow(
