@@ -149,6 +149,17 @@ for (const name of JSON.parse(readFileSync('list.json'))) test(name, () => {});
   });
 });
 
+test('marks of a conflict are seen whatever the user’s git takes for a pattern', async () => {
+  const project = await openProject({ 'readme.md': 'x\n' });
+  git(project.directory, 'config', 'grep.patternType', 'fixed');
+  const marks = '<<<<<<< a\nx\n=======\ny\n>>>>>>> b\n';
+  const submission = await submitted(project, { 'readme.md': marks });
+  const verify = [{ name: 'test', command: 'true' }];
+  const { workspaces } = project;
+  const verdict = await verifyAndMerge({ submission, verify, workspaces, fingerprint: sha256 });
+  expect(verdict).toMatchObject({ verdict: 'rejected', stage: 'policy' });
+});
+
 test('a runner that finds no tests proves nothing, unless the project says why there are none', async () => {
   const project = await openProject({ 'readme.md': 'x\n' });
   const submission = await submitted(project, { 'readme.md': 'y\n' });
