@@ -330,15 +330,13 @@ class GateRound {
     const { mode = 'gate' } = review?.options ?? {};
     if (review === undefined || mode === 'off') return undefined;
     this.#options.onProgress?.({ phase: 'reviewing' });
-    const { stdout } = await this.#repository.run([
-      'diff-tree',
-      '-r',
-      '-p',
-      '-M',
-      '--end-of-options',
-      from,
-      tree,
-    ]);
+    const diff = await this.#diffForReview(from, tree);
+    if (diff === undefined) {
+      if (mode === 'advisory') return undefined;
+      const large = 'The diff of the change is too large to be reviewed: hand it in in parts.';
+      this.#note({ errorFingerprint: this.#options.fingerprint(large) });
+      return await this.#reject('review', large, [large]);
+    }
     const { outcome, votes } = await review.review(
       {
         run: submission.run,
@@ -346,7 +344,7 @@ class GateRound {
         title: submission.title,
         commit,
         changeFingerprint: this.#facts.changeFingerprint ?? commit,
-        diff: stdout.toString('utf8'),
+        diff,
         files: this.#facts.files ?? [],
       },
       this.#signal,
@@ -366,6 +364,17 @@ class GateRound {
     const text = [reason, ...findings].join('\n');
     this.#note({ errorFingerprint: this.#options.fingerprint(text) });
     return await this.#reject('review', reason, [excerptOf(text)]);
+  }
+
+  /** @returns undefined when it is larger than what git may print */
+  async #diffForReview(from: string, tree: string): Promise<string | undefined> {
+    try {
+      const how = ['diff-tree', '-r', '-p', '-M', '--end-of-options', from, tree];
+      return (await this.#repository.run(how)).stdout.toString('utf8');
+    } catch (error) {
+      if (error instanceof GitError && error.kind === 'too_much_output') return undefined;
+      throw error;
+    }
   }
 
   /** @returns undefined when nobody has to agree, or somebody has agreed to all that was found in this very commit */
