@@ -145,9 +145,15 @@ export function checkAcceptCommands(commands: unknown, where: string): readonly 
   return accept;
 }
 
+const ACCEPT = 'accept: ';
+
 /** As it is called among the project's own: what belongs to one task is told apart. */
 export function acceptName({ name }: Pick<VerifyCommand, 'name'>): string {
-  return name === '' ? '' : `accept: ${name}`;
+  return name === '' ? '' : `${ACCEPT}${name}`;
+}
+
+export function isAcceptCommand({ name }: Pick<VerifyCommand, 'name'>): boolean {
+  return name.startsWith(ACCEPT);
 }
 
 /** What the next attempt is told: why, and what the command printed; at most 4 000 characters. */

@@ -149,6 +149,26 @@ for (const name of JSON.parse(readFileSync('list.json'))) test(name, () => {});
   });
 });
 
+test('also when each task has acceptance commands of its own', async () => {
+  const project = await openProject({ 'report.txt': '# pass 4\n' });
+  const { workspaces } = project;
+  const verify = (accept: string) => [
+    { name: 'test', command: 'cat report.txt' },
+    { name: `accept: ${accept}`, command: 'true' },
+  ];
+  const first = await submitted(project, { 'a.txt': 'a\n' });
+  const options = { workspaces, fingerprint: sha256 };
+  const accepted = await verifyAndMerge({ submission: first, verify: verify('a'), ...options });
+  expect(accepted.verdict).toBe('accepted');
+  const second = await submitted(project, { 'report.txt': '# pass 3\n' });
+  expect(
+    await verifyAndMerge({ submission: second, verify: verify('b'), ...options }),
+  ).toMatchObject({
+    verdict: 'approval_required',
+    reasons: ['test ran 3 tests; on the target it ran 4.'],
+  });
+});
+
 test('marks of a conflict are seen whatever the user’s git takes for a pattern', async () => {
   const project = await openProject({ 'readme.md': 'x\n' });
   git(project.directory, 'config', 'grep.patternType', 'fixed');
