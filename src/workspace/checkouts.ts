@@ -9,6 +9,7 @@ import {
 } from 'node:fs';
 import { copyFile, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
+import { removeCutOffWrites, writeDurably } from './durable-file.ts';
 import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
@@ -145,12 +146,34 @@ export async function followCheckout(
   }
 }
 
+const moveFile = ({ commonDir }: Repository) => path.join(commonDir, 'troupe', 'move');
+
+/**
+ * Says on disk that the target is about to move, so that a checkout which has not followed when we are killed is told from
+ * one in which the user has put back what was there before.
+ */
+export async function noteMove(repository: Repository, from: string, to: string): Promise<void> {
+  await writeDurably(moveFile(repository), `${from} ${to}\n`);
+}
+
+/** All checkouts have followed, or the target was not moved. */
+export async function forgetMove(repository: Repository): Promise<void> {
+  await rm(moveFile(repository), { force: true });
+}
+
+/** Where the target came from when it moved to `to`, if checkouts may not have followed. */
+function originOf(repository: Repository, to: string): string | undefined {
+  if (!existsSync(moveFile(repository))) return undefined;
+  const [from = '', noted] = readFileSync(moveFile(repository), 'utf8').trimEnd().split(' ');
+  return noted === to ? from : undefined;
+}
+
 /** A commit to which the target was moved and from which it was moved back, when a checkout could not follow. */
 export const undoneRef = (commit: string) => `refs/troupe/undone/${commit}`;
 
 /**
- * Completes checkouts whose branch was moved while their files were not, or not all of them: the index holds
- * exactly the tree of the commit the branch came from, and every file that the move changes is as it was before,
+ * Completes checkouts whose branch was moved while their files were not, or not all of them (`noteMove`): the index
+ * holds exactly the tree of the commit the branch came from, and every file that the move changes is as it was before,
  * as it is to be, or as a writer leaves it that is stopped at it. Takes out of them what a move that was called off
  * (`undoneRef`) has left. Anything else is the user's and stays. For use inside `repository.exclusive`.
  * @returns the directories that were brought up to date
@@ -161,19 +184,24 @@ export async function finishCheckouts(repository: Repository): Promise<string[]>
   const to = await repository.targetHead();
   const finished = new Set<string>();
   const undone = await commitsBelow(repository, undoneRef(''));
+  const origin = originOf(repository, to);
   let all = true;
+  let followed = true;
   for (const checkout of await listTargetCheckouts(repository)) {
     if (operationInProgress(checkout.gitDir) !== undefined) {
       all = false;
       continue;
     }
-    const origins = (await indexHolds(repository, checkout, to))
-      ? undone
-      : await findOrigin(repository, checkout, to);
-    for (const from of origins) {
+    const isThere = await indexHolds(repository, checkout, to);
+    const isBehind =
+      !isThere && origin !== undefined && (await indexHolds(repository, checkout, origin));
+    for (const from of isThere ? undone : isBehind ? [origin] : []) {
       if (await complete(repository, checkout, from, to)) finished.add(checkout.directory);
     }
+    if (isBehind && !finished.has(checkout.directory)) followed = false;
   }
+  if (all && followed) await forgetMove(repository);
+  await removeCutOffWrites(path.dirname(moveFile(repository)), { recursive: false });
   // What is there now, and not as we have left it, the user has made of it.
   for (const commit of all ? undone : []) {
     await repository.run(['update-ref', '-d', '--end-of-options', undoneRef(commit)]);
@@ -181,36 +209,9 @@ export async function finishCheckouts(repository: Repository): Promise<string[]>
   return [...finished];
 }
 
-/** The commit that the index holds, if we may have moved the target from there. */
-async function findOrigin(
-  repository: Repository,
-  checkout: Checkout,
-  to: string,
-): Promise<readonly string[]> {
-  for (const from of await possibleOrigins(repository, to)) {
-    if (await indexHolds(repository, checkout, from)) return [from];
-  }
-  return [];
-}
-
 async function commitsBelow(repository: Repository, refs: string): Promise<string[]> {
   const names = await repository.text(['for-each-ref', '--format=%(objectname)', refs]);
   return names.split('\n').filter((commit) => commit !== '');
-}
-
-/** The commits from which we may have moved the target to where it stands. */
-async function possibleOrigins(repository: Repository, to: string): Promise<string[]> {
-  const origins = await commitsBelow(repository, 'refs/troupe/restore/');
-  const merged = await repository.text([
-    'log',
-    '-1',
-    '--format=%P%x00%(trailers:key=Troupe-Task,valueonly)',
-    '--end-of-options',
-    to,
-  ]);
-  const [parents = '', task = ''] = merged.split('\0');
-  if (task.trim() !== '' && parents !== '') origins.unshift(parents.split(' ')[0] ?? '');
-  return [...new Set(origins)];
 }
 
 async function indexHolds(

@@ -824,6 +824,18 @@ test.each([
   expect(readFileSync(path.join(directory, 'large.txt'), 'utf8')).toBe(LARGE['large.txt']);
 });
 
+test('what the user has put back as it was before a merge stays so', async () => {
+  const project = await openProject({ 'readme.md': 'old\n', 'other.md': 'x\n' });
+  const { directory } = project;
+  const verdict = await gate(project, await submit(project, { 'readme.md': 'new\n' }));
+  expect(verdict.verdict).toBe('accepted');
+  git(directory, 'checkout', '-q', 'HEAD~1', '--', 'readme.md');
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(git(directory, 'status', '--porcelain')).toBe('M  readme.md');
+  expect(readdirSync(path.join(directory, '.git/troupe'))).toEqual([]);
+});
+
 test('an unfinished update is left alone when the user has edited what it would write', async () => {
   const project = await openProject();
   const submission = await submit(project, { 'readme.md': 'new\n' });
