@@ -479,12 +479,20 @@ export class GitProject {
       signal,
     });
     // After it: what is on the branch already is not kept twice.
-    const ref = await this.#workspaces.salvage(workspace);
+    let ref: string | undefined;
+    let rest = '';
+    try {
+      ref = await this.#workspaces.salvage(workspace);
+      if (ref !== undefined) rest = ` What it had not committed is kept as ${ref}.`;
+    } catch (error) {
+      // What is committed is good without it.
+      if (collected.kind !== 'submitted' || signal.aborted) throw error;
+      rest = ` What it had not committed could not be kept: ${toFailure(error).message}`;
+    }
     const kept = ref === undefined ? {} : { keptAs: path.posix.dirname(ref) };
     if (collected.kind !== 'submitted') return kept;
     const { kind: _kind, ...submission } = collected;
     const why = reason.split('\n', 1)[0] ?? reason;
-    const rest = ref === undefined ? '' : ` What it had not committed is kept as ${ref}.`;
     return {
       ...kept,
       outcome: {
@@ -609,10 +617,10 @@ function nameOf(
   };
 }
 
-/** What an agent has left cannot be submitted: its fault, and not worth a verification. */
 /** Where work is refused before a gatekeeper sees it. */
 const STAGES: readonly RejectionStage[] = ['apply', 'policy', 'setup', 'verify', 'verify_timeout'];
 
+/** What an agent has left cannot be submitted: its fault, and not worth a verification. */
 function refused(reason: string, stage: 'apply' | 'policy'): RefusedWorkError {
   return new RefusedWorkError('policy', reason, stage, {
     name: 'collect',

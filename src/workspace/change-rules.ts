@@ -1,4 +1,5 @@
 import path from 'node:path';
+import { matchesGlob } from './glob.ts';
 import { type Finding, findLostTests, findWeakenedTests } from './test-losses.ts';
 import { mayHoldTests, readTestSource } from './test-source.ts';
 import type { VerifyScripts } from './verify-scripts.ts';
@@ -56,7 +57,7 @@ export interface ChangeFacts {
 export interface RuleSettings {
   /** What a person has to be asked about, what is refused, what is let through; by the rule's name. */
   readonly rules?: Readonly<Partial<Record<RuleName, RuleAction>>>;
-  /** Globs (`*`, `**`, from the top) of what a change may not touch. Default none. */
+  /** Globs (`*`, `**`, from the top) of what a change may not touch, hidden files as well. Default none. */
   readonly protectedPaths?: readonly string[];
   /** Files that configure the verification, from the project's directory, besides troupe.yaml. Default none. */
   readonly configuration?: readonly string[];
@@ -92,13 +93,20 @@ const DEFAULT_MAX_DELETED_SHARE = 0.1;
 const TRUNCATED_FROM_BYTES = 4096;
 
 const quote = (file: string): string => JSON.stringify(file);
+/** Whether two paths may be the same file: on many a disk case makes no difference. */
+const isSamePath = (a: string, b: string): boolean => a.toLowerCase() === b.toLowerCase();
+/** The last name of a path, as the tables of names have it: in lower case. */
+const baseOf = (file: string): string => path.posix.basename(file).toLowerCase();
 const isFile = (mode: string): boolean => mode.startsWith('100');
 const named = (files: readonly FileFacts[], reason: (file: FileFacts) => string | undefined) =>
   files.flatMap((file): Finding[] => {
     const said = reason(file);
     return said === undefined ? [] : [{ path: file.path, reason: said }];
   });
-/** Each file that one of the patterns matches. */
+/**
+ * Each file that one of the patterns matches. On many a disk case makes no difference, so it makes none here; and where a
+ * pattern is about what is in a directory, a link in the directory's place counts as well.
+ */
 const matching = (patterns: RegExp, what: string): ((facts: ChangeFacts) => readonly Finding[]) => {
   return ({ files }) =>
     named(files, ({ path: file, status }) =>
@@ -107,20 +115,20 @@ const matching = (patterns: RegExp, what: string): ((facts: ChangeFacts) => read
 };
 
 const RUNNER_CONFIG =
-  /(?:^|\/)(?:(?:vitest|vite|jest|ava|playwright|cypress|wdio|web-test-runner|nightwatch)\.(?:config|workspace|setup)\.[^/]+|karma\.conf\.[^/]+|\.mocharc[^/]*|\.taprc|\.nycrc[^/]*|\.c8rc[^/]*|pytest\.ini|\.pytest\.ini|tox\.ini|noxfile\.py|\.coveragerc|\.rspec|phpunit\.xml(?:\.dist)?|nextest\.toml|tarpaulin\.toml|codecov\.ya?ml)$/;
+  /(?:^|\/)(?:(?:vitest|vite|jest|ava|playwright|cypress|wdio|web-test-runner|nightwatch)\.(?:config|workspace|setup)\.[^/]+|karma\.conf\.[^/]+|\.mocharc[^/]*|\.taprc|\.nycrc[^/]*|\.c8rc[^/]*|pytest\.ini|\.pytest\.ini|tox\.ini|noxfile\.py|\.coveragerc|\.rspec|phpunit\.xml(?:\.dist)?|nextest\.toml|tarpaulin\.toml|codecov\.ya?ml)$/i;
 /** Files of which only some settings are about tests. */
 const TEST_SETTINGS: readonly (readonly [file: RegExp, settings: (text: string) => string])[] = [
   [
-    /(?:^|\/)pyproject\.toml$/,
+    /(?:^|\/)pyproject\.toml$/i,
     (text) => sectionsOf(text, /^\[tool\.(?:pytest|coverage|tox|nox|hatch\.envs)/),
   ],
-  [/(?:^|\/)setup\.cfg$/, (text) => sectionsOf(text, /^\[(?:tool:pytest|coverage|tox|aliases)/)],
+  [/(?:^|\/)setup\.cfg$/i, (text) => sectionsOf(text, /^\[(?:tool:pytest|coverage|tox|aliases)/)],
   [
-    /(?:^|\/)Cargo\.toml$/,
+    /(?:^|\/)Cargo\.toml$/i,
     (text) =>
       `${sectionsOf(text, /^\[\[test\]\]/)}${linesOf(text, /^\s*(?:test|harness|autotests|doctest)\s*=/)}`,
   ],
-  [/(?:^|\/)(?:deno|bunfig)\.(?:jsonc?|toml)$/, (text) => linesOf(text, /test|coverage|tasks/i)],
+  [/(?:^|\/)(?:deno|bunfig)\.(?:jsonc?|toml)$/i, (text) => linesOf(text, /test|coverage|tasks/i)],
 ];
 const LIFECYCLE =
   /^(?:pre|post)\w|^(?:install|prepare|prepublish|prepublishOnly|prepack|postpack|dependencies)$/;
@@ -136,10 +144,10 @@ const LOCK_FILES: Readonly<Record<string, { readonly manifest: RegExp; readonly 
     'bun.lockb': { manifest: /^package\.json$/, family: 'node' },
     'uv.lock': { manifest: /^pyproject\.toml$/, family: 'python' },
     'poetry.lock': { manifest: /^pyproject\.toml$/, family: 'python' },
-    'Pipfile.lock': { manifest: /^Pipfile$/, family: 'python' },
-    'Cargo.lock': { manifest: /^Cargo\.toml$/, family: 'rust' },
+    'pipfile.lock': { manifest: /^pipfile$/, family: 'python' },
+    'cargo.lock': { manifest: /^cargo\.toml$/, family: 'rust' },
     'go.sum': { manifest: /^go\.mod$/, family: 'go' },
-    'Gemfile.lock': { manifest: /^Gemfile$/, family: 'ruby' },
+    'gemfile.lock': { manifest: /^gemfile$/, family: 'ruby' },
     'composer.lock': { manifest: /^composer\.json$/, family: 'php' },
   };
 
@@ -184,7 +192,7 @@ const RULES = {
     action: 'refuse',
     find: ({ files }, { protectedPaths = [] }) =>
       named(files, (file) => {
-        const glob = protectedPaths.find((pattern) => path.matchesGlob(file.path, pattern));
+        const glob = protectedPaths.find((pattern) => matchesGlob(file.path, pattern));
         return glob && `${quote(file.path)} is protected (${glob}) and was ${file.status}.`;
       }),
   },
@@ -236,9 +244,8 @@ const RULES = {
         if (file.linkTarget === undefined) {
           return `${quote(file.path)} is a symlink whose target is lost (${file.blob}).`;
         }
-        return leavesProject(file.path, file.linkTarget)
-          ? `${quote(file.path)} is a symlink to ${quote(file.linkTarget)}, outside the project.`
-          : undefined;
+        const wrong = leavesProject(file.path, file.linkTarget);
+        return wrong && `${quote(file.path)} is a symlink to ${quote(file.linkTarget)}, ${wrong}.`;
       }),
   },
   'nested-repositories': {
@@ -255,7 +262,7 @@ const RULES = {
     about: 'settings of git that travel with the repository',
     action: 'approve',
     find: matching(
-      /(?:^|\/)\.git(?:attributes|modules)$/,
+      /(?:^|\/)(?:\.git(?:attributes|modules)|\.lfsconfig)$/i,
       'it changes how git treats files of everybody',
     ),
   },
@@ -263,7 +270,7 @@ const RULES = {
     about: 'what runs elsewhere with more rights: CI, hooks',
     action: 'approve',
     find: matching(
-      /^\.(?:github\/(?:workflows|actions)|circleci|husky|githooks|buildkite|gitlab)\/|^(?:\.gitlab-ci\.yml|\.travis\.yml|Jenkinsfile|azure-pipelines\.yml|bitbucket-pipelines\.yml|\.drone\.yml|\.pre-commit-config\.yaml|lefthook\.ya?ml|CODEOWNERS|\.github\/CODEOWNERS)$/,
+      /^\.(?:github(?:$|\/(?:workflows|actions))|circleci|husky|githooks|buildkite|gitlab)(?:\/|$)|^(?:\.gitlab-ci\.yml|\.travis\.yml|Jenkinsfile|azure-pipelines\.yml|bitbucket-pipelines\.yml|\.drone\.yml|\.pre-commit-config\.yaml|lefthook\.ya?ml|CODEOWNERS|\.github\/CODEOWNERS)$/i,
       'it runs, or decides who is asked, outside of this verification',
     ),
   },
@@ -271,7 +278,7 @@ const RULES = {
     about: 'where packages come from, and packages that are checked in',
     action: 'approve',
     find: matching(
-      /(?:^|\/)(?:\.npmrc|\.yarnrc(?:\.ya?ml)?|\.pnpmfile\.cjs|pip\.conf|\.pypirc|uv\.toml|\.cargo\/config(?:\.toml)?|\.bundle\/config|\.netrc|node_modules\/.*|\.yarn\/(?:releases|plugins)\/.*)$/,
+      /(?:^|\/)(?:\.npmrc|\.yarnrc(?:\.ya?ml)?|\.pnpmfile\.cjs|pip\.conf|\.pypirc|uv\.toml|\.cargo(?:\/config(?:\.toml)?)?|\.bundle(?:\/config)?|\.netrc|node_modules(?:\/.*)?|\.yarn(?:\/(?:releases|plugins)(?:\/.*)?)?)$/i,
       'it decides which packages, or whose, are installed',
     ),
   },
@@ -308,7 +315,7 @@ const RULES = {
     about: 'settings of linters, formatters and type checkers',
     action: 'off',
     find: matching(
-      /(?:^|\/)(?:tsconfig[^/]*\.json|\.?eslint(?:rc[^/]*|\.config\.[^/]+)|\.eslintignore|biome\.jsonc?|\.prettier(?:rc[^/]*|ignore)|\.?ruff\.toml|mypy\.ini|\.flake8|\.pylintrc|pyrightconfig\.json|\.golangci\.ya?ml|\.?clippy\.toml|\.?rustfmt\.toml)$/,
+      /(?:^|\/)(?:tsconfig[^/]*\.json|\.?eslint(?:rc[^/]*|\.config\.[^/]+)|\.eslintignore|biome\.jsonc?|\.prettier(?:rc[^/]*|ignore)|\.?ruff\.toml|mypy\.ini|\.flake8|\.pylintrc|pyrightconfig\.json|\.golangci\.ya?ml|\.?clippy\.toml|\.?rustfmt\.toml)$/i,
       'it decides what is complained about',
     ),
   },
@@ -369,9 +376,13 @@ export function wantsText(file: Omit<FileFacts, 'before' | 'after' | 'linkTarget
   readonly before: boolean;
   readonly after: boolean;
 } {
-  const base = path.posix.basename(file.path);
+  const base = baseOf(file.path);
   const settings = TEST_SETTINGS.some(([pattern]) => pattern.test(file.path));
-  const both = base === 'package.json' || base in LOCK_FILES || settings || mayHoldTests(file.path);
+  const both =
+    base === 'package.json' ||
+    Object.hasOwn(LOCK_FILES, base) ||
+    settings ||
+    mayHoldTests(file.path);
   const becomesProgram =
     file.mode === '100755' && file.previousMode !== '100755' && !SCRIPT_EXTENSION.test(file.path);
   const maybeBlank = file.bytes <= 64 && file.previousBytes > file.bytes;
@@ -388,20 +399,27 @@ function changedVerification(
 ): string | undefined {
   const name = quote(file.path);
   if (
-    /(?:^|\/)\.?troupe(?:[.-][^/]*)?\.ya?ml$/.test(file.path) ||
-    configuration.includes(file.path)
+    /(?:^|\/)\.?troupe(?:[.-][^/]*)?\.ya?ml$/i.test(file.path) ||
+    configuration.some((each) => isSamePath(each, file.path))
   ) {
     return `${name} configures what verifies changes, and was ${file.status}.`;
   }
   if (RUNNER_CONFIG.test(file.path)) {
     return `${name} configures the test runner, and was ${file.status}.`;
   }
-  if (path.posix.basename(file.path) === 'package.json') return changedManifest(file, scripts);
+  const isManifest = baseOf(file.path) === 'package.json';
   const settings = TEST_SETTINGS.find(([pattern]) => pattern.test(file.path))?.[1];
+  const unread =
+    (file.status !== 'added' && file.before === undefined) ||
+    (file.status !== 'deleted' && file.after === undefined);
+  if (unread && (isManifest || settings !== undefined)) {
+    return `${name} may change what verifies, and cannot be read: it is a link, or too large.`;
+  }
+  if (isManifest) return changedManifest(file, scripts);
   if (settings !== undefined && settings(file.before ?? '') !== settings(file.after ?? '')) {
     return `${name} changes settings of the tests.`;
   }
-  if (scripts.files.has(file.path) && !onlyAddsTests(file)) {
+  if ([...scripts.files].some((each) => isSamePath(each, file.path)) && !onlyAddsTests(file)) {
     return `${name} is run by the verification, and was ${file.status}.`;
   }
   return undefined;
@@ -474,12 +492,21 @@ function scriptsOf(manifest: Readonly<Record<string, unknown>>): Record<string, 
   );
 }
 
-/** The sections of a TOML or INI file whose heading matches, without comments and blank lines. */
+/**
+ * The sections of a TOML or INI file whose heading matches, without comments and blank lines. Headings of TOML may have blanks and
+ * quotes in them, and a table may be written as a key: `[tool]` and below it `pytest.ini_options = …`.
+ */
 function sectionsOf(text: string, heading: RegExp): string {
-  let inside = false;
+  let section = '';
   const kept: string[] = [];
   for (const line of text.split(/\r?\n/).map((each) => each.trim())) {
-    if (line.startsWith('[')) inside = heading.test(line);
+    const bare = line.replace(/[\s"']/g, '');
+    const isHeading = line.startsWith('[');
+    if (isHeading) section = bare;
+    const table = section.replace(/^\[|\].*$/g, '');
+    const inside =
+      heading.test(section) ||
+      (!isHeading && heading.test(`[${table === '' ? '' : `${table}.`}${bare}`));
     if (inside && line !== '' && !line.startsWith('#')) kept.push(line);
   }
   return kept.join('\n');
@@ -539,7 +566,7 @@ function findMassDeletion(
 
 function findLockSwaps({ files }: ChangeFacts): readonly Finding[] {
   return named(files, (file) => {
-    const base = path.posix.basename(file.path);
+    const base = baseOf(file.path);
     const lock = Object.hasOwn(LOCK_FILES, base) ? LOCK_FILES[base] : undefined;
     if (lock === undefined) return undefined;
     const directory = path.posix.dirname(file.path);
@@ -549,14 +576,14 @@ function findLockSwaps({ files }: ChangeFacts): readonly Finding[] {
         (other) =>
           other.status === 'deleted' &&
           path.posix.dirname(other.path) === directory &&
-          lock.manifest.test(path.posix.basename(other.path)),
+          lock.manifest.test(baseOf(other.path)),
       );
       return whole ? undefined : `${name} is deleted: versions are no longer fixed.`;
     }
     // A workspace has its lock at the top and its manifests anywhere below.
     const withManifest = files.some(
       (other) =>
-        lock.manifest.test(path.posix.basename(other.path)) &&
+        lock.manifest.test(baseOf(other.path)) &&
         (directory === '.' || other.path.startsWith(`${directory}/`)),
     );
     if (file.status === 'modified' && !withManifest) {
@@ -591,8 +618,16 @@ function missingFrom(wanted: readonly string[], there: readonly string[]): strin
   });
 }
 
-function leavesProject(link: string, target: string): boolean {
-  if (path.posix.isAbsolute(target)) return true;
+/** What is wrong with where a link leads; undefined when that is inside the project. */
+function leavesProject(link: string, target: string): string | undefined {
+  const outside = 'outside the project';
+  // What comes after a NUL the system does not see.
+  if (path.posix.isAbsolute(target) || target.includes('\0')) return outside;
+  const parts = target.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.some((part) => part.toLowerCase() === '.git')) return outside;
   const resolved = path.posix.normalize(path.posix.join(path.posix.dirname(link), target));
-  return resolved === '..' || resolved.startsWith('../') || /^\.git(\/|$)/i.test(resolved);
+  if (resolved === '..' || resolved.startsWith('../')) return outside;
+  const down = parts.findIndex((part) => part !== '..');
+  // A name may be a link as well, and up from where that leads is somewhere else than it looks.
+  return down >= 0 && parts.includes('..', down) ? 'which goes up again after a name' : undefined;
 }

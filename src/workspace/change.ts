@@ -150,7 +150,8 @@ async function grepMarkers(
       [
         '--literal-pathspecs',
         'grep',
-        '--no-textconv',
+        // Whatever the user's `grep.patternType` says.
+        '--basic-regexp',
         '-I',
         '-l',
         '-z',

@@ -1,9 +1,19 @@
-import { existsSync, lstatSync, readFileSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { copyFile, rm, stat, utimes } from 'node:fs/promises';
 import path from 'node:path';
+import { removeCutOffWrites, writeDurably } from './durable-file.ts';
 import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
+import { REPOSITORY_MODE } from './special-entries.ts';
 
 /** A working tree of the user's that has the target branch checked out. */
 export interface Checkout {
@@ -102,6 +112,9 @@ export async function findObstacle(
   const deleted = new Set(changes.flatMap(({ path: name, inTo }) => (inTo ? [] : [name])));
   const inTheWay: string[] = [];
   for (const change of changes) {
+    // Git would remove the directory with all that is in it, tracked there or not.
+    if (change.replacesRepository && holdsFiles(path.join(directory, change.path)))
+      inTheWay.push(change.path);
     if (change.inFrom) continue;
     const blocking = await untrackedAt(repository, checkout, change.path, deleted);
     if (blocking !== undefined) inTheWay.push(blocking);
@@ -133,12 +146,34 @@ export async function followCheckout(
   }
 }
 
+const moveFile = ({ commonDir }: Repository) => path.join(commonDir, 'troupe', 'move');
+
+/**
+ * Says on disk that the target is about to move, so that a checkout which has not followed when we are killed is told from
+ * one in which the user has put back what was there before.
+ */
+export async function noteMove(repository: Repository, from: string, to: string): Promise<void> {
+  await writeDurably(moveFile(repository), `${from} ${to}\n`);
+}
+
+/** All checkouts have followed, or the target was not moved. */
+export async function forgetMove(repository: Repository): Promise<void> {
+  await rm(moveFile(repository), { force: true });
+}
+
+/** Where the target came from when it moved to `to`, if checkouts may not have followed. */
+function originOf(repository: Repository, to: string): string | undefined {
+  if (!existsSync(moveFile(repository))) return undefined;
+  const [from = '', noted] = readFileSync(moveFile(repository), 'utf8').trimEnd().split(' ');
+  return noted === to ? from : undefined;
+}
+
 /** A commit to which the target was moved and from which it was moved back, when a checkout could not follow. */
 export const undoneRef = (commit: string) => `refs/troupe/undone/${commit}`;
 
 /**
- * Completes checkouts whose branch was moved while their files were not, or not all of them: the index holds
- * exactly the tree of the commit the branch came from, and every file that the move changes is as it was before,
+ * Completes checkouts whose branch was moved while their files were not, or not all of them (`noteMove`): the index
+ * holds exactly the tree of the commit the branch came from, and every file that the move changes is as it was before,
  * as it is to be, or as a writer leaves it that is stopped at it. Takes out of them what a move that was called off
  * (`undoneRef`) has left. Anything else is the user's and stays. For use inside `repository.exclusive`.
  * @returns the directories that were brought up to date
@@ -149,19 +184,24 @@ export async function finishCheckouts(repository: Repository): Promise<string[]>
   const to = await repository.targetHead();
   const finished = new Set<string>();
   const undone = await commitsBelow(repository, undoneRef(''));
+  const origin = originOf(repository, to);
   let all = true;
+  let followed = true;
   for (const checkout of await listTargetCheckouts(repository)) {
     if (operationInProgress(checkout.gitDir) !== undefined) {
       all = false;
       continue;
     }
-    const origins = (await indexHolds(repository, checkout, to))
-      ? undone
-      : await findOrigin(repository, checkout, to);
-    for (const from of origins) {
+    const isThere = await indexHolds(repository, checkout, to);
+    const isBehind =
+      !isThere && origin !== undefined && (await indexHolds(repository, checkout, origin));
+    for (const from of isThere ? undone : isBehind ? [origin] : []) {
       if (await complete(repository, checkout, from, to)) finished.add(checkout.directory);
     }
+    if (isBehind && !finished.has(checkout.directory)) followed = false;
   }
+  if (all && followed) await forgetMove(repository);
+  await removeCutOffWrites(path.dirname(moveFile(repository)), { recursive: false });
   // What is there now, and not as we have left it, the user has made of it.
   for (const commit of all ? undone : []) {
     await repository.run(['update-ref', '-d', '--end-of-options', undoneRef(commit)]);
@@ -169,36 +209,9 @@ export async function finishCheckouts(repository: Repository): Promise<string[]>
   return [...finished];
 }
 
-/** The commit that the index holds, if we may have moved the target from there. */
-async function findOrigin(
-  repository: Repository,
-  checkout: Checkout,
-  to: string,
-): Promise<readonly string[]> {
-  for (const from of await possibleOrigins(repository, to)) {
-    if (await indexHolds(repository, checkout, from)) return [from];
-  }
-  return [];
-}
-
 async function commitsBelow(repository: Repository, refs: string): Promise<string[]> {
   const names = await repository.text(['for-each-ref', '--format=%(objectname)', refs]);
   return names.split('\n').filter((commit) => commit !== '');
-}
-
-/** The commits from which we may have moved the target to where it stands. */
-async function possibleOrigins(repository: Repository, to: string): Promise<string[]> {
-  const origins = await commitsBelow(repository, 'refs/troupe/restore/');
-  const merged = await repository.text([
-    'log',
-    '-1',
-    '--format=%P%x00%(trailers:key=Troupe-Task,valueonly)',
-    '--end-of-options',
-    to,
-  ]);
-  const [parents = '', task = ''] = merged.split('\0');
-  if (task.trim() !== '' && parents !== '') origins.unshift(parents.split(' ')[0] ?? '');
-  return [...new Set(origins)];
 }
 
 async function indexHolds(
@@ -221,25 +234,40 @@ async function complete(
   to: string,
 ): Promise<boolean> {
   const changes = await listChanges(repository, from, to);
-  const differsFrom = await differencesTo(repository, checkout, from);
-  const differsTo = await differencesTo(repository, checkout, to);
-  const exists = (name: string) => entryAt(path.join(checkout.directory, name)) !== undefined;
-  for (const { path: name, inFrom, inTo } of changes) {
-    const asBefore = inFrom ? !differsFrom.has(name) : !exists(name);
-    const asWanted = inTo ? !differsTo.has(name) : !exists(name);
+  const names = new Set(changes.map((change) => change.path));
+  const differsFrom = await differencesTo(repository, checkout, from, names);
+  const differsTo = await differencesTo(repository, checkout, to, names);
+  const before = changes.filter(({ inFrom }) => inFrom).map((change) => change.path);
+  const after = changes.filter(({ inTo }) => inTo).map((change) => change.path);
+  const directoriesBefore = directoriesOf(before);
+  const directoriesAfter = directoriesOf(after);
+  const exists = ({ path: name, inFrom, inTo }: PathChange): boolean => {
+    const entry = entryAt(path.join(checkout.directory, name));
+    if (entry?.isDirectory() !== true) return entry !== undefined;
+    // A directory that was there, or is to be: what is in it is looked at by itself.
+    return !((!inFrom && directoriesBefore.has(name)) || (!inTo && directoriesAfter.has(name)));
+  };
+  const known = new Set(before);
+  for (const change of changes) {
+    const { path: name, inFrom, inTo, replacesRepository } = change;
+    if (replacesRepository && holdsFiles(path.join(checkout.directory, name))) return false;
+    // Where a file is to be, the directory goes with all that is in it.
+    if (inTo && directoriesBefore.has(name) && holdsOthers(checkout.directory, name, known))
+      return false;
+    const asBefore = inFrom ? !differsFrom.has(name) : !exists(change);
+    const asWanted = inTo ? !differsTo.has(name) : !exists(change);
     if (asBefore || asWanted) continue;
     // Of a move that was called off the writer wrote `from`, of any other `to`.
     const written = [...(inFrom ? [from] : []), ...(inTo ? [to] : [])];
     if (!(await isCutOff(repository, checkout, name, written))) return false;
   }
-  for (const { path: name, inTo } of changes) {
-    if (!inTo && exists(name)) removeFile(checkout.directory, name);
+  for (const change of changes) {
+    if (!change.inTo && exists(change)) removeFile(checkout.directory, change.path);
   }
-  const written = changes.flatMap(({ path: name, inTo }) => (inTo ? [`${name}\0`] : []));
-  await withIndexOf(repository, checkout, to, async (indexFile) => {
+  await withIndexOf(repository, checkout, to, names, async (indexFile, leftOut) => {
     await repository.runInCheckout(checkout, ['checkout-index', '-f', '-z', '--stdin'], {
       indexFile,
-      stdin: written.join(''),
+      stdin: after.flatMap((name) => (leftOut.has(name) ? [] : [`${name}\0`])).join(''),
     });
   });
   await repository.runInCheckout(checkout, ['read-tree', '-i', '-m', from, to]);
@@ -248,6 +276,27 @@ async function complete(
     allowExitCodes: [0, 1],
   });
   return true;
+}
+
+/** All directories that lead to these files. */
+function directoriesOf(names: readonly string[]): ReadonlySet<string> {
+  const directories = new Set<string>();
+  for (const name of names) {
+    for (let above = path.dirname(name); above !== '.'; above = path.dirname(above)) {
+      if (directories.has(above)) break;
+      directories.add(above);
+    }
+  }
+  return directories;
+}
+
+/** Whether anything but these files lies in a directory, if it is one. */
+function holdsOthers(top: string, directory: string, names: ReadonlySet<string>): boolean {
+  if (entryAt(path.join(top, directory))?.isDirectory() !== true) return false;
+  return readdirSync(path.join(top, directory), { withFileTypes: true }).some((entry) => {
+    const name = `${directory}/${entry.name}`;
+    return entry.isDirectory() ? holdsOthers(top, name, names) : !names.has(name);
+  });
 }
 
 /** Whether a file is as git leaves it when it is stopped, or has no more space, between removing the old one and writing the last byte. */
@@ -281,14 +330,19 @@ async function isCutOff(
   return false;
 }
 
-/** Paths whose working file is not what `commit` says. */
+/**
+ * Paths whose working file is not what `commit` says.
+ * @param names those that matter
+ */
 async function differencesTo(
   repository: Repository,
   checkout: Checkout,
   commit: string,
+  names: ReadonlySet<string>,
 ): Promise<ReadonlySet<string>> {
-  return await withIndexOf(repository, checkout, commit, async (indexFile) => {
-    await repository.runInCheckout(checkout, ['update-index', '-q', '--refresh'], {
+  return await withIndexOf(repository, checkout, commit, names, async (indexFile) => {
+    // Really: also what the user has told git to take for unchanged.
+    await repository.runInCheckout(checkout, ['update-index', '-q', '--really-refresh'], {
       indexFile,
       allowExitCodes: [0, 1],
     });
@@ -301,18 +355,38 @@ async function differencesTo(
   });
 }
 
-/** Gives a temporary index that holds the tree of `commit`, as warm as the checkout's own. */
+/**
+ * Gives a temporary index that holds the tree of `commit`, as warm as the checkout's own.
+ * @param names those that matter
+ * @param work gets those of them, too, that the user's git leaves out of the working tree (`skip-worktree`, as of a sparse
+ *   checkout) and that are not there. Of what is there in spite of it, the mark is taken off: git would look at no edit
+ */
 async function withIndexOf<T>(
   repository: Repository,
   checkout: Checkout,
   commit: string,
-  work: (indexFile: string) => Promise<T>,
+  names: ReadonlySet<string>,
+  work: (indexFile: string, leftOut: ReadonlySet<string>) => Promise<T>,
 ): Promise<T> {
   const indexFile = path.join(checkout.gitDir, 'troupe-index');
   await copyIndex(path.join(checkout.gitDir, 'index'), indexFile);
   try {
-    await repository.runInCheckout(checkout, ['read-tree', '--reset', commit], { indexFile });
-    return await work(indexFile);
+    // `-i`: that a file is another is to be found out, and no reason to stop.
+    await repository.runInCheckout(checkout, ['read-tree', '--reset', '-i', commit], { indexFile });
+    const { stdout } = await repository.runInCheckout(checkout, ['ls-files', '-t', '-z'], {
+      indexFile,
+    });
+    const marked = splitNul(stdout.toString('utf8')).flatMap((line) =>
+      line.startsWith('S ') && names.has(line.slice(2)) ? [line.slice(2)] : [],
+    );
+    const isThere = (name: string) => entryAt(path.join(checkout.directory, name)) !== undefined;
+    const there = marked.filter(isThere);
+    if (there.length > 0) {
+      const unmark = ['update-index', '--no-skip-worktree', '-z', '--stdin'];
+      const stdin = there.map((name) => `${name}\0`).join('');
+      await repository.runInCheckout(checkout, unmark, { indexFile, stdin });
+    }
+    return await work(indexFile, new Set(marked).difference(new Set(there)));
   } finally {
     await rm(indexFile, { force: true });
     await rm(`${indexFile}.lock`, { force: true });
@@ -335,6 +409,8 @@ interface PathChange {
   readonly path: string;
   readonly inFrom: boolean;
   readonly inTo: boolean;
+  /** A file or link comes where a submodule was. */
+  readonly replacesRepository: boolean;
 }
 
 async function listChanges(
@@ -346,11 +422,18 @@ async function listChanges(
     await repository.treeOf(from),
     await repository.treeOf(to),
   );
-  return files.map(({ path: name, status }) => ({
+  return files.map(({ path: name, status, mode, previousMode }) => ({
     path: name,
     inFrom: status !== 'added',
     inTo: status !== 'deleted',
+    replacesRepository:
+      status !== 'deleted' && previousMode === REPOSITORY_MODE && mode !== REPOSITORY_MODE,
   }));
+}
+
+/** Whether there is a directory with anything in it, not seen through a link. */
+function holdsFiles(directory: string): boolean {
+  return entryAt(directory)?.isDirectory() === true && readdirSync(directory).length > 0;
 }
 
 /** What untracked thing lies where a new file belongs, on the way to it or below it. Ignored files count. */
@@ -381,7 +464,11 @@ async function untrackedAt(
 }
 
 function removeFile(top: string, name: string): void {
-  unlinkSync(path.join(top, name));
+  const file = path.join(top, name);
+  // A submodule: git leaves its files to the user, and so do we.
+  if (holdsFiles(file)) return;
+  if (lstatSync(file).isDirectory()) rmdirSync(file);
+  else unlinkSync(file);
   for (let parent = path.dirname(name); parent !== '.'; parent = path.dirname(parent)) {
     try {
       rmdirSync(path.join(top, parent));

@@ -12,9 +12,10 @@ import {
   type RunGit,
   readChange,
 } from './change.ts';
+import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
-import { nestedRepositoryIn, stageWork } from './stage-work.ts';
+import { nestedRepositoryIn, stageWork, unstageableIn } from './stage-work.ts';
 import { runInWorkspace, type Workspace } from './workspace.ts';
 
 export interface CollectOptions {
@@ -74,8 +75,11 @@ export async function collectWork(
           : await knownSnapshot(workspace, git, options.tree);
   } catch (error) {
     const nested = nestedRepositoryIn(error);
-    if (nested === undefined) throw error;
-    return nestedRefusal([nested]);
+    if (nested !== undefined) return nestedRefusal([nested]);
+    const name = unstageableIn(error);
+    if (name === undefined) throw error;
+    const reason = `Git cannot keep ${quoted([name])}: only files that can be read, and links, under a name that is not one for .git. Remove it.`;
+    return { kind: 'refused', reason, files: [name] };
   }
   const { change } = snapshot;
   const { files } = change;
@@ -85,6 +89,13 @@ export async function collectWork(
   }
   const nested = files.filter(({ mode }) => mode === '160000').map((file) => file.path);
   if (nested.length > 0) return nestedRefusal(nested);
+  // The character that stands for such bytes when they are read.
+  const unreadable = files.filter((file) => file.status !== 'deleted' && /\ufffd/.test(file.path));
+  if (unreadable.length > 0) {
+    const names = unreadable.map((file) => file.path);
+    const reason = `The name of ${quoted(names)} is not UTF-8: give it another one.`;
+    return { kind: 'refused', reason, files: names };
+  }
   const unresolved = [
     ...new Set([
       ...snapshot.unmerged,
@@ -426,7 +437,7 @@ async function readPlainRef(gitDir: string, ref: string): Promise<string | undef
 
 /** A line of text in a regular file. An agent may have put anything in its place, something that never ends too. */
 async function readSmallFile(file: string): Promise<string | undefined> {
-  const entry = lstatSync(file, { throwIfNoEntry: false });
+  const entry = entryAt(file);
   if (entry?.isFile() !== true || entry.size > 1000) return undefined;
   return (await readFile(file, 'utf8')).replace(/\n$/, '');
 }

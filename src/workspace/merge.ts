@@ -32,6 +32,7 @@ import { moveTarget } from './target-branch.ts';
 import {
   checkVerifyCommands,
   feedbackOf,
+  isAcceptCommand,
   type VerifyCommand,
   verifyCommit,
 } from './verification.ts';
@@ -308,7 +309,7 @@ class GateRound {
     treeOfHead: string,
     facts: ChangeFacts,
   ): Promise<Verdict | 'target_moved' | undefined> {
-    const before = await this.#verifiedTrees().find(treeOfHead);
+    const before = await this.#verifiedTrees(this.#ownCommands()).find(treeOfHead);
     const testCounts = (before?.commands ?? []).flatMap(({ name, tests }) => {
       const after = this.#facts.commands?.find((command) => command.name === name)?.tests;
       return tests === undefined || after === undefined
@@ -330,15 +331,13 @@ class GateRound {
     const { mode = 'gate' } = review?.options ?? {};
     if (review === undefined || mode === 'off') return undefined;
     this.#options.onProgress?.({ phase: 'reviewing' });
-    const { stdout } = await this.#repository.run([
-      'diff-tree',
-      '-r',
-      '-p',
-      '-M',
-      '--end-of-options',
-      from,
-      tree,
-    ]);
+    const diff = await this.#diffForReview(from, tree);
+    if (diff === undefined) {
+      if (mode === 'advisory') return undefined;
+      const large = 'The diff of the change is too large to be reviewed: hand it in in parts.';
+      this.#note({ errorFingerprint: this.#options.fingerprint(large) });
+      return await this.#reject('review', large, [large]);
+    }
     const { outcome, votes } = await review.review(
       {
         run: submission.run,
@@ -346,7 +345,7 @@ class GateRound {
         title: submission.title,
         commit,
         changeFingerprint: this.#facts.changeFingerprint ?? commit,
-        diff: stdout.toString('utf8'),
+        diff,
         files: this.#facts.files ?? [],
       },
       this.#signal,
@@ -366,6 +365,17 @@ class GateRound {
     const text = [reason, ...findings].join('\n');
     this.#note({ errorFingerprint: this.#options.fingerprint(text) });
     return await this.#reject('review', reason, [excerptOf(text)]);
+  }
+
+  /** @returns undefined when it is larger than what git may print */
+  async #diffForReview(from: string, tree: string): Promise<string | undefined> {
+    try {
+      const how = ['diff-tree', '-r', '-p', '-M', '--end-of-options', from, tree];
+      return (await this.#repository.run(how)).stdout.toString('utf8');
+    } catch (error) {
+      if (error instanceof GitError && error.kind === 'too_much_output') return undefined;
+      throw error;
+    }
   }
 
   /** @returns undefined when nobody has to agree, or somebody has agreed to all that was found in this very commit */
@@ -406,10 +416,17 @@ class GateRound {
     return seen !== undefined;
   }
 
-  #verifiedTrees(): VerifiedTrees {
-    const { workspaces, verify, env, noTests } = this.#options;
+  /** The commands before the first that belongs to one task only: whatever the task, they are the same. */
+  #ownCommands(): readonly VerifyCommand[] {
+    const { verify } = this.#options;
+    const first = verify.findIndex(isAcceptCommand);
+    return first < 0 ? verify : verify.slice(0, first);
+  }
+
+  #verifiedTrees(commands = this.#options.verify): VerifiedTrees {
+    const { workspaces, env, noTests } = this.#options;
     return new VerifiedTrees(path.join(workspaces.stateDirectory, 'verified-trees'), {
-      commands: verify,
+      commands,
       ...(env === undefined ? {} : { env }),
       ...(noTests === undefined ? {} : { noTests }),
     });
@@ -461,12 +478,19 @@ class GateRound {
         });
         return await this.#reject(outcome.stage, outcome.reason, [feedbackOf(outcome)]);
       case 'passed':
-        await verified.remember(tree, {
-          commands: outcome.commands,
-          artifact: this.#relativeArtifact(),
-        });
+        await this.#remember(tree, outcome.commands);
         return undefined;
     }
+  }
+
+  /** What has passed all commands has passed the first of them, too. */
+  async #remember(tree: string, commands: readonly CommandEvidence[]): Promise<void> {
+    const artifact = this.#relativeArtifact();
+    const own = this.#ownCommands();
+    await this.#verifiedTrees().remember(tree, { commands, artifact });
+    if (own.length === 0 || own.length === this.#options.verify.length) return;
+    const ofOwn = commands.slice(0, own.length);
+    await this.#verifiedTrees(own).remember(tree, { commands: ofOwn, artifact });
   }
 
   async #merge(head: string, commit: string): Promise<Verdict | 'target_moved'> {

@@ -1,9 +1,9 @@
-import { lstatSync } from 'node:fs';
 import { copyFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { type ChangedFile, parseRaw, RAW_LISTING, type RunGit } from './change.ts';
 import { findViolations } from './change-facts.ts';
 import type { RuleSettings } from './change-rules.ts';
+import { entryAt } from './entry-at.ts';
 import { excerptOf } from './excerpt.ts';
 import { GitError, splitNul } from './git.ts';
 import { ObjectReader } from './object-reader.ts';
@@ -132,7 +132,7 @@ function findBeyondLink(directory: string, files: readonly ChangedFile[]): strin
     if (mode === '000000') continue;
     for (let above = path.dirname(name); !seen.has(above); above = path.dirname(above)) {
       seen.add(above);
-      const found = lstatSync(path.join(directory, above), { throwIfNoEntry: false });
+      const found = entryAt(path.join(directory, above));
       if (found?.isSymbolicLink() !== true) continue;
       return `${JSON.stringify(name)} lies beyond the symlink ${JSON.stringify(above)}; write to where that one leads, or leave it out.`;
     }
@@ -154,7 +154,7 @@ function isPlain(
   return files.every(({ path: name, mode }) => {
     if (mode === '000000') return true;
     if (!mode.startsWith('100')) return false;
-    const before = lstatSync(path.join(workspace.directory, name), { throwIfNoEntry: false });
+    const before = entryAt(path.join(workspace.directory, name));
     return (before?.size ?? 0) + text.length <= PLAIN_BYTES;
   });
 }

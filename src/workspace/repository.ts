@@ -28,7 +28,8 @@ export interface RepositoryOptions {
 
 /**
  * The user's repository. We write objects and refs into it (`refs/heads/troupe/…`, `refs/troupe/…`, and the target
- * branch by compare-and-swap), never its configuration, hooks or a dirty working tree.
+ * branch by compare-and-swap), never its configuration, hooks or a dirty working tree; and, while the target moves, the
+ * file `troupe/move` in its git directory, which says so.
  *
  * Refs, all below `refs/troupe/` but the first:
  * ```

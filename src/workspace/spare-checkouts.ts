@@ -202,7 +202,8 @@ async function entriesIn(index: string): Promise<number> {
 
 /**
  * All files and links of a work tree.
- * @returns undefined when there is something that git does not look at: pipes, directories that are not as we make them
+ * @returns undefined when there is something that git does not look at: pipes, directories that are not as we make them, a
+ *   `.git` below the top
  */
 async function lookAt(workTree: string): Promise<Written | undefined> {
   const { mode } = await lstat(path.dirname(workTree));
@@ -214,6 +215,8 @@ async function lookAt(workTree: string): Promise<Written | undefined> {
     for (const entry of await readdir(directory, { withFileTypes: true })) {
       const name = path.join(below, entry.name);
       if (name === '.git') continue;
+      // Beside tracked files git takes none for a repository, and would leave its directories.
+      if (entry.name === '.git') return undefined;
       if (entry.isDirectory()) directories.push(name);
       else if (entry.isFile() || entry.isSymbolicLink()) {
         // A promise for each takes four times as long.

@@ -20,7 +20,7 @@ export async function readSpecialEntries(
   for (const entry of entries) {
     const path = entry.slice(entry.indexOf('\t') + 1);
     const [mode = '', , blob = ''] = entry.slice(0, entry.indexOf('\t')).split(' ');
-    if (mode === REPOSITORY) repositories.push(path);
+    if (mode === REPOSITORY_MODE) repositories.push(path);
     else if (mode.startsWith('100') && ATTRIBUTES.test(path)) attributes.push({ path, blob });
   }
   return { repositories, attributes };
@@ -28,8 +28,9 @@ export async function readSpecialEntries(
 
 /** Whether one of the two sides of a changed path is such an entry. */
 export function isSpecial({ path, mode, previousMode }: ChangedFile): boolean {
-  return mode === REPOSITORY || previousMode === REPOSITORY || ATTRIBUTES.test(path);
+  return mode === REPOSITORY_MODE || previousMode === REPOSITORY_MODE || ATTRIBUTES.test(path);
 }
 
-const REPOSITORY = '160000';
+/** Git's mode of a repository inside another one. */
+export const REPOSITORY_MODE = '160000';
 const ATTRIBUTES = /(^|\/)\.gitattributes$/;

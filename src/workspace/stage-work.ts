@@ -8,7 +8,8 @@ import type { Workspace } from './workspace.ts';
 /**
  * Puts the state of all files of a workspace into our index: new, changed and deleted ones. Files whose stat data
  * did not change are not read again.
- * @throws {GitError} with `nestedRepositoryIn(error)` when there is a repository without a commit
+ * @throws {GitError} with `nestedRepositoryIn(error)` when there is a repository without a commit, with
+ *   `unstageableIn(error)` when there is something else that git does not take
  */
 export async function stageWork(
   repository: Repository,
@@ -24,6 +25,17 @@ export function nestedRepositoryIn(error: unknown): string | undefined {
   if (!(error instanceof GitError)) return undefined;
   return /'(.+?)\/?' does not have a commit checked out/.exec(error.stderr)?.[1];
 }
+
+/** What is no content that git could keep: a pipe in a file's place, a name that means `.git` on some system, a file that may not be read. */
+export function unstageableIn(error: unknown): string | undefined {
+  if (!(error instanceof GitError)) return undefined;
+  return UNSTAGEABLE.exec(error.stderr)
+    ?.slice(1)
+    .find((name) => name !== undefined);
+}
+
+const UNSTAGEABLE =
+  /^error: (?:invalid path '(.+)'|(.+): can only add regular files.*|open\("(.+)"\): Permission denied)$/im;
 
 /**
  * Keeps git out of repositories inside the workspace: for one that the index knows, `git add` would run

@@ -4,7 +4,9 @@ import {
   findObstacle,
   finishCheckouts,
   followCheckout,
+  forgetMove,
   listTargetCheckouts,
+  noteMove,
   undoneRef,
 } from './checkouts.ts';
 import { GitError } from './git.ts';
@@ -44,7 +46,9 @@ export async function moveTarget(
     const obstacle = await firstObstacle(repository, checkouts, move);
     if (obstacle !== undefined) return { kind: 'obstructed', reason: obstacle };
     await move.mayMove?.();
+    if (checkouts.length > 0) await noteMove(repository, move.from, move.to);
     if (!(await swap(repository, move.from, move.to, move.message))) {
+      await forgetMove(repository);
       return { kind: 'moved_meanwhile' };
     }
     await faultPoint('gate.ref-before-checkout');
@@ -61,6 +65,7 @@ export async function moveTarget(
         return { kind: 'obstructed', reason: `${reason}${await takeBack(repository)}` };
       }
     }
+    await forgetMove(repository);
     await faultPoint('gate.after-checkout');
     return { kind: 'moved' };
   });

@@ -1,6 +1,12 @@
 import type { FileFacts } from './change-rules.ts';
 import { counted, surplus, take } from './multiset.ts';
-import { isNamedAsTest, isSnapshot, readTestSource, type TestSource } from './test-source.ts';
+import {
+  isNamedAsTest,
+  isSnapshot,
+  readTestSource,
+  type TestMark,
+  type TestSource,
+} from './test-source.ts';
 
 /** What a rule found: in one file, or in the change as a whole. */
 export interface Finding {
@@ -79,7 +85,9 @@ export function findWeakenedTests(files: readonly FileFacts[]): readonly Finding
       if (take(oldMarks, line)) continue;
       // A new test that is skipped takes nothing away; one that was there and is skipped now does.
       const isKnown = subject !== undefined && knownNames.has(subject);
-      const isNew = test.before === undefined || (kind === 'skip' && subject !== undefined);
+      const isNew =
+        !reachesOthers(file.path, kind, subject) &&
+        (test.before === undefined || (kind === 'skip' && subject !== undefined));
       if (kind !== 'only' && isNew && !isKnown && !anyLost) continue;
       findings.push({
         path: file.path,
@@ -95,6 +103,12 @@ export function findWeakenedTests(files: readonly FileFacts[]): readonly Finding
     }
   }
   return findings;
+}
+
+/** Whether what a file says of tests holds for those of other files too: the end of the runner, a hook of pytest. */
+function reachesOthers(file: string, kind: TestMark['kind'], subject: string | undefined): boolean {
+  if (kind === 'exit') return isNamedAsTest(file);
+  return subject === undefined && /(?:^|\/)conftest\.py$/.test(file);
 }
 
 const MARK_WORDS = {

@@ -76,6 +76,8 @@ export type VerificationOutcome =
     };
 
 const DEFAULT_TIMEOUT_MS = 600_000;
+/** Of a command's name in the name of its log file; its number comes before it. */
+const MAX_SLUG_CHARACTERS = 60;
 
 /**
  * Refuses a list of commands that could let something pass unproved.
@@ -143,9 +145,15 @@ export function checkAcceptCommands(commands: unknown, where: string): readonly 
   return accept;
 }
 
+const ACCEPT = 'accept: ';
+
 /** As it is called among the project's own: what belongs to one task is told apart. */
 export function acceptName({ name }: Pick<VerifyCommand, 'name'>): string {
-  return name === '' ? '' : `accept: ${name}`;
+  return name === '' ? '' : `${ACCEPT}${name}`;
+}
+
+export function isAcceptCommand({ name }: Pick<VerifyCommand, 'name'>): boolean {
+  return name.startsWith(ACCEPT);
 }
 
 /** What the next attempt is told: why, and what the command printed; at most 4 000 characters. */
@@ -266,7 +274,10 @@ async function runCommands(
         continue;
       }
     }
-    const slug = step.name.toLowerCase().replace(/[^a-z0-9]+/g, '-');
+    const slug = step.name
+      .toLowerCase()
+      .replace(/[^a-z0-9]+/g, '-')
+      .slice(0, MAX_SLUG_CHARACTERS);
     const result = await runCommand({
       command: step.command,
       cwd,

@@ -11,10 +11,16 @@ export interface VerifyScripts {
 /** What starts another program and is no script itself. */
 const WRAPPERS =
   /^(?:env|time|nice|exec|command|xvfb-run|npx|sudo|uvx?|poetry|pipenv|hatch|bundle|pnpx|bunx|corepack)$/;
+const SHELLS = /^(?:bash|sh|zsh|dash|ksh)$/;
 const INTERPRETERS =
-  /^(?:node|nodejs|bash|sh|zsh|dash|ksh|python\d*(?:\.\d+)?|ruby|perl|php|deno|bun|tsx|ts-node|pwsh|source|\.|Rscript|lua)$/;
+  /^(?:node|nodejs|python\d*(?:\.\d+)?|ruby|perl|php|deno|bun|tsx|ts-node|pwsh|source|\.|Rscript|lua)$/;
 /** An interpreter that is told so runs no file, or only looks at one. */
 const RUNS_NO_FILE = /^(?:-[cepm]|--check|--eval|--print|--version|--test|-V|-v)$/;
+
+/** Options of interpreters with a word of their own after them; of some that is a file to be run first. */
+const TAKES_VALUE =
+  /^(?:-[rCWX]|--(?:require|import|loader|experimental-loader|conditions|env-file))$/;
+const RUNS_VALUE = /^(?:-r|--(?:require|import|loader|experimental-loader))$/;
 
 /** What these programs read when they are told nothing else. */
 const IMPLIED: Readonly<Record<string, readonly string[]>> = {
@@ -91,7 +97,8 @@ function followWords(
     const file = projectPath(rest[option + 1] ?? '');
     if (file !== undefined) files.add(file);
   }
-  if (INTERPRETERS.test(program)) followInterpreter(rest, files, follow);
+  if (SHELLS.test(program)) followShell(rest, files, follow);
+  else if (INTERPRETERS.test(program)) followInterpreter(rest, files, follow);
   if (MANAGERS.test(program)) {
     const [verb = '', ...more] = rest.filter((word) => !word.startsWith('-'));
     if (verb === 'run' || verb === 'run-script') visit(more[0] ?? '');
@@ -103,19 +110,41 @@ function followWords(
   }
 }
 
+function followShell(
+  rest: readonly string[],
+  files: Set<string>,
+  follow: (command: string) => void,
+): void {
+  const words = [...rest];
+  let isCommand = false;
+  for (let word = words[0] ?? ''; /^[-+]./.test(word); word = words[0] ?? '') {
+    words.shift();
+    if (word === '--') break;
+    if (/^-[A-Za-z]*c/.test(word)) isCommand = true;
+    // `-o pipefail`, `-euo pipefail`, `+O extglob`
+    if (/^[-+][A-Za-z]*[oO]$/.test(word)) words.shift();
+  }
+  const [first = ''] = words;
+  const file = isCommand ? undefined : projectPath(first);
+  if (isCommand) follow(first);
+  else if (file !== undefined) files.add(file);
+}
+
 function followInterpreter(
   rest: readonly string[],
   files: Set<string>,
   follow: (command: string) => void,
 ): void {
-  const inline = rest.findIndex((word) => RUNS_NO_FILE.test(word));
-  const script = rest.findIndex((word) => !word.startsWith('-') && word !== 'run');
-  if (inline >= 0 && (script < 0 || inline < script)) {
-    // `sh -c "…"`: what it runs is a command again.
-    if (rest[inline] === '-c' && rest[inline + 1] !== undefined) follow(rest[inline + 1] ?? '');
-    return;
+  const words = [...rest];
+  for (let word = words[0] ?? ''; word.startsWith('-') || word === 'run'; word = words[0] ?? '') {
+    words.shift();
+    // What it runs may be a command again.
+    if (word === '-c') follow(words[0] ?? '');
+    if (RUNS_NO_FILE.test(word)) return;
+    const value = TAKES_VALUE.test(word) ? projectPath(words.shift() ?? '') : undefined;
+    if (value !== undefined && RUNS_VALUE.test(word)) files.add(value);
   }
-  const file = projectPath(rest[script] ?? '');
+  const file = projectPath(words[0] ?? '');
   if (file !== undefined) files.add(file);
 }
 

@@ -18,6 +18,7 @@ case "$TROUPE_TASK" in
   half) echo half > half.txt; silent ;;
   committed) echo done > done.txt; commit one; silent ;;
   both) echo done > done.txt; commit one; echo half > half.txt; silent ;;
+  pipe) echo done > done.txt; commit one; rm readme.md; mkfifo readme.md; silent ;;
   red) touch red; commit one; silent ;;
   killed) echo done > done.txt; commit one; echo half > half.txt; kill -9 $$ ;;
   failed) echo done > done.txt; commit one; exit 1 ;;
@@ -120,6 +121,15 @@ test('commits alone make no ref of their own: they are the submission', async ()
   expect(git(here.directory, 'log', '-1', '--format=%B', 'troupe/r/committed')).toContain(
     'Troupe-Salvaged: yes',
   );
+});
+
+test('commits are handed in also when the rest cannot be kept', async () => {
+  const here = await world(HEARTBEAT);
+  const attempts = await does(here, 'pipe', true);
+  expect(attempts).toMatchObject([{ attempt: 1, outcome: 'accepted' }]);
+  const { summary } = JSON.parse(attempts[0]?.detailsJson ?? '') as { summary: string };
+  expect(summary).toMatch(/What it had not committed could not be kept: .*readme\.md/s);
+  expect(filesOn(here.directory, 'main')).toContain('done.txt');
 });
 
 test('what is salvaged is judged as any work is, and tried again when it is rejected', async () => {

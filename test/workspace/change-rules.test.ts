@@ -349,6 +349,22 @@ const FLAGGED: readonly FlaggedDiff[] = [
     ),
   },
   {
+    what: 'js: a new test file that ends the runner',
+    rule: 'tests-weakened',
+    before: { 'b.test.js': JS },
+    after: { 'b.test.js': JS, 'a.test.js': 'process.exit(0);\n' },
+    says: '"a.test.js" ends the tests early, as if they had passed: process.exit(0);',
+  },
+  {
+    what: 'py: a new conftest.py that leaves out the tests of others',
+    rule: 'tests-weakened',
+    before: { 'test_a.py': PY },
+    after: {
+      'test_a.py': PY,
+      'conftest.py': 'def pytest_collection_modifyitems(items):\n    del items[1:]\n',
+    },
+  },
+  {
     what: 'py: os._exit',
     rule: 'tests-weakened',
     ...edit('test_a.py', PY, 'from sums', 'import os; os._exit(0)\nfrom sums'),
@@ -485,6 +501,20 @@ const FLAGGED: readonly FlaggedDiff[] = [
     ...edit('Makefile', 'test:\n\tgo test\n', 'go test', 'true'),
     commands: [['make', 'test']],
   },
+  ...[
+    ['bash', '-euo', 'pipefail', '-c', 'cd web && ../scripts/check.sh; ./scripts/check.sh'],
+    "bash -o pipefail -c './scripts/check.sh'",
+    "sh -ec './scripts/check.sh'",
+    'bash -x -- scripts/check.sh',
+    'node -r ./scripts/check.sh test.js',
+    'node --require ./setup.js ./scripts/check.sh',
+    'python3 -W error scripts/check.sh',
+  ].map((command) => ({
+    what: `a script that is run by ${JSON.stringify(command)}`,
+    rule: 'verification' as const,
+    ...edit('scripts/check.sh', '#!/bin/sh\nmake\n', 'make', 'exit 0'),
+    commands: [command],
+  })),
   {
     what: 'a test that is a script, replaced',
     rule: 'verification',
@@ -498,6 +528,14 @@ const FLAGGED: readonly FlaggedDiff[] = [
     ...edit('db/1.sql', 'a', 'a', 'b'),
     settings: { protectedPaths: ['db/**'] },
     says: '"db/1.sql" is protected (db/**) and was modified.',
+  },
+  {
+    what: 'a hidden file in a protected directory',
+    rule: 'protected-paths',
+    before: {},
+    after: { 'db/.env': 'x' },
+    settings: { protectedPaths: ['db/**'] },
+    says: '"db/.env" is protected (db/**) and was added.',
   },
   {
     what: 'an emptied file',
@@ -568,6 +606,28 @@ const FLAGGED: readonly FlaggedDiff[] = [
     modes: { link: '120000' },
   },
   {
+    what: 'a symlink to outside, by way of another one',
+    rule: 'symlinks',
+    before: {},
+    after: { 'a/b/top': '../..', link: 'a/b/top/../.ssh' },
+    modes: { 'a/b/top': '120000', link: '120000' },
+    says: '"link" is a symlink to "a/b/top/../.ssh", which goes up again after a name.',
+  },
+  {
+    what: 'a symlink into .git, by way of another one',
+    rule: 'symlinks',
+    before: {},
+    after: { 'a/top': '..', link: 'a/top/.git/config' },
+    modes: { 'a/top': '120000', link: '120000' },
+  },
+  {
+    what: 'a symlink to outside, cut short by a NUL',
+    rule: 'symlinks',
+    before: {},
+    after: { 'a/link': '../..\0' },
+    modes: { 'a/link': '120000' },
+  },
+  {
     what: 'a repository inside',
     rule: 'nested-repositories',
     before: {},
@@ -579,6 +639,72 @@ const FLAGGED: readonly FlaggedDiff[] = [
     rule: 'repository-settings',
     before: {},
     after: { '.gitattributes': '* filter=x' },
+  },
+  ...[
+    ['.GitAttributes', 'repository-settings'],
+    ['.lfsconfig', 'repository-settings'],
+    ['.NPMRC', 'package-sources'],
+    ['Node_Modules/a/index.js', 'package-sources'],
+    ['.Husky/pre-commit', 'workflows'],
+    ['Troupe.yaml', 'verification'],
+    ['Vitest.Config.ts', 'verification'],
+  ].map(([name = '', rule = '']) => ({
+    what: `on a disk where case makes no difference, ${name}`,
+    rule: rule as RuleName,
+    before: {},
+    after: { [name]: 'x' },
+  })),
+  {
+    what: 'a manifest, on a disk where case makes no difference',
+    rule: 'verification',
+    ...edit('Package.json', manifest({ test: 'vitest run' }), 'vitest run', 'exit 0'),
+  },
+  {
+    what: 'a script, on a disk where case makes no difference',
+    rule: 'verification',
+    before: { 'check.sh': 'make\n' },
+    after: { 'check.sh': 'make\n', 'Check.sh': 'exit 0\n' },
+    commands: ['sh check.sh'],
+  },
+  ...[
+    ['node_modules', 'package-sources'],
+    ['web/.yarn/plugins', 'package-sources'],
+    ['.github', 'workflows'],
+    ['.github/workflows', 'workflows'],
+    ['.husky', 'workflows'],
+  ].map(([name = '', rule = '']) => ({
+    what: `a link in the place of ${name}`,
+    rule: rule as RuleName,
+    before: {},
+    after: { [name]: 'vendor' },
+    modes: { [name]: '120000' },
+  })),
+  ...[
+    '[ tool.pytest.ini_options ]\naddopts = "--co"\n',
+    '[tool . "pytest".ini_options]\naddopts = "--co"\n',
+    '[tool]\npytest.ini_options = { addopts = "--co" }\n',
+    '[tool.pytest]\nini_options.addopts = "--co"\n',
+  ].map((settings) => ({
+    what: `py: settings of pytest, written as ${settings.split('\n', 1)[0]}`,
+    rule: 'verification' as const,
+    ...edit('pyproject.toml', '[project]\nname = "a"\n', /$/, settings),
+  })),
+  {
+    what: 'py: settings of pytest before all sections',
+    rule: 'verification',
+    ...edit(
+      'pyproject.toml',
+      '[project]\nname = "a"\n',
+      /^/,
+      'tool.pytest.ini_options.addopts = "--co"\n',
+    ),
+  },
+  {
+    what: 'a manifest becomes a link',
+    rule: 'verification',
+    before: { 'package.json': '{}' },
+    after: { 'package.json': 'other.json' },
+    modes: { 'package.json': '120000' },
   },
   { what: '.gitmodules', rule: 'repository-settings', before: {}, after: { '.gitmodules': 'x' } },
   { what: 'a workflow', rule: 'workflows', before: {}, after: { '.github/workflows/ci.yml': 'x' } },
@@ -648,6 +774,12 @@ const WELL: readonly Diff[] = [
       'CHANGELOG.md': `# 1.1\n${Array.from({ length: 13 }, (_, n) => `- Note ${n}.\n`).join('')}# 1.0\n`,
     },
   },
+  {
+    what: 'a symlink inside the project',
+    before: {},
+    after: { 'a/b/link': '../../docs/readme.md', 'docs/here': './.' },
+    modes: { 'a/b/link': '120000', 'docs/here': '120000' },
+  },
   { what: 'js: a new test file', before: { 'a.js': 'a' }, after: { 'a.js': 'b', 'a.test.js': JS } },
   {
     what: 'js: a new test in a file',
@@ -715,6 +847,16 @@ const WELL: readonly Diff[] = [
     what: 'js: quotes in patterns',
     ...edit('a.test.js', `const quote = /['"\`]/;\n${JS}`, 'toBe(4)', 'toBe(5)'),
   },
+  {
+    what: 'js: a new program of the tests',
+    before: {},
+    after: { 'test/server.child.js': 'if (!ok) process.exit(1);\nprocess.exit(0);\n' },
+  },
+  {
+    what: 'py: a new test file that is skipped as a whole',
+    before: {},
+    after: { 'test_new.py': `pytestmark = pytest.mark.skip\n${PY}` },
+  },
   { what: 'py: a new test file', before: {}, after: { 'tests/test_new.py': PY } },
   {
     what: 'py: a new test that is skipped on one system',
@@ -733,6 +875,10 @@ const WELL: readonly Diff[] = [
   {
     what: 'py: a new fixture',
     ...edit('conftest.py', 'import pytest\n', /$/, '@pytest.fixture\ndef one():\n    return 1\n'),
+  },
+  {
+    what: 'py: other tools in pyproject.toml',
+    ...edit('pyproject.toml', '[tool]\nruff.line-length = 100\n', '100', '120'),
   },
   { what: 'py: # in a string', ...edit('test_a.py', PY, 'add("a", 1)', 'add("#", 1)') },
   {
@@ -920,6 +1066,13 @@ test('every rule has its case, and can be switched off', () => {
     expect(findFlags(factsOf(diff), { ...diff.settings, rules: off ?? {} })).toEqual([]);
   }
   expect(findFlags(facts, { rules: off ?? {} })).toEqual([]);
+});
+
+test('a manifest that is too large to be read is not let through', () => {
+  const [file] = factsOf({ what: '', ...edit('package.json', '{}', '{}', '{"a":1}') }).files;
+  const { after: _, ...unread } = file as FileFacts;
+  const facts = { ...factsOf({ what: '', before: {}, after: {} }), files: [unread] };
+  expect(findFlags(facts)).toMatchObject([{ rule: 'verification', path: 'package.json' }]);
 });
 
 test('of many findings the first are told, and how many more there are', () => {

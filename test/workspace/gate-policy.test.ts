@@ -149,6 +149,37 @@ for (const name of JSON.parse(readFileSync('list.json'))) test(name, () => {});
   });
 });
 
+test('also when each task has acceptance commands of its own', async () => {
+  const project = await openProject({ 'report.txt': '# pass 4\n' });
+  const { workspaces } = project;
+  const verify = (accept: string) => [
+    { name: 'test', command: 'cat report.txt' },
+    { name: `accept: ${accept}`, command: 'true' },
+  ];
+  const first = await submitted(project, { 'a.txt': 'a\n' });
+  const options = { workspaces, fingerprint: sha256 };
+  const accepted = await verifyAndMerge({ submission: first, verify: verify('a'), ...options });
+  expect(accepted.verdict).toBe('accepted');
+  const second = await submitted(project, { 'report.txt': '# pass 3\n' });
+  expect(
+    await verifyAndMerge({ submission: second, verify: verify('b'), ...options }),
+  ).toMatchObject({
+    verdict: 'approval_required',
+    reasons: ['test ran 3 tests; on the target it ran 4.'],
+  });
+});
+
+test('marks of a conflict are seen whatever the user’s git takes for a pattern', async () => {
+  const project = await openProject({ 'readme.md': 'x\n' });
+  git(project.directory, 'config', 'grep.patternType', 'fixed');
+  const marks = '<<<<<<< a\nx\n=======\ny\n>>>>>>> b\n';
+  const submission = await submitted(project, { 'readme.md': marks });
+  const verify = [{ name: 'test', command: 'true' }];
+  const { workspaces } = project;
+  const verdict = await verifyAndMerge({ submission, verify, workspaces, fingerprint: sha256 });
+  expect(verdict).toMatchObject({ verdict: 'rejected', stage: 'policy' });
+});
+
 test('a runner that finds no tests proves nothing, unless the project says why there are none', async () => {
   const project = await openProject({ 'readme.md': 'x\n' });
   const submission = await submitted(project, { 'readme.md': 'y\n' });

@@ -15,7 +15,9 @@ import { checkVerifyCommands, type VerifyCommand } from '../../src/workspace/ver
 import { program, programEnvironment } from '../program.ts';
 import {
   commit,
+  type Files,
   git,
+  makeRepository,
   openProject,
   PIPELINE_CHANGE,
   type Project,
@@ -240,6 +242,14 @@ test.each([
   expect(answer.evidence.commands).toMatchObject([{ exitCode: exits, excerpt: 'no packages' }]);
 });
 
+test('the name of a command may be as long as a sentence', async () => {
+  const project = await openProject();
+  const name = 'accept: it says what it does, and does what it says, '.repeat(8);
+  const verify = [{ name, command: 'true' }];
+  const verdict = await gate(project, await submit(project, { 'a.txt': 'a\n' }), { verify });
+  expect(verdict).toMatchObject({ verdict: 'accepted', evidence: { commands: [{ name }] } });
+});
+
 test('an exit code that no command can have is refused as one of the machine', () => {
   const verify = [{ name: 'test', command: 'true', infrastructureExitCodes: [0] }];
   expect(() => checkVerifyCommands(verify)).toThrow(
@@ -422,6 +432,54 @@ test.each([
     await expectClean(project);
   },
 );
+
+/** A project with a submodule `sub`, in which the user works. */
+async function openWithSubmodule(): Promise<Project> {
+  const directory = makeRepository({ 'readme.md': 'hello\n' });
+  const library = makeRepository({ 'a.txt': 'a\n' });
+  git(directory, '-c', 'protocol.file.allow=always', 'submodule', '-q', 'add', library, 'sub');
+  git(directory, 'commit', '-qm', 'with submodule');
+  write(directory, { 'sub/a.txt': 'edited\n', 'sub/mine.txt': 'mine\n' });
+  return await reopenProject(directory);
+}
+
+async function submitWithout(project: Project, files: Files): Promise<Submission> {
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  rmSync(path.join(workspace.directory, 'sub'), { recursive: true });
+  write(workspace.directory, files);
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  return { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+}
+
+test('a file in place of a submodule: what the user has in it stays, and the verdict says what to do', async () => {
+  const project = await openWithSubmodule();
+  const { directory } = project;
+  const submission = await submitWithout(project, { sub: 'a file\n' });
+  expect(await gate(project, submission)).toMatchObject({
+    verdict: 'infrastructure',
+    reason: expect.stringContaining('("sub")'),
+  });
+  expect(readFileSync(path.join(directory, 'sub/mine.txt'), 'utf8')).toBe('mine\n');
+  git(directory, 'submodule', '--quiet', 'deinit', '-f', 'sub');
+  expect((await gate(project, submission)).verdict).toBe('accepted');
+  expect(readFileSync(path.join(directory, 'sub'), 'utf8')).toBe('a file\n');
+});
+
+test('a crash in the middle of removing a submodule is completed, and its files stay', async () => {
+  const project = await openWithSubmodule();
+  const { directory } = project;
+  const submission = await submitWithout(project, { '.gitmodules': '' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  const policy = { rules: { 'repository-settings': 'off', 'emptied-files': 'off' } } as const;
+  await expect(gate(project, submission, { faultPoint, policy })).rejects.toThrow(Crash);
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+  expect(git(directory, 'status', '--porcelain')).toBe('?? sub/');
+  expect(readFileSync(path.join(directory, 'sub/mine.txt'), 'utf8')).toBe('mine\n');
+});
 
 test('work that the user has in other places is no obstacle', async () => {
   const project = await openProject();
@@ -766,6 +824,18 @@ test.each([
   expect(readFileSync(path.join(directory, 'large.txt'), 'utf8')).toBe(LARGE['large.txt']);
 });
 
+test('what the user has put back as it was before a merge stays so', async () => {
+  const project = await openProject({ 'readme.md': 'old\n', 'other.md': 'x\n' });
+  const { directory } = project;
+  const verdict = await gate(project, await submit(project, { 'readme.md': 'new\n' }));
+  expect(verdict.verdict).toBe('accepted');
+  git(directory, 'checkout', '-q', 'HEAD~1', '--', 'readme.md');
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(git(directory, 'status', '--porcelain')).toBe('M  readme.md');
+  expect(readdirSync(path.join(directory, '.git/troupe'))).toEqual([]);
+});
+
 test('an unfinished update is left alone when the user has edited what it would write', async () => {
   const project = await openProject();
   const submission = await submit(project, { 'readme.md': 'new\n' });
@@ -818,4 +888,118 @@ test('so is one whose edit is as long as the file and of the second in which git
   const restarted = await reopenProject(directory);
   expect(await restarted.repository.finishCheckouts()).toEqual([]);
   expect(readFileSync(readme, 'utf8')).toBe('our\n');
+});
+
+const AS_DIRECTORY: Files = { 'readme.md': 'x\n', 'a/b.txt': 'b\n', 'a/c/d.txt': 'd\n' };
+const AS_FILE: Files = { 'readme.md': 'x\n', a: 'file\n' };
+
+/** A merge that replaces `a`, killed before the files were updated. */
+async function crashedSwap(before: Files, after: Files): Promise<string> {
+  const project = await openProject(before);
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  rmSync(path.join(workspace.directory, 'a'), { recursive: true });
+  write(workspace.directory, after);
+  const collected = await project.workspaces.collect({ workspace, message: 'x' });
+  if (collected.kind !== 'submitted') throw new Error(collected.kind);
+  const submission = { run: 'run', task: 'task', attempt: 1, title: 'x', ...collected };
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  return project.directory;
+}
+
+test.each([
+  {
+    from: 'directory',
+    to: 'file',
+    before: AS_DIRECTORY,
+    after: AS_FILE,
+    what: 'nothing is written',
+    removed: [],
+  },
+  {
+    from: 'directory',
+    to: 'file',
+    before: AS_DIRECTORY,
+    after: AS_FILE,
+    what: 'half is removed',
+    removed: ['a/c'],
+  },
+  {
+    from: 'file',
+    to: 'directory',
+    before: AS_FILE,
+    after: AS_DIRECTORY,
+    what: 'nothing is written',
+    removed: [],
+  },
+  {
+    from: 'file',
+    to: 'directory',
+    before: AS_FILE,
+    after: AS_DIRECTORY,
+    what: 'half is written',
+    removed: ['a'],
+    written: 'a/b.txt',
+  },
+])(
+  'killed where a $from becomes a $to, and $what: completed',
+  async ({ before, after, removed, written }) => {
+    const directory = await crashedSwap(before, after);
+    for (const name of removed) rmSync(path.join(directory, name), { recursive: true });
+    if (written !== undefined) write(directory, { [written]: after[written] ?? '' });
+    const restarted = await reopenProject(directory);
+    expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+    expect(git(directory, 'status', '--porcelain')).toBe('');
+  },
+);
+
+test('killed where a directory becomes a file, and the user has put something into it: left alone', async () => {
+  const directory = await crashedSwap(AS_DIRECTORY, AS_FILE);
+  write(directory, { 'a/c/mine.txt': 'mine\n' });
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([]);
+  expect(readFileSync(path.join(directory, 'a/c/mine.txt'), 'utf8')).toBe('mine\n');
+});
+
+test.each(['--assume-unchanged', '--skip-worktree'])(
+  'an edit that the user hides from git (%s) stays, and the project can be opened again',
+  async (flag) => {
+    const project = await openProject({ 'readme.md': 'x\n', 'local.cfg': 'default\n' });
+    const { directory } = project;
+    git(directory, 'update-index', flag, 'local.cfg');
+    write(directory, { 'local.cfg': 'mine, and longer than theirs\n' });
+    const submission = await submit(project, { 'readme.md': 'new\n', 'local.cfg': 'theirs\n' });
+    const verdict = await gate(project, submission);
+    expect(verdict).toMatchObject({
+      verdict: 'infrastructure',
+      reason: expect.stringMatching(/could not follow main: .*'local\.cfg'/s),
+    });
+    expect(verdict).toMatchObject({ reason: expect.not.stringContaining('taken out later') });
+    expect(mainLog(directory)).toBe('first');
+    expect(git(directory, 'for-each-ref', 'refs/troupe/undone')).toBe('');
+    const faultPoint = (name: string) => {
+      if (name === 'gate.ref-before-checkout') throw new Crash();
+    };
+    await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+    const restarted = await reopenProject(directory);
+    expect(await restarted.repository.finishCheckouts()).toEqual([]);
+    expect(readFileSync(path.join(directory, 'local.cfg'), 'utf8')).toContain('mine');
+  },
+);
+
+test('an update that was cut off in a sparse checkout is completed', async () => {
+  const directory = makeRepository({ 'readme.md': 'x\n', 'in/a.txt': 'a\n', 'out/b.txt': 'b\n' });
+  git(directory, 'sparse-checkout', 'set', 'in');
+  const project = await reopenProject(directory);
+  const submission = await submit(project, { 'in/a.txt': 'new\n', 'out/b.txt': 'new\n' });
+  const faultPoint = (name: string) => {
+    if (name === 'gate.ref-before-checkout') throw new Crash();
+  };
+  await expect(gate(project, submission, { faultPoint })).rejects.toThrow(Crash);
+  const restarted = await reopenProject(directory);
+  expect(await restarted.repository.finishCheckouts()).toEqual([directory]);
+  expect(git(directory, 'status', '--porcelain')).toBe('');
+  expect(existsSync(path.join(directory, 'out'))).toBe(false);
 });

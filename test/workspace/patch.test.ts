@@ -76,6 +76,31 @@ test('a patch of a file in another encoding is applied byte by byte', async () =
   expect(readFileSync(path.join(workspace.directory, 'größe.txt'))).toEqual(latin);
 });
 
+test('a patch may put directories in the place of a file', async () => {
+  const project = await openProject({ lib: 'x\n' });
+  const workspace = await project.workspaces.prepare({ run: 'run', task: 'task', attempt: 1 });
+  const patch = [
+    'diff --git a/lib b/lib',
+    'deleted file mode 100644',
+    '--- a/lib',
+    '+++ /dev/null',
+    '@@ -1 +0,0 @@',
+    '-x',
+    'diff --git a/lib/deep/a.txt b/lib/deep/a.txt',
+    'new file mode 100644',
+    '--- /dev/null',
+    '+++ b/lib/deep/a.txt',
+    '@@ -0,0 +1 @@',
+    '+y',
+  ].join('\n');
+  const { repository } = project;
+  expect(await applyPatch({ repository, workspace, patch })).toMatchObject({
+    kind: 'applied',
+    files: ['lib', 'lib/deep/a.txt'],
+  });
+  expect(readFileSync(path.join(workspace.directory, 'lib/deep/a.txt'), 'utf8')).toBe('y\n');
+});
+
 test('what a patch has made is collected without a look at the files, the same as with one', async () => {
   const { repository, workspaces } = await openProject({ 'a.txt': CONTENT, 'b.txt': 'b\n' });
   const collect = async (task: string, looked: boolean) => {

@@ -1,5 +1,8 @@
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { fc, test as property } from '@fast-check/vitest';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { verifyAndMerge } from '../../src/workspace/merge.ts';
 import {
   afterReview,
@@ -10,7 +13,14 @@ import {
   ReviewPanel,
   type ReviewVote,
 } from '../../src/workspace/review.ts';
-import { git, openProject, type Project, sha256, submit } from './git-fixture.ts';
+import {
+  git,
+  openProject,
+  type Project,
+  sha256,
+  submit,
+  temporaryDirectory,
+} from './git-fixture.ts';
 
 const VERIFY = [{ name: 'test', command: 'test -f readme.md' }];
 
@@ -203,3 +213,27 @@ test('those who answer decide; the same change is not reviewed twice', async () 
   });
   expect(asked).toBe(1);
 });
+
+test.each([
+  { mode: 'gate', verdict: { verdict: 'rejected', stage: 'review' } },
+  { mode: 'advisory', verdict: { verdict: 'accepted' } },
+] as const)(
+  'a change too large to be shown ($mode) is $verdict.verdict, and no fault of the machine',
+  async ({ mode, verdict }) => {
+    const project = await openProject();
+    const reviewers = [{ name: 'a', review: () => ({ approve: true }) }];
+    const review = panel(project, { mode, reviewers });
+    const real = execFileSync('/bin/sh', ['-c', 'command -v git'], { encoding: 'utf8' }).trim();
+    const bin = temporaryDirectory();
+    // To make such a change takes longer than to print it.
+    const lines = [
+      '#!/bin/sh',
+      'for word; do [ "$word" = -M ] && exec head -c 70000000 /dev/zero; done',
+      `exec ${real} "$@"`,
+    ];
+    writeFileSync(path.join(bin, 'git'), `${lines.join('\n')}\n`, { mode: 0o755 });
+    vi.stubEnv('PATH', `${bin}:${process.env['PATH']}`);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    expect(await merged(project, review)).toMatchObject(verdict);
+  },
+);

@@ -116,11 +116,12 @@ const DIRT: Readonly<Record<string, (file: string, outside: string) => void>> = 
   },
   'an empty directory': (file) => mkdirSync(`${file}.d`),
   'a repository': (file) => execFileSync('git', ['init', '-q', `${file}.repository`]),
+  'a repository around it': (file) => execFileSync('git', ['init', '-q', path.dirname(file)]),
   'a pipe': (file) => execFileSync('mkfifo', [`${file}.pipe`]),
 };
 
 /** What makes a place be made anew. */
-const UNUSABLE = ['its directory for us only', 'a pipe'];
+const UNUSABLE = ['a repository around it', 'its directory for us only', 'a pipe'];
 
 let count = 0;
 

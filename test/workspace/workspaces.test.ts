@@ -166,6 +166,15 @@ test('a pipe in the place of the agent’s HEAD or branch does not hold us up', 
   }
 }, 60_000);
 
+test('a file where a directory leads to the agent’s branch does not hold us up', async () => {
+  const project = await openProject();
+  const workspace = await prepare(project);
+  write(workspace.directory, { 'a.txt': 'a\n' });
+  rmSync(path.join(workspace.directory, '.git/refs/heads/troupe'), { recursive: true });
+  write(workspace.directory, { '.git/refs/heads/troupe': 'x\n' });
+  expect(submitted(await collect(project, workspace)).files).toEqual(['a.txt']);
+});
+
 test('no change is no submission, whatever was done and undone', async () => {
   const project = await openProject();
   const workspace = await prepare(project);
@@ -556,6 +565,45 @@ test('a place that cannot be made leaves nothing', async () => {
   ).rejects.toThrow('stop');
   expect(readdirSync(path.join(project.workspaces.root, '.new'))).toEqual([]);
   expect(await project.workspaces.find(NAME)).toBeUndefined();
+});
+
+test.each([
+  {
+    what: 'a pipe in a file’s place',
+    name: 'readme.md',
+    make: (file: string) => {
+      rmSync(file);
+      execFileSync('mkfifo', [file]);
+    },
+  },
+  {
+    what: 'a name that means .git on Windows',
+    name: 'git~1',
+    make: (file: string) => writeFileSync(file, 'x\n'),
+  },
+])('$what is refused by name, and no fault of the machine', async ({ name, make }) => {
+  const project = await openProject();
+  const workspace = await prepare(project);
+  make(path.join(workspace.directory, name));
+  expect(await collect(project, workspace)).toMatchObject({
+    kind: 'refused',
+    reason: expect.stringContaining(`Git cannot keep "${name}"`),
+    files: [name],
+  });
+});
+
+test('a name that is not UTF-8 is refused: nobody could say what is in its way in a checkout', async () => {
+  const project = await openProject({ 'readme.md': 'hello\n' });
+  write(project.directory, { '.git/info/exclude': '*.log\n' });
+  const inside = (directory: string) => Buffer.from(path.join(directory, 'caf\xe9.log'), 'latin1');
+  writeFileSync(inside(project.directory), 'mine\n');
+  const workspace = await prepare(project);
+  writeFileSync(inside(workspace.directory), 'theirs\n');
+  expect(await collect(project, workspace)).toEqual({
+    kind: 'refused',
+    reason: 'The name of "caf\ufffd.log" is not UTF-8: give it another one.',
+    files: ['caf\ufffd.log'],
+  });
 });
 
 test('many tasks at once do not get in each other’s way', async () => {
