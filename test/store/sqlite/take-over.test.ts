@@ -63,7 +63,10 @@ describe('an owner that stands still (SIGSTOP)', () => {
     await store.close();
   });
 
-  test('is taken over at any moment of its work: nothing it said is lost, nothing comes after', async () => {
+  test('is taken over at any moment of its work: nothing it said is lost, nothing comes after', {
+    // Each of its eight rounds waits for two processes.
+    timeout: 120_000,
+  }, async () => {
     const path = temporaryStore();
     let rounds = 0;
     let locked = 0;
