@@ -163,6 +163,7 @@ export class Git {
       cwd: options.cwd,
       timeoutMs: options.timeoutMs ?? 120_000,
       signal: AbortSignal.any(signals),
+      ...(options.stdin === undefined ? {} : { stdin: options.stdin }),
       onStdout: (chunk) => {
         stdoutBytes += chunk.length;
         if (stdoutBytes > maxStdoutBytes) tooMuch.abort();
@@ -174,12 +175,9 @@ export class Git {
       },
     };
     const { processes } = this;
-    const { stdin } = options;
     const end =
-      (stdin === undefined && Launcher.takes(command)
-        ? await processes.launcher.run(command)
-        : undefined) ??
-      (await runProcessTree({ ...command, processes, ...(stdin === undefined ? {} : { stdin }) }));
+      (Launcher.takes(command) ? await processes.launcher.run(command) : undefined) ??
+      (await runProcessTree({ ...command, processes }));
     options.signal?.throwIfAborted();
     const said = Buffer.concat(stderr).toString('utf8');
     const fail = (kind: GitErrorKind, why: string, lockFile?: string): GitError =>

@@ -8,11 +8,8 @@ import { type ProcessEnd, type ProcessTreeOptions, stopRequest } from './process
 import { terminateGroup } from './terminate.ts';
 import { untilLine } from './until-line.ts';
 
-/** What is launched reads no input and leaves nothing in the background. */
-export type LaunchOptions = Omit<
-  ProcessTreeOptions,
-  'processes' | 'stdin' | 'sweep' | 'faultPoint'
->;
+/** What is launched leaves nothing in the background. */
+export type LaunchOptions = Omit<ProcessTreeOptions, 'processes' | 'sweep' | 'faultPoint'>;
 
 /** A shell that had nothing to do for so long is ended. */
 const IDLE_MS = 10_000;
@@ -20,6 +17,8 @@ const IDLE_MS = 10_000;
 const MAX_IDLE = 4;
 /** What is longer than this would come close to what the system takes as arguments and environment. */
 const MAX_SCRIPT_BYTES = 100_000;
+/** A longer input is for a pipe of its own; written so that a shell understands it, it is up to four times as long. */
+const MAX_INPUT_BYTES = 16_384;
 /** Of what the program says, as much is looked at to know why it could not be started. */
 const MAX_SAID = 1000;
 /** The shell could not go to the program's directory. No program's exit code is so large. */
@@ -33,8 +32,7 @@ const launched = channel('troupe:launched');
  * system copies what it knows of its parent's memory, while the parent waits: from a shell, a program costs less than half
  * of the CPU time that it costs from Node (bench/README.md, `pipeline`).
  *
- * The shell is told nothing that it could understand wrongly: each word is quoted, and no program's text passes through
- * it. Output comes straight from the program; behind it, the shell writes a line that no program can know.
+ * The shell is told nothing that it could understand wrongly: each word is quoted, an input is spelled byte by byte. Output comes straight from the program; behind it, the shell writes a line that no program can know.
  * Crash: its input is a pipe from us, so when we are gone it reads an end and exits after its program; what hangs is ended
  * by `ProcessRegistry.killLeftovers`, as any other program.
  */
@@ -48,8 +46,8 @@ export class Launcher {
   }
 
   /** Whether a shell can be told that; if not, start it in the usual way. */
-  static takes({ argv, env, cwd }: LaunchOptions): boolean {
-    if (process.platform === 'win32') return false;
+  static takes({ argv, env, cwd, stdin = '' }: LaunchOptions): boolean {
+    if (process.platform === 'win32' || Buffer.byteLength(stdin) > MAX_INPUT_BYTES) return false;
     if (!Object.keys(env).every((name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))) return false;
     const words = [...argv, ...Object.values(env), cwd];
     const bytes = words.reduce((sum, word) => sum + Buffer.byteLength(word), 0);
@@ -247,17 +245,31 @@ class Shell {
   }
 }
 
-function scriptOf({ argv, env, cwd }: LaunchOptions, marker: string, line: string): string {
+function scriptOf({ argv, env, cwd, stdin }: LaunchOptions, marker: string, line: string): string {
   const { PATH = '/usr/bin:/bin', ...others } = env;
   const variables = Object.entries({ ...others, [MARKER_VARIABLE]: marker });
   const assignments = variables.map(([name, value]) => `${name}=${quoted(value)}`);
   const words = [...assignments, 'exec', ...argv.map(quoted)].join(' ');
   // PATH is set in the shell, so that it looks there, too. PWD would be the way by which it came, with its symlinks.
   // `exec` takes the program for a program, also if the shell has something of that name itself.
+  const program =
+    stdin === undefined
+      ? `(unset PWD OLDPWD; ${words} </dev/null)`
+      : `printf ${spelled(stdin)} | (unset PWD OLDPWD; ${words})`;
   return `export PATH=${quoted(PATH)}
-if cd -P -- ${quoted(cwd)} 2>/dev/null; then (unset PWD OLDPWD; ${words} </dev/null); E=$?; else E=${NO_DIRECTORY}; fi
+if cd -P -- ${quoted(cwd)} 2>/dev/null; then ${program}; E=$?; else E=${NO_DIRECTORY}; fi
 printf '%s\\n' ${quoted(line)} >&2; printf '%s%d\\n' ${quoted(line)} "$E"
 `;
+}
+
+/** A format for the shell's own `printf` that writes these bytes. */
+function spelled(input: string | Buffer): string {
+  const bytes = Buffer.from(input as string).toString('latin1');
+  const escaped = bytes.replace(/[^A-Za-z0-9 ./_:=@,+-]/g, (byte) =>
+    byte === '%' ? '%%' : `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  );
+  // The first character must not make it an option.
+  return `-- '${escaped}'`;
 }
 
 /** One word, whatever is in it. Source: POSIX.1-2024, XCU 2.2.2. */

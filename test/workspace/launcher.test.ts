@@ -92,6 +92,32 @@ describe('a launched program', () => {
     },
   );
 
+  property.prop([fc.uint8Array({ maxLength: 300 })], { numRuns: 40 })(
+    'reads its input to the last byte, and then an end',
+    async (bytes) => {
+      const stdin = Buffer.from(bytes);
+      const { stdout } = await launch(newRegistry().launcher, ['cat'], { stdin });
+      expect(stdout.toString('hex')).toBe(stdin.toString('hex'));
+    },
+  );
+
+  test.each(['-n', '-- x', '%s %d %%', "it's\\n\n", '', 'ü€😀', 'a'.repeat(16_384)])(
+    'reads %j',
+    async (stdin) => {
+      const { stdout } = await launch(newRegistry().launcher, ['cat'], { stdin });
+      expect(stdout.toString('utf8')).toBe(stdin);
+    },
+  );
+
+  test('need not read its input, and its own end counts', async () => {
+    const { launcher } = newRegistry();
+    const stdin = 'a'.repeat(16_000);
+    expect(await launch(launcher, ['sh', '-c', 'exit 3'], { stdin })).toMatchObject({
+      exitCode: 3,
+    });
+    expect(await launch(launcher, ['no-such'], { stdin })).toMatchObject({ spawnError: 'ENOENT' });
+  });
+
   test('has the environment it was given and its marker, and no other', async () => {
     const env = { PATH: '/usr/bin:/bin', ONE: '1' };
     const { stdout } = await launch(newRegistry().launcher, ['env'], { env });
@@ -226,6 +252,7 @@ test('shells that nobody needs are ended with the registry', async () => {
 test.each([
   ['a NUL', { argv: ['echo', 'a\0b'] }],
   ['a variable that is no name for a shell', { env: { 'a-b': '1' } }],
+  ['a long input', { stdin: 'a'.repeat(16_385) }],
   ['more than a shell should be told', { argv: ['echo', 'a'.repeat(200_000)] }],
 ])('%s is not for a shell', (_what, options) => {
   const plain = { argv: ['echo'], cwd: '/', env: {}, timeoutMs: 1, onStdout() {}, onStderr() {} };
