@@ -233,6 +233,19 @@ describe('a start', () => {
     expect(world.state(to('b')).status).toBe('done');
   });
 
+  test('that waits for its machine and is called off leaves the place to who was asked for meanwhile', async () => {
+    const { world } = await worldWith({ children: [child('a', { machine: 'late' })] });
+    await world.create(['puppet/p', 'puppet']);
+    const first = { type: 'inc' };
+    await world.send('puppet/p', { type: 'spawn', address: to('a'), machine: 'worker', first });
+    expect(world.data.actors.has(to('a'))).toBe(false);
+    await world.send('supervisor/s', { type: 'supervisor.stopChild', id: to('a') });
+    expect(world.data.actors.get(to('a'))).toMatchObject({ status: 'active', parent: 'puppet/p' });
+    expect(world.context(to('a'))['n']).toBe(1);
+    expect(world.data.deadLetters).toEqual([]);
+    expect(world.data.messages.size).toBe(0);
+  });
+
   test('of a machine that is not registered is called off after its time; then it lives once', async () => {
     const outside = new Outside();
     const world = new SupervisedWorld(outside);
