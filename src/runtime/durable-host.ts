@@ -360,6 +360,7 @@ export class DurableHost {
       timers,
       effects,
       delivery,
+      turns,
       events,
       runtimeId: this.#runtimeId,
       newCutId,

@@ -447,6 +447,34 @@ test('a machine that refuses what it does not know is asked to stop all the same
   expect(world.host.counts.invalid).toBe(0);
 });
 
+test.each([
+  { end: { type: 'finish' }, how: 'done' },
+  { end: fail, how: 'failed' },
+])(
+  'one that is rolled back to its end ($how) is down until its supervisor has decided',
+  async ({ end, how }) => {
+    const { world } = await worldWith({
+      intensity: { restarts: 9, withinMs: 60_000 },
+      children: [child('a', { backoff: { initialMs: 1_000, factor: 1, jitter: 0 } })],
+    });
+    await world.send(to('a'), end);
+    const ended = world.data.actors.get(to('a'))?.seq ?? -1;
+    await world.advance(1_000);
+    expect(world.line('s')).toBe('a running 2');
+    await world.wait(world.host.timeTravel.rollback(to('a'), ended));
+    expect(world.line('s')).toBe('a delayed 2');
+    expect(world.facts('ended').at(-1)).toMatchObject({ address: to('a'), how });
+    // Not refused, before a restart as after it.
+    await world.send(to('a'), { type: 'inc' });
+    await world.reopen();
+    await world.send(to('a'), { type: 'inc' });
+    await world.advance(1_000);
+    expect(world.line('s')).toBe('a running 3');
+    expect(world.context(to('a'))['n']).toBe(2);
+    expect(world.host.counts.dropped.ended).toBe(0);
+  },
+);
+
 test('one that is rolled back while it is to stop is asked once more', async () => {
   const machine = setup({}).createMachine({
     context: { asked: 0 },
