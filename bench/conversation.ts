@@ -142,7 +142,13 @@ async function open(kind: Kind, path: string): Promise<DurableHost> {
 }
 
 async function say(host: DurableHost): Promise<void> {
-  const taken = new Promise<void>((resolve) => host.events.once('turn', () => resolve()));
+  const taken = new Promise<void>((resolve) => {
+    const onTurn = (): void => {
+      host.events.off('turn', onTurn);
+      resolve();
+    };
+    host.events.on('turn', onTurn);
+  });
   await host.send(ACTOR, { type: 'say', text: words(SAID) });
   await taken;
 }

@@ -142,7 +142,12 @@ export class Delivery {
   post(envelope: Envelope, durable: boolean): void {
     const actor = this.#directory.at(envelope.to);
     const policy = this.#policyOf(actor);
-    if (policy.overflow !== 'wait') this.#makeRoom(actor, policy, envelope.priority);
+    try {
+      if (policy.overflow !== 'wait') this.#makeRoom(actor, policy, envelope.priority);
+    } catch (error) {
+      if (error instanceof MailboxFullError) this.#auditRefused(envelope, error);
+      throw error;
+    }
     this.#put(actor, envelope, durable);
     if (this.#isAudited(actor.kind)) this.#audit(orderRow(envelope));
   }
@@ -152,11 +157,8 @@ export class Delivery {
    * @returns undefined: it need not wait, or the mailbox is not one for which it may. A place that it will get some day,
    * or not: whoever gets it releases it, and posts at once
    */
-  place(
-    { to, message, priority }: Envelope,
-    waitMs: number,
-    signal?: AbortSignal,
-  ): Place | undefined {
+  place(envelope: Envelope, waitMs: number, signal?: AbortSignal): Place | undefined {
+    const { to, message, priority } = envelope;
     const actor = this.#directory.at(to);
     const policy = this.#policyOf(actor);
     if (policy.overflow !== 'wait' || !this.#isFull(actor, policy.limit)) return undefined;
@@ -164,10 +166,13 @@ export class Delivery {
     this.#events.tell('mailboxFull', { address: actor.address, limit: policy.limit });
     const room = this.#roomOf(actor);
     let forget = (): void => undefined;
-    const overdue = (): Error =>
-      new TimeoutError(noRoom(to, policy.limit, waitMs), {
+    const overdue = (): Error => {
+      const error = new TimeoutError(noRoom(to, policy.limit, waitMs), {
         context: { address: to, limit: policy.limit },
       });
+      this.#auditRefused(envelope, error);
+      return error;
+    };
     const place = new Place(room, this.#clock.now() + waitMs, overdue, () => {
       this.#agenda.remove(place);
       forget();
@@ -610,6 +615,16 @@ export class Delivery {
   ): void {
     if (this.#isAudited(kindOf(from)))
       this.#audit(answerRow(from, to.correlation, type, outcome, at));
+  }
+
+  /** An order that has not come into the mailbox: nobody else will answer it. */
+  #auditRefused(envelope: Envelope, error: TroupeError): void {
+    const { id, to, message, correlation = id } = envelope;
+    if (!this.#isAudited(kindOf(to))) return;
+    const refusal: EffectOutcome = { ok: false, failure: error.toFailure() };
+    this.#audit(orderRow(envelope));
+    this.#audit(answerRow(to, correlation, message.type, refusal, this.#clock.now()));
+    this.#schedule();
   }
 
   #audit(row: AuditRow): void {

@@ -17,7 +17,7 @@ import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import { type Envelope, type Message, parseMessage } from '../protocol/message.ts';
 import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
 import type { Shutdown } from '../protocol/supervision.ts';
-import type { ActorRecord, MessageRecord, Store, StoredActor } from '../store/store.ts';
+import type { ActorRecord, Pending, Store, StoredActor } from '../store/store.ts';
 import { checkNotAnswer, requireRegistration, requireSpawnable } from './action-checks.ts';
 import { Agenda } from './agenda.ts';
 import { answerQuery } from './answer-query.ts';
@@ -46,6 +46,7 @@ import {
 } from './registration.ts';
 import { type Asked, cancelled, Requests } from './requests.ts';
 import { checkRetry, type StepRetry as Retry, retryWaitMs } from './step.ts';
+import { readStoredWork, type StoredWork } from './stored-work.ts';
 import { DEFAULT_STREAM_LIMITS, type StreamLimits } from './stream.ts';
 import { Streams } from './streams.ts';
 import { TimeTravel } from './time-travel.ts';
@@ -359,6 +360,7 @@ export class DurableHost {
       timers,
       effects,
       delivery,
+      turns,
       events,
       runtimeId: this.#runtimeId,
       newCutId,
@@ -443,6 +445,7 @@ export class DurableHost {
    * Reads what waits in the store and goes on with it. Call once, when the machines are registered; actors whose
    * machine is not known yet wait for `register`.
    * @throws {ConflictError} it was called before
+   * @throws {UnreadablePayloadError} something that waits there cannot be read: says what, and nothing has begun
    */
   async open(): Promise<void> {
     if (this.#state !== 'new') {
@@ -450,18 +453,20 @@ export class DurableHost {
       throw new ConflictError('This host has been opened already.');
     }
     this.#state = 'opening';
-    let pending: Awaited<ReturnType<Store['loadPending']>>;
+    let pending: Pending;
+    let work: StoredWork;
     try {
       pending = await this.#store.loadPending();
+      work = readStoredWork(pending);
     } catch (error) {
       if (this.#state === 'opening') this.#state = 'new';
       throw error;
     }
     if (this.#state !== 'opening') throw new StoppedError();
     this.#state = 'running';
-    for (const record of pending.timers) this.#timers.recover(record);
-    for (const address of this.#effects.recover(pending.effects)) this.#directory.at(address);
-    for (const record of pending.messages) this.#delivery.recover(fromRecord(record));
+    for (const { record, action } of work.timers) this.#timers.recover(record, action);
+    for (const address of this.#effects.recover(work.effects)) this.#directory.at(address);
+    for (const envelope of work.messages) this.#delivery.recover(envelope);
     this.#keys.recover(pending.requests);
     this.#agenda.start();
     this.#housekeeping.start();
@@ -1039,20 +1044,6 @@ export class DurableHost {
     }
     throw new ConflictError('The host is not open yet: call open() first.');
   }
-}
-
-function fromRecord(record: MessageRecord): Envelope {
-  return {
-    id: record.id,
-    from: record.from as Address,
-    to: record.to as Address,
-    message: JSON.parse(record.messageJson) as Message,
-    priority: record.priority,
-    sentAt: record.sentAt,
-    ...(record.correlation === null ? undefined : { correlation: record.correlation }),
-    ...(record.attempt === null ? undefined : { attempt: record.attempt }),
-    ...(record.reply ? { reply: true as const } : undefined),
-  };
 }
 
 /** An attempt at a request, on its way out. */

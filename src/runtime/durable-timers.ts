@@ -122,10 +122,9 @@ export class DurableTimers {
     return this.#size;
   }
 
-  recover(record: TimerRecord): void {
+  recover(record: TimerRecord, action: TimerAction): void {
     const { id, generation, dueAt } = record;
     const address = record.address as Address;
-    const action = JSON.parse(record.actionJson) as TimerAction;
     this.#add(new DurableTimer(this, address, id, generation, dueAt, action, true));
   }
 

@@ -280,11 +280,7 @@ export class Loader {
         delivery.deadLetter(address, message, failure.message);
         delivery.tellParent(address, from, failure, `${id}~failed`);
         // Somebody else may have asked for it as well, with an input that it can be made of.
-        const [next, ...more] = actor.mailbox.take(isSpawn) as MessageItem[];
-        if (next !== undefined) {
-          actor.birth = next;
-          for (const item of more)
-            actor.mailbox.push(item, item.envelope.priority, item.envelope.from);
+        if (this.#isAskedFor(actor)) {
           this.#missing(actor);
           return;
         }
@@ -304,11 +300,23 @@ export class Loader {
     this.forget(actor);
   }
 
-  /** Nobody lives there: refuses what was sent there. */
+  /** Somebody has asked for it to be made, and waits in its mailbox: that is the next to be tried. */
+  #isAskedFor(actor: Actor): boolean {
+    const [next, ...more] = actor.mailbox.take(isSpawn) as MessageItem[];
+    actor.birth = next;
+    for (const item of more) actor.mailbox.push(item, item.envelope.priority, item.envelope.from);
+    return next !== undefined;
+  }
+
+  /** Nobody lives there: refuses what was sent there, unless somebody has asked for one to live there. */
   forget(actor: Actor): void {
     const { commits, delivery, directory } = this.#o;
     const { address, mailbox } = actor;
     if (actor.orders !== undefined) return; // there is more to be done about it
+    if (this.#isAskedFor(actor)) {
+      this.#missing(actor);
+      return;
+    }
     directory.actors.delete(address);
     delivery.admit(actor);
     for (let item = mailbox.shift(); item !== undefined; item = mailbox.shift()) {

@@ -21,8 +21,9 @@ export interface MachineOptions extends MailboxOptions {
   // biome-ignore lint/suspicious/noExplicitAny: whatever context the last step leads to
   readonly migrations?: Migrations<any>;
   /**
-   * Rows derived from the state, written in the same commit. Pure. It is asked after every change of state; within
-   * one commit the last row of a key counts. If it throws, the turn fails as if the machine had thrown.
+   * Rows derived from the state, written in the same commit. Pure. It is asked after every change of state, and when the
+   * actor is ended; within one commit the last row of a key counts. If it throws, the turn fails as if the machine had
+   * thrown; one that is ended has ended.
    */
   readonly project?: (actor: ProjectedActor) => readonly Projection[];
   /**

@@ -22,7 +22,7 @@ import type { HostEmitter } from './host-emitter.ts';
 import type { Loader } from './loader.ts';
 import { type Pending, parsePending, pendingJsonOf } from './pending.ts';
 import { type CutPlan, type Registration, restoreSnapshot } from './registration.ts';
-import { projectedOf, SEND } from './turns.ts';
+import { projectedOf, SEND, type Turns } from './turns.ts';
 import type { LiveSnapshot, PersistedSnapshot } from './xstate-driver.ts';
 
 /*
@@ -106,6 +106,7 @@ export interface TimeTravelOptions {
   readonly timers: DurableTimers;
   readonly effects: DurableEffects;
   readonly delivery: Delivery;
+  readonly turns: Turns;
   readonly events: HostEmitter;
   readonly runtimeId: string;
   readonly newCutId: () => string;
@@ -450,7 +451,7 @@ export class TimeTravel {
     label: string,
     at: EpochMs,
   ): void {
-    const { timers, effects, directory, commits, delivery, loader, events } = this.#o;
+    const { timers, effects, directory, commits, delivery, turns, loader, events } = this.#o;
     const { address, pending } = target;
     actor.registration = registration;
     actor.snapshot = live;
@@ -480,6 +481,10 @@ export class TimeTravel {
     if (active) {
       actor.state = 'live';
       directory.enqueue(actor);
+    } else if (actor.parent !== null && delivery.isSupervised(actor.parent)) {
+      // As after any end: what waits for it waits on, until its supervisor has decided.
+      actor.state = 'down';
+      turns.tellEnded(actor, actor.parent);
     } else {
       actor.state = 'ended';
       delivery.refuseAll(actor);

@@ -263,6 +263,9 @@ export class Turns {
     actor.version = registration.version;
     actor.updatedAt = now;
     this.#commits.stage.touch(actor);
+    for (const projection of this.#rowsOfEnd(actor, registration, persisted, now)) {
+      this.#commits.stage.project(projection);
+    }
     this.#end(actor, persisted, how, reason);
     this.#commits.stage.checkpoints.push({
       address,
@@ -494,6 +497,24 @@ export class Turns {
         milestone: registration.driver.milestone(before, snapshot),
       },
     };
+  }
+
+  /** The rows of an actor that is ended. It ends, whatever the app's code says to that. */
+  #rowsOfEnd(
+    { address }: Actor,
+    { project }: Registration,
+    { value, context, status }: PersistedSnapshot,
+    at: EpochMs,
+  ): readonly Projection[] {
+    try {
+      return project?.({ address, value, context, status, at }) ?? NONE;
+    } catch (error) {
+      this.#logger.error(
+        { actor: address, err: error },
+        'an actor was ended; its rows are as they were, because its projection threw',
+      );
+      return NONE;
+    }
   }
 
   /** It was asked to stop. When nobody was there at the end of its time, it has had none: it gets it once more. */

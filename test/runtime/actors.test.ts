@@ -607,4 +607,26 @@ describe('projections', () => {
     await world.send('counter/a', { type: 'note', what: 'alive' });
     expect(world.context('counter/a')['seen']).toEqual(['alive']);
   });
+
+  test.each([
+    { project: 'tells of it', rows: [['counter/a', 'done at 1']] },
+    { project: 'throws', rows: [['counter/a', 'active at 1']] },
+  ])('of one that is ended: $project', async ({ project, rows }) => {
+    const world = new World({
+      counter: {
+        machine: counterMachine,
+        project: ({ address, context, status }) => {
+          if (status !== 'active' && project === 'throws') throw new Error('no row for that');
+          return [row(address, `${status} at ${context['n']}`)];
+        },
+      },
+    });
+    await world.open();
+    await world.create(['counter/a', 'counter']);
+    await world.send('counter/a', { type: 'inc' });
+    await world.wait(world.host.stopActor('counter/a', 'brutal', 'Enough.'));
+    expect(world.data.actors.get('counter/a')?.status).toBe('done');
+    expect(Array.from(world.data.runs.values(), ({ run, state }) => [run, state])).toEqual(rows);
+    await world.create(['counter/b', 'counter']);
+  });
 });

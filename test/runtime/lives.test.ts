@@ -233,6 +233,19 @@ describe('a start', () => {
     expect(world.state(to('b')).status).toBe('done');
   });
 
+  test('that waits for its machine and is called off leaves the place to who was asked for meanwhile', async () => {
+    const { world } = await worldWith({ children: [child('a', { machine: 'late' })] });
+    await world.create(['puppet/p', 'puppet']);
+    const first = { type: 'inc' };
+    await world.send('puppet/p', { type: 'spawn', address: to('a'), machine: 'worker', first });
+    expect(world.data.actors.has(to('a'))).toBe(false);
+    await world.send('supervisor/s', { type: 'supervisor.stopChild', id: to('a') });
+    expect(world.data.actors.get(to('a'))).toMatchObject({ status: 'active', parent: 'puppet/p' });
+    expect(world.context(to('a'))['n']).toBe(1);
+    expect(world.data.deadLetters).toEqual([]);
+    expect(world.data.messages.size).toBe(0);
+  });
+
   test('of a machine that is not registered is called off after its time; then it lives once', async () => {
     const outside = new Outside();
     const world = new SupervisedWorld(outside);
@@ -433,6 +446,34 @@ test('a machine that refuses what it does not know is asked to stop all the same
   expect(await world.wait(stopped)).toEqual({ how: 'done', reason: null });
   expect(world.host.counts.invalid).toBe(0);
 });
+
+test.each([
+  { end: { type: 'finish' }, how: 'done' },
+  { end: fail, how: 'failed' },
+])(
+  'one that is rolled back to its end ($how) is down until its supervisor has decided',
+  async ({ end, how }) => {
+    const { world } = await worldWith({
+      intensity: { restarts: 9, withinMs: 60_000 },
+      children: [child('a', { backoff: { initialMs: 1_000, factor: 1, jitter: 0 } })],
+    });
+    await world.send(to('a'), end);
+    const ended = world.data.actors.get(to('a'))?.seq ?? -1;
+    await world.advance(1_000);
+    expect(world.line('s')).toBe('a running 2');
+    await world.wait(world.host.timeTravel.rollback(to('a'), ended));
+    expect(world.line('s')).toBe('a delayed 2');
+    expect(world.facts('ended').at(-1)).toMatchObject({ address: to('a'), how });
+    // Not refused, before a restart as after it.
+    await world.send(to('a'), { type: 'inc' });
+    await world.reopen();
+    await world.send(to('a'), { type: 'inc' });
+    await world.advance(1_000);
+    expect(world.line('s')).toBe('a running 3');
+    expect(world.context(to('a'))['n']).toBe(2);
+    expect(world.host.counts.dropped.ended).toBe(0);
+  },
+);
 
 test('one that is rolled back while it is to stop is asked once more', async () => {
   const machine = setup({}).createMachine({

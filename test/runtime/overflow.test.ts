@@ -58,6 +58,59 @@ describe('a full mailbox that refuses', () => {
   });
 });
 
+describe('an order for which there is no room', () => {
+  const newAudited = async (overflow: Overflow): Promise<World> => {
+    const world = new World({
+      counter: { machine: counterMachine, overflow, mailboxLimit: 1, audited: true },
+    });
+    await world.open();
+    await world.create(['counter/c', 'counter']);
+    return world;
+  };
+  const audited = (world: World) =>
+    world.data.audit.map(({ kind, id, detailsJson }) => {
+      const { payload } = JSON.parse(detailsJson);
+      return [kind, id, payload.what ?? payload.failure?.code];
+    });
+
+  test('is in the audit stream, with its refusal', async () => {
+    const world = await newAudited('refuse');
+    await world.wait(Promise.allSettled(sendAll(world, [1])));
+    await world.wait(Promise.allSettled(sendAll(world, [2, 3])));
+    const asked = [
+      world.ask('counter/c', note(4)),
+      world.ask('counter/c', note(5), { delivery: 'transient' }),
+    ];
+    await world.settle();
+    await expect(asked[1]).rejects.toThrow(MailboxFullError);
+    const [first, second, refused, answer, ...rest] = audited(world);
+    expect([first?.[2], second?.[2]]).toEqual([1, 2]);
+    expect(refused).toEqual(['order', expect.stringMatching(/^app\/client#/), 3]);
+    expect(answer).toEqual(['answer', refused?.[1], 'unavailable']);
+    expect(rest.map(([kind, , what]) => [kind, what])).toEqual([
+      ['order', 4],
+      ['order', 5],
+      ['answer', 'unavailable'],
+    ]);
+    expect(rest[2]?.[1]).toBe(rest[1]?.[1]);
+    expect(seen(world)).toEqual([1, 2, 4]);
+  });
+
+  test('is so, too, when it has waited for room in vain', async () => {
+    const world = await newAudited('wait');
+    // Time passes, and nobody takes a turn meanwhile.
+    const sent = sendAll(world, [1, 2], { timeoutMs: 5 });
+    world.clock.step(world.clock.now() + 5);
+    await expect(sent[1]).rejects.toThrow(TimeoutError);
+    await world.settle();
+    expect(audited(world).map(([kind, , what]) => [kind, what])).toEqual([
+      ['order', 1],
+      ['order', 2],
+      ['answer', 'timeout'],
+    ]);
+  });
+});
+
 describe('a full mailbox that drops the oldest', () => {
   test.each(['durable', 'transient'] as const)(
     'keeps the newest, tells of each that went, and counts them (%s)',

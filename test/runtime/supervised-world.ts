@@ -7,6 +7,7 @@ import { anyAddress, durableActions } from '../../src/protocol/commands.ts';
 import type { JsonValue } from '../../src/protocol/json.ts';
 import { replyTo } from '../../src/protocol/message.ts';
 import type { ChildStatus } from '../../src/protocol/supervision.ts';
+import { puppetMachine } from './machines.ts';
 import type { Outside } from './world.ts';
 import { type Machines, World } from './world.ts';
 
@@ -127,4 +128,5 @@ export const machinesOf = (outside: Outside): Machines => ({
   overseer: overseerMachine,
   worker: workerMachine(outside),
   wall: wallMachine,
+  puppet: puppetMachine,
 });

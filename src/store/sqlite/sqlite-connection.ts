@@ -97,6 +97,8 @@ export class SqliteConnection {
   readonly #epoch: number;
   readonly #file: WatchedFile | undefined;
   readonly #lock: WatchedFile | undefined;
+  /** A write-ahead log; else a rollback journal. */
+  readonly #hasLog: boolean;
   #filesCheckedAt = performance.now();
   #commitsUnchecked = 0;
   #broken: TroupeError | undefined;
@@ -111,6 +113,7 @@ export class SqliteConnection {
     this.#path = path;
     this.#file = path === ':memory:' ? undefined : watchFile(path);
     this.#lock = lock;
+    this.#hasLog = db.pragma('journal_mode', { simple: true }) === 'wal';
     this.#epoch = db
       .transaction(() => {
         db.exec(COUNT_COMMIT);
@@ -274,6 +277,9 @@ export class SqliteConnection {
 
   /** In a transaction of its own. Throws SQLITE_BUSY unexplained. */
   prune(slice: PruneSlice): Pruned {
+    // Without a write-ahead log a power cut may damage the file when the flush is missing.
+    // Source: https://sqlite.org/pragma.html#pragma_synchronous
+    if (!this.#hasLog) return this.#alone(() => this.#pruner.prune(slice));
     // Not flushed: what a power cut brings back is removed again, and the next commit's flush is for both.
     const flushes = this.#db.pragma('synchronous', { simple: true });
     this.#db.pragma('synchronous = NORMAL');

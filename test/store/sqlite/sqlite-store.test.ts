@@ -154,3 +154,27 @@ test('a write that fails as it begins leaves no transaction open for the next on
   expect(connection.releaseLease({ name: 'x', token: 1 })).toBe(false);
   connection.close();
 });
+
+test.each([
+  { journal: 'wal', flushed: false },
+  { journal: 'delete', flushed: true },
+])(
+  'what is pruned is flushed where a power cut would damage the file: $journal',
+  async ({ journal, flushed }) => {
+    const path = temporaryStore();
+    await (await openSqliteStore({ path })).close();
+    const statements: string[] = [];
+    const db = new Database(path, { verbose: (sql) => statements.push(String(sql)) });
+    db.pragma(`journal_mode = ${journal}`);
+    db.pragma('synchronous = FULL');
+    const connection = new SqliteConnection(db, path);
+    statements.length = 0;
+    connection.prune({ what: 'checkpoints', keepPerActor: 1, from: 0 });
+    const commit = statements.indexOf('COMMIT');
+    expect(commit).toBeGreaterThan(0);
+    const isLess = statements.slice(0, commit).includes('PRAGMA synchronous = NORMAL');
+    expect(isLess).toBe(!flushed);
+    expect(db.pragma('synchronous', { simple: true })).toBe(2);
+    connection.close();
+  },
+);
