@@ -12,7 +12,10 @@ import type { StepOrders } from './steps.child.ts';
 
 const TASKS = 30;
 const PARALLEL = 6;
-const KILLS = 40;
+/** `npm run faults` takes more time for it. */
+const ALL = process.env['FAULTS'] === 'all';
+const KILLS_AROUND_COMMITS = ALL ? 40 : 16;
+const KILLS_AT_RANDOM = ALL ? 20 : 8;
 
 const POINTS = [
   'store.before-begin',
@@ -92,19 +95,19 @@ async function runToTheEnd(orders: StepOrders, kills: number): Promise<void> {
 test.concurrent('killed around every commit: both or neither, and each row once', async () => {
   const orders = newOrders();
   const random = randomFrom(41);
-  for (let kill = 0; kill < KILLS; kill++) {
+  for (let kill = 0; kill < KILLS_AROUND_COMMITS; kill++) {
     const faults = `${POINTS[kill % POINTS.length]}:kill:${1 + random(25)}`;
     const life = new Life('steps', { ...orders, endless: true, faults });
     expect(await life.death(), `${faults}: ${life.stderr}`).toBe('SIGKILL');
     if (existsSync(orders.store)) checkStore(orders);
   }
-  await runToTheEnd(orders, KILLS);
+  await runToTheEnd(orders, KILLS_AROUND_COMMITS);
 }, 300_000);
 
 test.concurrent('killed at random times while steps run side by side, only the unfinished run again', async () => {
   const orders = newOrders();
   const random = randomFrom(42);
-  for (let kill = 0; kill < 20; kill++) {
+  for (let kill = 0; kill < KILLS_AT_RANDOM; kill++) {
     const life = new Life('steps', { ...orders, endless: true });
     await life.line('open');
     await new Promise((resolve) => setTimeout(resolve, 5 + random(40)));
@@ -112,5 +115,5 @@ test.concurrent('killed at random times while steps run side by side, only the u
     expect(await life.death(), life.stderr).toBe('SIGKILL');
     checkStore(orders);
   }
-  await runToTheEnd(orders, 20);
+  await runToTheEnd(orders, KILLS_AT_RANDOM);
 }, 300_000);

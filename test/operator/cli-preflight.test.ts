@@ -342,6 +342,8 @@ test('what a crash of ours has left looks like a change, and is in nobody’s wa
   // The branch has moved to what was accepted, and the process was killed before the files followed.
   git(directory, 'reset', '-q', '--hard', first);
   git(directory, 'update-ref', 'refs/heads/main', merged);
+  mkdirSync(path.join(directory, '.git', 'troupe'));
+  writeFileSync(path.join(directory, '.git', 'troupe', 'move'), `${first} ${merged}\n`);
   expect(git(directory, 'status', '--porcelain')).toBe('D  src/zero.js');
   expect(await troupe(directory, 'run')).toMatchObject({ exitCode: 0, stderr: '' });
   expect(merges(directory)).toEqual(['zero', 'one']);

@@ -4,8 +4,8 @@ import { travelling } from './scenario.ts';
 import { simulate } from './world.ts';
 
 const env = process.env;
-/** How many worlds are lived through. */
-const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? 300);
+/** How many worlds are lived through; `npm run faults` takes more time for it. */
+const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? (env['FAULTS'] === 'all' ? 300 : 120));
 /** As in simulation.test.ts: the same worlds every time, unless somebody explores. */
 const SEED = env['TROUPE_SIMULATION_SEED'] ?? '20261121';
 const REPLAY = {
