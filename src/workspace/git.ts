@@ -252,6 +252,7 @@ const HARDENED_CONFIG = [
   'core.askPass=',
   'credential.helper=',
   'commit.gpgSign=false',
+  'log.showSignature=false',
   'gc.auto=0',
   'maintenance.auto=false',
   'submodule.recurse=false',

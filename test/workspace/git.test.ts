@@ -27,6 +27,27 @@ test('output, exit codes that are answers, and errors that say what git said', a
   );
 });
 
+test('the signature of a commit is not looked at, whatever the repository says', async () => {
+  const cwd = makeRepository({ 'a.txt': 'one\n' });
+  const canary = path.join(temporaryDirectory(), 'canary');
+  const program = path.join(temporaryDirectory(), 'gpg');
+  writeFileSync(program, `#!/bin/sh\ntouch '${canary}'\n`, { mode: 0o755 });
+  const signature = '-----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----';
+  const signed = git(cwd, 'cat-file', 'commit', 'HEAD').replace(
+    '\n\n',
+    `\ngpgsig ${signature}\n\n`,
+  );
+  write(cwd, { signed: `${signed}\n` });
+  const name = git(cwd, 'hash-object', '-t', 'commit', '-w', 'signed');
+  git(cwd, 'config', 'gpg.program', program);
+  git(cwd, 'config', 'log.showSignature', 'true');
+  expect(await ours().text(['log', '-1', '--format=%H', name], { cwd })).toBe(name);
+  expect(existsSync(canary)).toBe(false);
+  // What was planted would have worked.
+  git(cwd, 'log', '-1', name);
+  expect(existsSync(canary)).toBe(true);
+});
+
 test('neither hooks nor fsmonitor, external diff or text conversion of the repository run', async () => {
   const cwd = makeRepository({ 'a.txt': 'one\n', '.gitattributes': '*.txt diff=evil\n' });
   const canary = path.join(temporaryDirectory(), 'canary');
