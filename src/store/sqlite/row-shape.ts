@@ -1,7 +1,7 @@
 import { TroupeError } from '../../protocol/errors.ts';
 
-// By hand, and not with zod: the thread that writes loads nothing but what it needs. Of what opening a store took, in CPU
-// time, a third went into loading zod a second time (bench/README.md, `opening`).
+// By hand, and not with zod: the thread that writes loads nothing but what it needs. Loading zod there once more was a
+// quarter of the CPU time of opening a store (see bench/opening.ts).
 
 /** What a column may hold, and what is made of it. */
 export interface Column<T> {
