@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, existsSync, symlinkSync } from 'node:fs';
+import { cpSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { type Bench, Samples } from './report.ts';
@@ -8,8 +8,8 @@ import { type Bench, Samples } from './report.ts';
  * What it takes to embed Troupe: loading the package, and opening a new store on a disk (its thread, SQLite, migrations,
  * lock, the machines).
  *
- * How: in a process of its own for each run, from the built package (`npm run build`) as an app would load it. CPU is
- * that of all threads. `again` is another store in the same process: what is loaded once is loaded.
+ * How: in a process of its own for each run, from the package as `npm run build` makes it. CPU is that of all
+ * threads. `open another` is another store in the same process: what is loaded once is loaded.
  *
  * Cheating would be: a warm compile cache, a store in memory, or to count only until `createTroupe` is called.
  */
@@ -17,16 +17,12 @@ export const opening: Bench = {
   title: 'Loading the package and opening a store',
   async run({ runs, directory }) {
     const root = join(import.meta.dirname, '..');
-    if (!existsSync(join(root, 'dist', 'index.js'))) {
-      execFileSync(
-        process.execPath,
-        [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')],
-        { cwd: root },
-      );
-      execFileSync(process.execPath, [join(root, 'scripts/copy-assets.ts')], { cwd: root });
-    }
-    // A copy: whoever builds meanwhile takes nothing from under it.
-    cpSync(join(root, 'dist'), join(directory, 'dist'), { recursive: true });
+    // Beside the project's own `dist`, which may be of another day.
+    const dist = join(directory, 'dist');
+    const node = (...args: readonly string[]) =>
+      execFileSync(process.execPath, args, { cwd: root });
+    node('node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json', '--outDir', dist);
+    node('scripts/copy-assets.ts', dist);
     cpSync(join(root, 'package.json'), join(directory, 'package.json'));
     symlinkSync(join(root, 'node_modules'), join(directory, 'node_modules'));
     const samples = new Samples();

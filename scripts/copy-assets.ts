@@ -1,10 +1,10 @@
-// Finishes what tsc began in dist: tsc copies no assets and sets no modes.
+// Finishes what tsc began in dist, or in the directory that is named: tsc copies no assets and sets no modes.
 import { chmodSync, copyFileSync, existsSync, globSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
 const source = join(root, 'src');
-const target = join(root, 'dist');
+const target = process.argv[2] ?? join(root, 'dist');
 
 // The migrations are read at run time, so they ship next to the code that reads them.
 for (const file of globSync('**/*.sql', { cwd: source })) {

@@ -29,9 +29,9 @@ const WORKERS = 'src/store/sqlite/*-worker.ts';
 const SCHEMA = 'src/store/sqlite/schema';
 
 /**
- * Bundles every `*.child.ts`, and the command, before the tests run. A program of the tests is started some thousand times, and of a
- * start from the source two thirds are spent on finding, reading and stripping 600 files: one file that holds the same
- * code starts in a third of the time.
+ * Bundles every `*.child.ts`, and the command, before the tests run. A program of the tests is started some thousand
+ * times, and of a start from the source two thirds are spent on finding, reading and stripping 600 files: one file that
+ * holds the same code starts in a third of the time.
  * @returns removes the bundle
  */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {

@@ -501,16 +501,16 @@ export class Turns {
 
   /** The rows of an actor that is ended. It ends, whatever the app's code says to that. */
   #rowsOfEnd(
-    { address }: Actor,
+    actor: Actor,
     { project }: Registration,
-    { value, context, status }: PersistedSnapshot,
+    persisted: PersistedSnapshot,
     at: EpochMs,
   ): readonly Projection[] {
     try {
-      return project?.({ address, value, context, status, at }) ?? NONE;
+      return project?.(projectedOf(actor, persisted, at)) ?? NONE;
     } catch (error) {
       this.#logger.error(
-        { actor: address, err: error },
+        { actor: actor.address, err: error },
         'an actor was ended; its rows are as they were, because its projection threw',
       );
       return NONE;
@@ -881,7 +881,7 @@ function envelope(
 
 export function projectedOf(
   { address }: { readonly address: Address },
-  { value, context, status }: LiveSnapshot,
+  { value, context, status }: Pick<LiveSnapshot, 'value' | 'context' | 'status'>,
   at: EpochMs,
 ): ProjectedActor {
   return { address, value, context, status, at };

@@ -167,13 +167,15 @@ async function readDeletions(
   if (deleted < DELETIONS_COUNT_FROM) return undefined;
   const texts: ChangedText[] = [];
   let left = MAX_COMPARED_BYTES;
-  for (const { path, mode, previousMode, blob, previousBlob, bytes, previousBytes } of files) {
-    left -= bytes + previousBytes;
+  const read = async (mode: string, blob: string, bytes: number): Promise<string | undefined> =>
+    isFile(mode) ? await textOf(objects, blob, bytes) : undefined;
+  for (const file of files) {
+    left -= file.bytes + file.previousBytes;
     if (left < 0) break;
     texts.push({
-      path,
-      before: isFile(previousMode) ? await textOf(objects, previousBlob, previousBytes) : undefined,
-      after: isFile(mode) ? await textOf(objects, blob, bytes) : undefined,
+      path: file.path,
+      before: file.before ?? (await read(file.previousMode, file.previousBlob, file.previousBytes)),
+      after: file.after ?? (await read(file.mode, file.blob, file.bytes)),
     });
   }
   return { filesBefore: await countFiles(git, from), movedOn: findMovedOn(texts) };

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { matchesGlob } from './glob.ts';
+import { REPOSITORY_MODE } from './special-entries.ts';
 import { type Finding, findLostTests, findWeakenedTests } from './test-losses.ts';
 import { mayHoldTests, readTestSource } from './test-source.ts';
 import type { VerifyScripts } from './verify-scripts.ts';
@@ -253,7 +254,7 @@ const RULES = {
     action: 'refuse',
     find: ({ files }) =>
       named(files, (file) =>
-        file.mode === '160000'
+        file.mode === REPOSITORY_MODE
           ? `${quote(file.path)} is a git repository of its own; only its name would be kept.`
           : undefined,
       ),

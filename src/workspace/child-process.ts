@@ -7,6 +7,7 @@ import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
 import type { Redact } from './redact.ts';
 import { RedactedLines } from './redacted-lines.ts';
+import { shellQuote } from './shell-quote.ts';
 
 export interface CommandOptions {
   /** An array is program and arguments. A string is the user's own shell command, run by `/bin/sh -c`. */
@@ -98,9 +99,7 @@ export async function runCommand(options: CommandOptions): Promise<CommandResult
 /** A command as one line that a person could paste into a shell. */
 export function describeCommand(command: readonly string[] | string): string {
   if (typeof command === 'string') return command;
-  return command
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`))
-    .join(' ');
+  return command.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : shellQuote(word))).join(' ');
 }
 
 function argvOf(command: readonly string[] | string): [string, ...string[]] {

@@ -15,6 +15,7 @@ import {
 import { entryAt } from './entry-at.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
+import { REPOSITORY_MODE } from './special-entries.ts';
 import { nestedRepositoryIn, stageWork, unstageableIn } from './stage-work.ts';
 import { runInWorkspace, type Workspace } from './workspace.ts';
 
@@ -87,7 +88,7 @@ export async function collectWork(
   if (workspace.from !== undefined && (await repository.treeOf(workspace.from)) === snapshot.tree) {
     return { kind: 'empty' };
   }
-  const nested = files.filter(({ mode }) => mode === '160000').map((file) => file.path);
+  const nested = files.filter(({ mode }) => mode === REPOSITORY_MODE).map((file) => file.path);
   if (nested.length > 0) return nestedRefusal(nested);
   // The character that stands for such bytes when they are read.
   const unreadable = files.filter((file) => file.status !== 'deleted' && /\ufffd/.test(file.path));
@@ -147,7 +148,7 @@ export async function salvageWork(
   const snapshot = await takeSnapshot(repository, workspace);
   const { files } = snapshot.change;
   if (files.length === 0 && snapshot.parent === workspace.base) return undefined;
-  if (files.some(({ mode, previousMode }) => mode === '160000' && previousMode !== mode)) {
+  if (files.some(({ mode, previousMode }) => mode === REPOSITORY_MODE && previousMode !== mode)) {
     throw new Error(`a nested repository in ${workspace.directory} cannot be kept as a ref`);
   }
   const name = taskPath(workspace);
@@ -422,7 +423,9 @@ async function readAgentIndex(
   if (exitCode !== 0) return { tracked: [], unmerged: [] }; // corrupt: the files themselves still count
   const entries = parseRaw(splitNul(stdout.toString('utf8')));
   const unmerged = entries.filter(({ status }) => status === 'unmerged');
-  const tracked = entries.filter(({ status, mode }) => status === 'added' && mode !== '160000');
+  const tracked = entries.filter(
+    ({ status, mode }) => status === 'added' && mode !== REPOSITORY_MODE,
+  );
   return {
     tracked: [...tracked, ...unmerged].map((entry) => entry.path),
     unmerged: [...new Set(unmerged.map((entry) => entry.path))],

@@ -1,7 +1,7 @@
 import os from 'node:os';
 import { type ErrorCode, TroupeError } from '../protocol/errors.ts';
 import { excerptOf } from './excerpt.ts';
-import { Launcher, type LaunchOptions } from './launcher.ts';
+import type { LaunchOptions } from './launcher.ts';
 import type { ProcessRegistry } from './process-registry.ts';
 import { runProcessTree } from './process-tree.ts';
 
@@ -176,8 +176,7 @@ export class Git {
     };
     const { processes } = this;
     const end =
-      (Launcher.takes(command) ? await processes.launcher.run(command) : undefined) ??
-      (await runProcessTree({ ...command, processes }));
+      (await processes.launcher.run(command)) ?? (await runProcessTree({ ...command, processes }));
     options.signal?.throwIfAborted();
     const said = Buffer.concat(stderr).toString('utf8');
     const fail = (kind: GitErrorKind, why: string, lockFile?: string): GitError =>

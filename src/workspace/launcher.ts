@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import type { Job, ProcessRegistry } from './process-registry.ts';
 import { MARKER_VARIABLE } from './process-scan.ts';
 import { type ProcessEnd, type ProcessTreeOptions, stopRequest } from './process-tree.ts';
+import { shellQuote } from './shell-quote.ts';
 import { terminateGroup } from './terminate.ts';
 import { untilLine } from './until-line.ts';
 
@@ -32,7 +33,8 @@ const launched = channel('troupe:launched');
  * system copies what it knows of its parent's memory, while the parent waits: from a shell, a program costs less than half
  * of the CPU time that it costs from Node (bench/README.md, `pipeline`).
  *
- * The shell is told nothing that it could understand wrongly: each word is quoted, an input is spelled byte by byte. Output comes straight from the program; behind it, the shell writes a line that no program can know.
+ * The shell is told nothing that it could understand wrongly: each word is quoted, an input is spelled byte by byte. Output
+ * comes straight from the program; behind it, the shell writes a line that no program can know.
  * Crash: its input is a pipe from us, so when we are gone it reads an end and exits after its program; what hangs is ended
  * by `ProcessRegistry.killLeftovers`, as any other program.
  */
@@ -45,7 +47,7 @@ export class Launcher {
     this.#processes = processes;
   }
 
-  /** Whether a shell can be told that; if not, start it in the usual way. */
+  /** Whether a shell can be told that. */
   static takes({ argv, env, cwd, stdin = '' }: LaunchOptions): boolean {
     if (process.platform === 'win32' || Buffer.byteLength(stdin) > MAX_INPUT_BYTES) return false;
     if (!Object.keys(env).every((name) => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name))) return false;
@@ -56,9 +58,10 @@ export class Launcher {
 
   /**
    * As `runProcessTree`, but for what a program leaves in the background.
-   * @returns undefined when there is no shell: nothing has been started
+   * @returns undefined when it is not for a shell (`takes`), or there is none: nothing has been started
    */
   async run(options: LaunchOptions): Promise<ProcessEnd | undefined> {
+    if (!Launcher.takes(options)) return undefined;
     const startedAt = performance.now();
     const durationMs = (): number => Math.round(performance.now() - startedAt);
     if (options.signal?.aborted === true) {
@@ -248,17 +251,17 @@ class Shell {
 function scriptOf({ argv, env, cwd, stdin }: LaunchOptions, marker: string, line: string): string {
   const { PATH = '/usr/bin:/bin', ...others } = env;
   const variables = Object.entries({ ...others, [MARKER_VARIABLE]: marker });
-  const assignments = variables.map(([name, value]) => `${name}=${quoted(value)}`);
-  const words = [...assignments, 'exec', ...argv.map(quoted)].join(' ');
+  const assignments = variables.map(([name, value]) => `${name}=${shellQuote(value)}`);
+  const words = [...assignments, 'exec', ...argv.map(shellQuote)].join(' ');
   // PATH is set in the shell, so that it looks there, too. PWD would be the way by which it came, with its symlinks.
   // `exec` takes the program for a program, also if the shell has something of that name itself.
   const program =
     stdin === undefined
       ? `(unset PWD OLDPWD; ${words} </dev/null)`
       : `printf ${spelled(stdin)} | (unset PWD OLDPWD; ${words})`;
-  return `export PATH=${quoted(PATH)}
-if cd -P -- ${quoted(cwd)} 2>/dev/null; then ${program}; E=$?; else E=${NO_DIRECTORY}; fi
-printf '%s\\n' ${quoted(line)} >&2; printf '%s%d\\n' ${quoted(line)} "$E"
+  return `export PATH=${shellQuote(PATH)}
+if cd -P -- ${shellQuote(cwd)} 2>/dev/null; then ${program}; E=$?; else E=${NO_DIRECTORY}; fi
+printf '%s\\n' ${shellQuote(line)} >&2; printf '%s%d\\n' ${shellQuote(line)} "$E"
 `;
 }
 
@@ -270,11 +273,6 @@ function spelled(input: string | Buffer): string {
   );
   // The first character must not make it an option.
   return `-- '${escaped}'`;
-}
-
-/** One word, whatever is in it. Source: POSIX.1-2024, XCU 2.2.2. */
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** Source of the numbers: POSIX.1-2024, XCU 2.8.2. */

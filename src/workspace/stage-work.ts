@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { RunGit } from './change.ts';
 import { GitError, splitNul } from './git.ts';
 import type { Repository } from './repository.ts';
+import { REPOSITORY_MODE } from './special-entries.ts';
 import type { Workspace } from './workspace.ts';
 
 /**
@@ -51,7 +52,7 @@ async function guardSubmodules(
   const { repositories: inBase } = await repository.specialEntries(workspace.base);
   const { stdout } = await git(['ls-files', '-z', '--stage']);
   const inIndex = splitNul(stdout.toString('utf8')).flatMap((line) =>
-    line.startsWith('160000 ') ? [line.slice(line.indexOf('\t') + 1)] : [],
+    line.startsWith(`${REPOSITORY_MODE} `) ? [line.slice(line.indexOf('\t') + 1)] : [],
   );
   const made = inIndex.filter((name) => !inBase.includes(name));
   if (made.length > 0) {

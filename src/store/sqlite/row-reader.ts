@@ -231,7 +231,7 @@ const nullableText = nullable(text);
 const nullableInteger = nullable(integer);
 const checkpointKind = oneOf('auto', 'manual', 'milestone', 'error', 'rollback');
 
-const actorFields = {
+const actorRow: RowShape<ActorRecord> = {
   address: text,
   machine: text,
   version: integer,
@@ -242,9 +242,8 @@ const actorFields = {
   updatedAt: integer,
 };
 
-const actorRow: RowShape<ActorRecord> = actorFields;
 const storedActorRow: RowShape<Omit<StoredActor, 'unreadable'>> = {
-  ...actorFields,
+  ...actorRow,
   snapshotJson: text,
 };
 
@@ -303,7 +302,7 @@ const stepRow: RowShape<StepRecord> = {
   outcomeJson: text,
 };
 
-const cutFields = {
+const cutRecord: RowShape<CutRecord> = {
   id: text,
   run: text,
   at: integer,
@@ -311,8 +310,7 @@ const cutFields = {
   label: nullableText,
   detailsJson: nullableText,
 };
-const cutRecord: RowShape<CutRecord> = cutFields;
-const cutRow: RowShape<CutRow> = { ...cutFields, members: integer, messages: integer };
+const cutRow: RowShape<CutRow> = { ...cutRecord, members: integer, messages: integer };
 const cutMember = { address: text, seq: integer };
 
 const claimRow: RowShape<ClaimRow> = {
