@@ -54,8 +54,8 @@ export class Agenda {
     }
     this.#cancelAlarm();
     this.#alarmAt = next.dueAt;
-    // A longer wait is cut into pieces: Node fires an overlong timer at once.
-    const waitMs = Math.min(Math.max(0, next.dueAt - this.#clock.now()), MAX_TIMER_MS);
+    const { longestWaitMs = MAX_TIMER_MS } = this.#clock;
+    const waitMs = Math.min(Math.max(0, next.dueAt - this.#clock.now()), longestWaitMs);
     this.#cancelAlarm = this.#clock.setTimer(waitMs, () => this.#ring());
   }
 

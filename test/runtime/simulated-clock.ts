@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/runtime/clock.ts';
 
 interface SimulatedTimer {
-  readonly dueAt: number;
+  dueAt: number;
   readonly order: number;
   readonly callback: () => void;
 }
@@ -57,7 +57,13 @@ export class SimulatedClock implements Clock {
     return true;
   }
 
-  /** Sets the time without firing anything: the machine was asleep, or somebody has put the clock right. */
+  /** The machine is asleep: the time goes on, and no timer comes nearer. */
+  sleep(ms: number): void {
+    this.#now += ms;
+    for (const timer of this.#timers) timer.dueAt += ms;
+  }
+
+  /** Sets the time without firing anything: somebody has put the clock right, or nobody was there. */
   jump(now: number): void {
     this.#now = now;
   }

@@ -88,11 +88,20 @@ describe('a timer', () => {
 
   test('may be months away', async () => {
     const world = await newWorld();
-    const ms = 2 ** 31 * 3;
+    const ms = 2 ** 31 + 1;
     await world.send('clock/a', { type: 'set', what: 'far', ms });
     await world.advance(ms - 1);
     expect(rang(world)).toEqual([]);
     await world.advance(1);
+    expect(rang(world)).toHaveLength(1);
+  });
+
+  test('is a minute late at most after the machine was asleep', async () => {
+    const world = await newWorld();
+    await world.send('clock/a', { type: 'set', what: 'x', ms: 3_600_000 });
+    await world.advance(1_000);
+    world.clock.sleep(2 * 3_600_000);
+    await world.advance(59_000);
     expect(rang(world)).toHaveLength(1);
   });
 

@@ -2,7 +2,7 @@ import { pino } from 'pino';
 import type { AnyStateMachine } from 'xstate';
 import type { Address } from '../../src/protocol/address.ts';
 import type { JsonValue } from '../../src/protocol/json.ts';
-import type { Clock } from '../../src/runtime/clock.ts';
+import { type Clock, systemClock } from '../../src/runtime/clock.ts';
 import {
   DurableHost,
   type HostOptions,
@@ -78,6 +78,7 @@ export class World {
     const memory = new MemoryStore(this.data);
     const clock: Clock = {
       now: () => this.clock.now(),
+      longestWaitMs: systemClock.longestWaitMs,
       setTimer: (delayMs, callback) =>
         this.clock.setTimer(delayMs, () => {
           if (alive.alive) callback();
