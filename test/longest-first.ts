@@ -7,6 +7,7 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
  */
 const LONGEST: readonly string[] = [
   'simulation/simulation',
+  'simulation/more-worlds',
   'crash/n-loop',
   'crash/sigkill',
   'simulation/n-loop',

@@ -378,6 +378,10 @@ async function readAgentHead(
   ) {
     return workspace.base;
   }
+  // A pipe in the place of one would hold git up until its time is over.
+  for (const name of ['HEAD', branch]) {
+    if (entryAt(path.join(agentGitDir, name))?.isFIFO() === true) return workspace.base;
+  }
   const git = workspaceGit(repository, workspace, signal);
   try {
     const head = await runInWorkspace(

@@ -58,17 +58,28 @@ async function endsUndisturbed(
 }
 
 describe('the disk of the database', () => {
-  test.for<{ readonly what: string; readonly spare: Spare; readonly says: RegExp }>([
-    { what: 'is full', spare: { kilobytes: 700 }, says: /the disk is full \(SQLITE_FULL/ },
+  test.for<{
+    readonly what: string;
+    readonly tasks: readonly (typeof TASKS)[number][];
+    readonly spare: Spare;
+    readonly says: RegExp;
+  }>([
+    {
+      what: 'is full',
+      tasks: TASKS,
+      spare: { kilobytes: 700 },
+      says: /the disk is full \(SQLITE_FULL/,
+    },
     // For the lock, the database, its log, …
     ...[0, 2, 3].map((inodes) => ({
       what: `has ${inodes} inodes left`,
+      tasks: FEW,
       spare: { kilobytes: 10_000, inodes },
       says: /Could not (lock|open) the store .*(ENOSPC|cannot be opened|the disk is full)/,
     })),
-  ])('$what: it stops, and the next one goes on', async ({ spare, says }, { skip }) => {
+  ])('$what: it stops, and the next one goes on', async ({ tasks, spare, says }, { skip }) => {
     needNamespaces(skip);
-    using project = new ProjectUnderTest(...TASKS);
+    using project = new ProjectUnderTest(...tasks);
     const life = project.begin(
       PATIENT,
       onSmallDisk(path.dirname(paths(project.home).store), spare),
@@ -77,7 +88,7 @@ describe('the disk of the database', () => {
     expect(life.stderr).toMatch(says);
     project.kills++;
     await project.checkMidway();
-    await endsUndisturbed(project);
+    await endsUndisturbed(project, tasks);
   });
 });
 

@@ -18,7 +18,16 @@ export function needNamespaces(skip: Skip): void {
 
 /** Skips the test unless system calls can be made to fail. */
 export function needStrace(skip: Skip): void {
-  const inject = ['-f', '-o', '/dev/null', '-e', 'trace=fsync', '-e', 'inject=fsync:error=EIO'];
+  const inject = [
+    '-f',
+    '--seccomp-bpf',
+    '-o',
+    '/dev/null',
+    '-e',
+    'trace=fsync',
+    '-e',
+    'inject=fsync:error=EIO',
+  ];
   if (!works('strace', ...inject, 'true')) skip('strace, or its inject, does not work here');
 }
 
@@ -85,7 +94,7 @@ export function injecting(inject: string, ...files: readonly string[]): readonly
   const [calls = ''] = inject.split(':');
   const paths = files.flatMap((file) => ['-P', file]);
   const trace = ['-e', `trace=${calls}`, '-e', `inject=${inject}`];
-  return ['strace', '-f', '-qq', '-o', '/dev/null', ...trace, ...paths];
+  return ['strace', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null', ...trace, ...paths];
 }
 
 /** Like `injecting`, and writes down these system calls, one a line, with the thread that made them. */
@@ -97,7 +106,7 @@ export function injectingAndWatching(
 ): readonly string[] {
   const paths = files.flatMap((file) => ['-P', file]);
   const trace = ['-e', `trace=${watched.join(',')}`, '-e', `inject=${inject}`];
-  return ['strace', '-f', '-qq', '-o', log, ...trace, ...paths];
+  return ['strace', '-f', '--seccomp-bpf', '-qq', '-o', log, ...trace, ...paths];
 }
 
 /** Limits of the shell: `-f 600` (blocks of 1 024 bytes in a file), `-n 64` (open files). */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Fault, PlannedTask, Scenario, Verification, Work } from './scenario.ts';
 import { simulate } from './world.ts';
+import { yieldToEventLoop } from './worlds.ts';
 
 const env = process.env;
 
@@ -71,17 +72,16 @@ const SKIPPING: Scenario = {
 };
 
 /**
- * A run has some thousand places. `npm run faults` crashes at each of them; otherwise it is every third, from the first on,
- * and of the recoveries those of every 29th crash, each at every third hit.
+ * A run has some thousand places. `npm run faults` crashes at each of them; otherwise it is every fifth, from the first on,
+ * and of the recoveries those of every 47th crash, each at every third hit.
  */
 const ALL = env['FAULTS'] === 'all';
-const STRIDE = ALL ? 1 : 3;
-const RECOVERED_STRIDE = ALL ? 13 : 29;
+const STRIDE = ALL ? 1 : 5;
+const RECOVERED_STRIDE = ALL ? 13 : 47;
 
 /** The faults may strike to the very end. */
 const HARSH = { harsh: true, replay: false };
 const withFaults = (...faults: Fault[]): Scenario => ({ ...SCENARIO, faults });
-const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('crash at the 1st, 2nd, 3rd … place until a run ends untouched', {
   timeout: ALL ? 3_600_000 : 300_000,

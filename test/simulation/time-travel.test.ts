@@ -2,20 +2,11 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { travelling } from './scenario.ts';
 import { simulate } from './world.ts';
+import { replay, yieldToEventLoop } from './worlds.ts';
 
 const env = process.env;
 /** How many worlds are lived through; `npm run faults` takes more time for it. */
 const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? (env['FAULTS'] === 'all' ? 300 : 120));
-/** As in simulation.test.ts: the same worlds every time, unless somebody explores. */
-const SEED = env['TROUPE_SIMULATION_SEED'] ?? '20261121';
-const REPLAY = {
-  ...(SEED === 'random' ? {} : { seed: Number(SEED) }),
-  ...(env['TROUPE_SIMULATION_PATH'] === undefined ? {} : { path: env['TROUPE_SIMULATION_PATH'] }),
-};
-
-/** The worker has to answer its parent now and then; a world of its own never waits for the event loop. */
-const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
 /*
  * Runs that are cut, rolled back and forked at any moment, in worlds that fail and crash. All the promises hold: each
  * run ends, every count is right, and each task is accepted once in each of its lives.
@@ -37,7 +28,7 @@ test(`runs go back and fork in ${SCHEDULES} worlds, and still come to a proper e
       forked += report.forked;
       await yieldToEventLoop();
     }),
-    { numRuns: SCHEDULES, ...REPLAY },
+    { numRuns: SCHEDULES, ...replay(20_261_121) },
   );
   // What did not happen has proved nothing.
   if (worlds < 100) return;
