@@ -134,6 +134,8 @@ export class EffectRunner<E extends Runnable> {
   readonly #limits: EffectLimits;
   readonly #running = new Map<E, Running<E>>();
   readonly #waiting = new Map<E, EffectCreator>();
+  /** Those whose start is being recorded. */
+  readonly #starting = new Set<E>();
   #reserved = 0;
   #accepting = true;
   /** The suspect whose turn it is, from its start on. */
@@ -184,6 +186,7 @@ export class EffectRunner<E extends Runnable> {
   /** Aborts it, or takes it from the queue. Its outcome, if it still comes, is dropped. */
   abort(effect: E, reason: string): void {
     this.#waiting.delete(effect);
+    this.#starting.delete(effect);
     const running = this.#running.get(effect);
     if (running === undefined) return;
     running.abandoned = true;
@@ -224,9 +227,11 @@ export class EffectRunner<E extends Runnable> {
       this.#waiting.delete(effect);
       this.#reserved++;
       if (effect.suspect) this.#standAlone(effect);
+      this.#starting.add(effect);
       this.#host.starting(effect).then(
         (wanted) => {
-          if (wanted) {
+          // It may have been aborted since that was decided.
+          if (this.#starting.delete(effect) && wanted) {
             this.launch(effect, create);
             return;
           }
@@ -234,7 +239,10 @@ export class EffectRunner<E extends Runnable> {
           this.release();
         },
         // The host has failed: nothing starts any more.
-        () => this.release(),
+        () => {
+          this.#starting.delete(effect);
+          this.release();
+        },
       );
     }
   }

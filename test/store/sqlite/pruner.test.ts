@@ -1,6 +1,6 @@
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
-import { Pruner } from '../../../src/store/sqlite/pruner.ts';
+import { ENDED_RUNS, Pruner } from '../../../src/store/sqlite/pruner.ts';
 import { RowReader } from '../../../src/store/sqlite/row-reader.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import type { PruneSlice } from '../../../src/store/store.ts';
@@ -100,5 +100,20 @@ test('whatever is left of a run between two slices can be read', async () => {
   }
   expect(new Set(left)).toEqual(new Set([3, 2, 1, 0]));
   expect(db.prepare('SELECT count(*) FROM checkpoints').pluck().get()).toBe(0);
+  db.close();
+});
+
+test('the next run that is old enough is found without a look at the others', async () => {
+  const path = temporaryStore();
+  await (await openSqliteStore({ path })).close();
+  const db = new Database(path);
+  const plan = db
+    .prepare<[object], { readonly detail: string }>(
+      `EXPLAIN QUERY PLAN ${ENDED_RUNS} ORDER BY ended_at, run LIMIT 1`,
+    )
+    .all({ endedBefore: 10, busy: '[]' })
+    .map(({ detail }) => detail);
+  expect(plan[0]).toBe('SEARCH r USING COVERING INDEX runs_ended (ended_at<?)');
+  expect(plan.filter((detail) => detail.includes('B-TREE'))).toEqual([]);
   db.close();
 });

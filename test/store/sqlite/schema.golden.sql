@@ -1,4 +1,4 @@
--- user_version 8, application_id 1414681936
+-- user_version 9, application_id 1414681936
 
 CREATE TABLE actors (
   address    TEXT    NOT NULL PRIMARY KEY CHECK (address GLOB '?*/?*'),
@@ -440,6 +440,8 @@ CREATE TRIGGER runs_delete_texts AFTER DELETE ON runs
 WHEN (OLD.details_json >= '={' AND OLD.details_json < '=|') BEGIN
   INSERT INTO manifests VALUES (OLD.details_json, -1);
 END;
+
+CREATE INDEX runs_ended ON runs (ended_at, run) WHERE ended_at IS NOT NULL;
 
 CREATE TRIGGER runs_insert_texts AFTER INSERT ON runs
 WHEN (NEW.details_json >= '={' AND NEW.details_json < '=|') BEGIN
