@@ -3,10 +3,14 @@ import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 import { LongestFirst } from './test/longest-first.ts';
 
-/** What starts no processes and leaves nothing behind: these files share the modules that one of them has loaded. */
-const SHARED = ['actors', 'machines', 'protocol', 'runtime'].map(
-  (folder) => `test/${folder}/**/*.test.ts`,
-);
+const filesOf = (...folders: readonly string[]): string[] =>
+  folders.map((folder) => `test/${folder}/**/*.test.ts`);
+
+/** These leave nothing behind in their process: they share the modules that one of them has loaded. */
+const SHARED = filesOf('actors', 'machines', 'protocol', 'runtime');
+/** So do these, which start programs. */
+const STARTING = filesOf('store', 'workspace');
+const PROGRAMS = ['test/programs.setup.ts'];
 
 export default defineConfig({
   test: {
@@ -22,11 +26,15 @@ export default defineConfig({
       { extends: true, test: { name: 'shared', include: SHARED, isolate: false } },
       {
         extends: true,
+        test: { name: 'starting', include: STARTING, isolate: false, globalSetup: PROGRAMS },
+      },
+      {
+        extends: true,
         test: {
           name: 'apart',
           include: ['test/**/*.test.ts'],
-          exclude: SHARED,
-          globalSetup: ['test/programs.setup.ts'],
+          exclude: [...SHARED, ...STARTING],
+          globalSetup: PROGRAMS,
         },
       },
     ],

@@ -11,8 +11,10 @@ import { planOf, type WorkerOrders } from './workload.ts';
  */
 
 const TASKS = 400;
-const KILLS_FROM_OUTSIDE = 100;
-const KILLS_AT_POINTS = 105;
+/** Of the 205 kills of `npm run faults` the gate has about half. */
+const ALL = process.env['FAULTS'] === 'all';
+const KILLS_FROM_OUTSIDE = ALL ? 100 : 50;
+const KILLS_AT_POINTS = ALL ? 105 : 55;
 
 /** Every point of host and store that a life without a project passes. */
 const POINTS = [

@@ -175,15 +175,28 @@ test.each([
   {
     does: 'always dies',
     script: 'echo broken >&2; exit 3',
+    timeoutMs: 30_000,
     kind: 'failed',
     says: /exit code 3.*broken/s,
   },
-  { does: 'is always killed', script: 'kill -9 $$', kind: 'disk', says: /SIGKILL/ },
-  { does: 'always hangs', script: 'sleep 96001', kind: 'timeout', says: /within 300 ms/ },
+  {
+    does: 'is always killed',
+    script: 'kill -9 $$',
+    timeoutMs: 30_000,
+    kind: 'disk',
+    says: /SIGKILL/,
+  },
+  {
+    does: 'always hangs',
+    script: 'sleep 96001',
+    timeoutMs: 300,
+    kind: 'timeout',
+    says: /within 300 ms/,
+  },
 ])(
   'a git that $does: an error of its kind, and nothing is left',
-  async ({ script, kind, says }) => {
-    const place = open({ timeoutMs: 300 });
+  async ({ script, timeoutMs, kind, says }) => {
+    const place = open({ timeoutMs });
     replaceGit(script);
     await expect(place.reader.info(MAIN)).rejects.toMatchObject({
       kind,
