@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { ALL_FAULTS } from '../extent.ts';
 import { randomFrom } from './life.ts';
 import { ALL_TASKS, FINAL_STATES } from './project.ts';
 import { ProjectUnderTest } from './project-fixture.ts';
@@ -12,7 +13,7 @@ import { ProjectUnderTest } from './project-fixture.ts';
 
 const LANES = 2;
 const FIRST_HITS_PER_RUN = 5;
-const LIMIT_MS = process.env['FAULTS'] === 'all' ? 7_200_000 : 480_000;
+const LIMIT_MS = ALL_FAULTS ? 7_200_000 : 480_000;
 
 /** The undisturbed run, which everything else is compared with; made once. */
 let baseline: Promise<{ tree: string; hits: ReadonlyMap<string, number> }> | undefined;
@@ -59,7 +60,7 @@ async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>)
   await Promise.all(Array.from({ length: LANES }, lane));
 }
 
-test.skipIf(process.env['FAULTS'] === 'all')(
+test.skipIf(ALL_FAULTS)(
   'killed at the first and at late hits of every fault point, it ends as if undisturbed',
   async () => {
     const { hits } = await undisturbed();
@@ -93,7 +94,7 @@ test.skipIf(process.env['FAULTS'] === 'all')(
   LIMIT_MS,
 );
 
-test.skipIf(process.env['FAULTS'] === 'all')(
+test.skipIf(ALL_FAULTS)(
   'killed again and again while it recovers, it ends as if undisturbed',
   async () => {
     const sequences = ['effect.before-start:kill:9', 'gate.ref-before-checkout:kill:3'].map(
@@ -109,7 +110,7 @@ test.skipIf(process.env['FAULTS'] === 'all')(
   LIMIT_MS,
 );
 
-test.runIf(process.env['FAULTS'] === 'all')(
+test.runIf(ALL_FAULTS)(
   'killed at every single fault point, it ends as if undisturbed',
   async () => {
     let n = 0;
@@ -126,7 +127,7 @@ test.runIf(process.env['FAULTS'] === 'all')(
   LIMIT_MS,
 );
 
-test.runIf(process.env['FAULTS'] === 'all')(
+test.runIf(ALL_FAULTS)(
   'killed at each of the first hits of a recovery, it ends as if undisturbed',
   async () => {
     const firsts = ['effect.before-start:kill:9', 'workspace.after-commit:kill:2'];

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { expect, test } from 'vitest';
+import { ALL_FAULTS } from '../extent.ts';
 import { readHistory } from './history.ts';
 import { checkInvariants } from './invariants.ts';
 import { Life, randomFrom, scratch } from './life.ts';
@@ -12,9 +13,8 @@ import { planOf, type WorkerOrders } from './workload.ts';
 
 const TASKS = 400;
 /** Of the 205 kills of `npm run faults` the gate has about half. */
-const ALL = process.env['FAULTS'] === 'all';
-const KILLS_FROM_OUTSIDE = ALL ? 100 : 50;
-const KILLS_AT_POINTS = ALL ? 105 : 55;
+const KILLS_FROM_OUTSIDE = ALL_FAULTS ? 100 : 50;
+const KILLS_AT_POINTS = ALL_FAULTS ? 105 : 55;
 
 /** Every point of host and store that a life without a project passes. */
 const POINTS = [

@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
+import { ALL_FAULTS } from '../extent.ts';
 import { Life, randomFrom, scratch } from './life.ts';
 import type { StepOrders } from './steps.child.ts';
 
@@ -13,9 +14,8 @@ import type { StepOrders } from './steps.child.ts';
 const TASKS = 30;
 const PARALLEL = 6;
 /** `npm run faults` takes more time for it. */
-const ALL = process.env['FAULTS'] === 'all';
-const KILLS_AROUND_COMMITS = ALL ? 40 : 16;
-const KILLS_AT_RANDOM = ALL ? 20 : 8;
+const KILLS_AROUND_COMMITS = ALL_FAULTS ? 40 : 16;
+const KILLS_AT_RANDOM = ALL_FAULTS ? 20 : 8;
 
 const POINTS = [
   'store.before-begin',

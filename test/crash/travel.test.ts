@@ -2,6 +2,7 @@ import { copyFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openReadOnlyStore } from '../../src/store/sqlite/read-only.ts';
+import { ALL_FAULTS } from '../extent.ts';
 import { Life, scratch } from './life.ts';
 import type { TravelOrders } from './travel.child.ts';
 
@@ -14,9 +15,6 @@ const POINTS = [
   'host.after-commit',
   'host.after-effects',
 ] as const;
-
-/** What is stored after a kill is one of a few states; here each is run to its end once, by `npm run faults` every time. */
-const EVERY = process.env['FAULTS'] === 'all';
 
 /** Everything that a rollback changes, as it is stored. */
 async function stored(file: string) {
@@ -76,7 +74,8 @@ describe.each(['rollback', 'fork'] as const)('a %s that is killed', (journey) =>
         if (back.length + forked.length > 0) happened++;
         else not++;
         const state = `${cuts.length} ${back.length} ${forked.length}`;
-        if (!EVERY && ended.has(state)) continue;
+        // It is one of a few states: here each is run to its end once, by `npm run faults` every time.
+        if (!ALL_FAULTS && ended.has(state)) continue;
         ended.add(state);
         const last = new Life('travel', { store, do: 'finish' });
         await last.finished();

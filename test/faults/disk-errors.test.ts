@@ -6,12 +6,11 @@ import { Life, scratch } from '../crash/life.ts';
 import { paths } from '../crash/project.ts';
 import { ProjectUnderTest } from '../crash/project-fixture.ts';
 import type { WorkerOrders } from '../crash/workload.ts';
+import { ALL_FAULTS } from '../extent.ts';
 import { injecting, injectingAndWatching, needStrace } from './toolbox.ts';
 
-const ALL = process.env['FAULTS'] === 'all';
-
 // Real processes on a machine that may be busy: the limit is for what hangs.
-vi.setConfig({ testTimeout: ALL ? 7_200_000 : 240_000 });
+vi.setConfig({ testTimeout: ALL_FAULTS ? 7_200_000 : 240_000 });
 
 /* B01, B04, B05, B10: the disk says no, for once or for good, or takes its time. */
 
@@ -57,13 +56,13 @@ async function loop(
 }
 
 /** All of them behind `npm run faults`; otherwise ever farther apart, a handful in all. */
-const stride = (n: number): number => (ALL ? 1 : n * 3);
+const stride = (n: number): number => (ALL_FAULTS ? 1 : n * 3);
 
 describe('B01: from the n-th write on the disk is full', () => {
   test('the store says so, and the next life goes on', async ({ skip }) => {
     needStrace(skip);
     const fired = await loop(stride, 'pwrite64', 'ENOSPC', /SQLITE_FULL|ENOSPC/);
-    expect(fired).toBeGreaterThanOrEqual(ALL ? 50 : 4);
+    expect(fired).toBeGreaterThanOrEqual(ALL_FAULTS ? 50 : 4);
   });
 });
 
@@ -73,7 +72,7 @@ describe('B04: from the n-th flush on the disk fails', () => {
   }) => {
     needStrace(skip);
     const fired = await loop(stride, 'fsync,fdatasync', 'EIO', /SQLITE_IOERR|EIO/);
-    expect(fired).toBeGreaterThanOrEqual(ALL ? 20 : 2);
+    expect(fired).toBeGreaterThanOrEqual(ALL_FAULTS ? 20 : 2);
   });
 
   test('after it not one byte is written to the database', async ({ skip }) => {

@@ -6,6 +6,7 @@ import type { Address } from '../../src/protocol/address.ts';
 import { MemoryData } from '../../src/store/memory/memory-data.ts';
 import { MemoryStore } from '../../src/store/memory/memory-store.ts';
 import { createTroupe } from '../../src/troupe.ts';
+import { ALL_FAULTS } from '../extent.ts';
 import { counterMachine } from '../runtime/machines.ts';
 import { SimulatedClock } from '../runtime/simulated-clock.ts';
 
@@ -15,8 +16,7 @@ import { SimulatedClock } from '../runtime/simulated-clock.ts';
  * after the first part of it, and the store has what the rules say, no more.
  */
 
-const LONG = process.env['FAULTS'] === 'all';
-const EVENTS = LONG ? 1_000_000 : 30_000;
+const EVENTS = ALL_FAULTS ? 1_000_000 : 30_000;
 const POINTS = 10;
 const DAY_MS = 86_400_000;
 /** Until then caches fill, code is compiled, and the first history is younger than anything that is removed. */
@@ -44,14 +44,14 @@ function slope(values: readonly number[]): number {
 }
 
 test(`D09: ${EVENTS} events in a day of the clock leave nothing behind but what the rules keep`, {
-  timeout: LONG ? 1_800_000 : 180_000,
+  timeout: ALL_FAULTS ? 1_800_000 : 180_000,
 }, async () => {
   const heap = usedHeap();
   const clock = new SimulatedClock(1_000 * DAY_MS);
   const data = new MemoryData();
   const retention = {
     checkpointsPerActor: 5,
-    finishedRunsDays: LONG ? 0.01 : 0.05,
+    finishedRunsDays: ALL_FAULTS ? 0.01 : 0.05,
     deadLetterDays: 0.05,
     deadLetters: 20,
     auditDays: 0.05,
@@ -140,6 +140,6 @@ test(`D09: ${EVENTS} events in a day of the clock leave nothing behind but what 
   const growth = slope(heaps.slice(WARM_POINTS)) / perPoint;
   const inWords = heaps.map((bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`).join(', ');
   expect(growth, `bytes of heap per event; at the points: ${inWords}`).toBeLessThan(
-    LONG ? 10 : 100,
+    ALL_FAULTS ? 10 : 100,
   );
 });

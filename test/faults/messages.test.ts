@@ -6,11 +6,11 @@ import { anyAddress, durableActions } from '../../src/protocol/commands.ts';
 import type { FaultPoint } from '../../src/protocol/fault-point.ts';
 import { type Message, replyTo } from '../../src/protocol/message.ts';
 import { DeliveryFault } from '../../src/runtime/fault-points.ts';
+import { ALL_FAULTS } from '../extent.ts';
 import { counterMachine, puppetMachine, workerMachine } from '../runtime/machines.ts';
 import { Outside, World } from '../runtime/world.ts';
 
 /** The long forms of what is short here: `npm run faults`. */
-const ALL = process.env['FAULTS'] === 'all';
 const note = (what: unknown) => ({ type: 'note', what }) as Message;
 
 describe('D01 a handler that fails', () => {
@@ -137,9 +137,9 @@ describe('D02 a storm', () => {
     { overflow: 'dropOldest', delivery: 'durable' },
   ] as const)(
     'of $delivery messages to a receiver that is slower: $overflow keeps it in bounds, and counts',
-    { timeout: ALL ? 600_000 : 30_000 },
+    { timeout: ALL_FAULTS ? 600_000 : 30_000 },
     async ({ overflow, delivery }) => {
-      const total = ALL ? (delivery === 'durable' ? 100_000 : 1_000_000) : 6_000;
+      const total = ALL_FAULTS ? (delivery === 'durable' ? 100_000 : 1_000_000) : 6_000;
       const world = new World({
         counter: { machine: counterMachine, overflow, mailboxLimit: LIMIT },
       });
@@ -179,7 +179,7 @@ describe('D02 a storm', () => {
       expect(counts.delivered - before.delivered).toBe(total - refused - dropped);
       expect(world.data.messages.size).toBe(0);
       // Far less than the storm would fill.
-      if (ALL) expect(process.memoryUsage().heapUsed - heapBefore).toBeLessThan(300e6);
+      if (ALL_FAULTS) expect(process.memoryUsage().heapUsed - heapBefore).toBeLessThan(300e6);
     },
   );
 });
@@ -303,7 +303,7 @@ describe('D04 what arrives twice, late, or in another order', () => {
   const fate = fc.constantFrom('once', 'once', 'twice', 'late', 'never');
   property.prop(
     [fc.array(fate, { minLength: 20, maxLength: 120 }), fc.array(fc.nat(2), { maxLength: 30 })],
-    { numRuns: ALL ? 1000 : 30 },
+    { numRuns: ALL_FAULTS ? 1000 : 30 },
   )(
     'changes its receiver once, and what never came comes after a restart',
     async (fates, order) => {

@@ -8,6 +8,7 @@ import { openReadOnlyStore } from '../../src/store/sqlite/read-only.ts';
 import type { Troupe } from '../../src/troupe.ts';
 import { sqliteDisk } from '../actors/open-troupe.ts';
 import { checkInvariants } from '../crash/invariants.ts';
+import { ALL_FAULTS } from '../extent.ts';
 
 // A whole run each, of several hundred in all, on a machine that may be busy.
 vi.setConfig({ testTimeout: 240_000 });
@@ -197,7 +198,7 @@ describe('C12: odd values are refused with their path, or come back byte for byt
           known.set(id, given[0] as JsonValue);
         },
       ),
-      { numRuns: process.env['FAULTS'] === 'all' ? 2_000 : 50 },
+      { numRuns: ALL_FAULTS ? 2_000 : 50 },
     );
     await first.stop();
     const second = await disk.open();

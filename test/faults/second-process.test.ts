@@ -5,19 +5,18 @@ import { describe, expect, test, vi } from 'vitest';
 import { openSqliteStore } from '../../src/store/sqlite/sqlite-store.ts';
 import { checkInvariants } from '../crash/invariants.ts';
 import { Life, scratch } from '../crash/life.ts';
+import { ALL_FAULTS } from '../extent.ts';
 import { Cli, makeProject, merges, open, writing } from '../operator/cli-fixture.ts';
 import { batch, turn } from '../store/rows.ts';
 import { startChild } from '../store/sqlite/children.ts';
 import { temporaryStore } from '../store/sqlite/temporary.ts';
 import { injectingAndWatching, needStrace } from './toolbox.ts';
 
-const ALL = process.env['FAULTS'] === 'all';
-
 // Real processes on a machine that may be busy: the limit is for what hangs.
 vi.setConfig({ testTimeout: 240_000 });
 
 describe('C01: another program holds the database’s lock', () => {
-  test.each(ALL ? [100, 3_000, 30_000] : [100, 1_500])(
+  test.each(ALL_FAULTS ? [100, 3_000, 30_000] : [100, 1_500])(
     'for %i ms: a run goes on when it lets go, and its event loop goes on meanwhile',
     async (heldMs) => {
       const directory = scratch();
@@ -56,7 +55,7 @@ describe('C01: another program holds the database’s lock', () => {
     },
   );
 
-  test.runIf(ALL)('for more than 30 s: that is said', async () => {
+  test.runIf(ALL_FAULTS)('for more than 30 s: that is said', async () => {
     const path = temporaryStore();
     const warned = Promise.withResolvers<string>();
     const store = await openSqliteStore({ path, onWarning: warned.resolve });

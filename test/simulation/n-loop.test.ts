@@ -1,9 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { ALL_FAULTS } from '../extent.ts';
 import type { Fault, PlannedTask, Scenario, Verification, Work } from './scenario.ts';
 import { simulate } from './world.ts';
 import { yieldToEventLoop } from './worlds.ts';
-
-const env = process.env;
 
 const work = (kind: Work['do'], steps = 0, ms = 0, variant = 0): Work => ({
   do: kind,
@@ -75,16 +74,15 @@ const SKIPPING: Scenario = {
  * A run has some thousand places. `npm run faults` crashes at each of them; otherwise it is every fifth, from the first on,
  * and of the recoveries those of every 47th crash, each at every third hit.
  */
-const ALL = env['FAULTS'] === 'all';
-const STRIDE = ALL ? 1 : 5;
-const RECOVERED_STRIDE = ALL ? 13 : 47;
+const STRIDE = ALL_FAULTS ? 1 : 5;
+const RECOVERED_STRIDE = ALL_FAULTS ? 13 : 47;
 
 /** The faults may strike to the very end. */
 const HARSH = { harsh: true, replay: false };
 const withFaults = (...faults: Fault[]): Scenario => ({ ...SCENARIO, faults });
 
 describe('crash at the 1st, 2nd, 3rd … place until a run ends untouched', {
-  timeout: ALL ? 3_600_000 : 300_000,
+  timeout: ALL_FAULTS ? 3_600_000 : 300_000,
 }, () => {
   test('the undisturbed run has something of everything', async () => {
     const { outcome } = await simulate(SCENARIO, HARSH);
