@@ -120,8 +120,13 @@ export class Session {
       });
       return await session.#seeThrough(await work(session));
     } finally {
-      // After an error nothing is waited for; after a proper end it has stopped already.
-      await composition?.troupe.stop();
+      try {
+        // As long as the store is ours: whoever has it next listens at the same place.
+        await server?.stopListening();
+      } finally {
+        // After an error nothing is waited for; after a proper end it has stopped already.
+        await composition?.troupe.stop();
+      }
       observer?.close();
       await server?.close();
       interrupt.dispose();

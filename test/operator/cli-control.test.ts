@@ -349,6 +349,20 @@ describe('the endpoint', () => {
     expect(existsSync(path.join(directory, 'control.path'))).toBe(false);
   });
 
+  test.each([{ depth: 0 }, { depth: 120 }])(
+    'of whoever has taken the store over stays when the one before ends at last (depth $depth)',
+    async ({ depth }) => {
+      const directory = stateDirectory(depth);
+      const before = await listen(directory);
+      const { orders } = await listen(directory);
+      await before.server.close();
+      const connection = await connectControl(directory);
+      await connection?.perform(RETRY);
+      connection?.close();
+      expect(orders).toEqual([RETRY]);
+    },
+  );
+
   test('is not looked for, and nothing removed, where a planted path file points', async () => {
     const directory = stateDirectory();
     const victim = path.join(path.dirname(directory), 'precious');

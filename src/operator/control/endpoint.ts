@@ -33,9 +33,13 @@ export async function createEndpoint(stateDirectory: string): Promise<Endpoint> 
   return { path: socket, token };
 }
 
+/** The token of whoever listens now. */
+export const tokenOf = async (stateDirectory: string): Promise<string | undefined> =>
+  (await readIfThere(tokenFileOf(stateDirectory)))?.trim();
+
 /** @returns undefined when nobody listens, as far as the files tell */
 export async function findEndpoint(stateDirectory: string): Promise<Endpoint | undefined> {
-  const token = (await readIfThere(tokenFileOf(stateDirectory)))?.trim();
+  const token = await tokenOf(stateDirectory);
   if (token === undefined) return undefined;
   if (process.platform === 'win32') return { path: pipeName(stateDirectory), token };
   const elsewhere = (await readIfThere(pathFileOf(stateDirectory)))?.trim();

@@ -4,7 +4,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { TroupeError, toFailure, ValidationError } from '../../index.ts';
 import type { Order, OrderResult } from '../orders.ts';
 import type { RunEvent } from '../run-view.ts';
-import { createEndpoint, removeEndpoint } from './endpoint.ts';
+import { createEndpoint, removeEndpoint, tokenOf } from './endpoint.ts';
 import { readLines } from './lines.ts';
 import {
   type Answer,
@@ -83,12 +83,19 @@ export class ControlServer {
 
   /** Takes no new connections; those who watch are told what happens until `close`. */
   async stopListening(): Promise<void> {
-    if (this.#server.listening) this.#server.close();
+    if (!this.#server.listening || (await this.#isReplaced())) return;
+    this.#server.close();
     await removeEndpoint(this.#stateDirectory);
   }
 
   async close(): Promise<void> {
     await this.stopListening();
+    if (this.#server.listening) {
+      // To close it would take away the socket of whoever listens now: it has the same path. Nobody finds this one any more.
+      this.#server.unref();
+      for (const socket of this.#sockets) socket.destroy();
+      return;
+    }
     for (const socket of this.#sockets) socket.end();
     // Whoever does not read any more shall not hold us up.
     const cut = setTimeout(() => {
@@ -97,6 +104,12 @@ export class ControlServer {
     await this.#closed;
     clearTimeout(cut);
     for (const socket of this.#watchers.keys()) this.#unwatch(socket);
+  }
+
+  /** Whether somebody else listens here: the store was taken over while this process stood still. */
+  async #isReplaced(): Promise<boolean> {
+    const token = await tokenOf(this.#stateDirectory);
+    return token === undefined || !timingSafeEqual(digest(token), this.#digest);
   }
 
   #unwatch(socket: Socket): void {
