@@ -77,7 +77,7 @@ function needOf(task: TaskView, { command, qualified }: CommandNames): Need | un
       return of(`show ${name}`, `approve ${name}`, `cancel ${name}`);
     case 'awaitingInput': {
       const choices = task.question?.choices ?? [];
-      const need = of(`answer ${name} "${choices[0] ?? '…'}"`);
+      const need = of(`answer ${name} ${quoted(choices[0] ?? '…')}`);
       return choices.length === 0 ? need : { ...need, choices };
     }
     case 'paused':
@@ -86,6 +86,10 @@ function needOf(task: TaskView, { command, qualified }: CommandNames): Need | un
       return undefined;
   }
 }
+
+/** What an agent offers is typed, or pasted, into a shell: nothing in it may be a command there. */
+const quoted = (text: string): string =>
+  /["$`\\!]/.test(text) ? `'${text.replaceAll("'", "'\\''")}'` : `"${text}"`;
 
 /** Waits only for a person's word; nothing is wrong with it. */
 const ASKS: ReadonlySet<TaskView['state']> = new Set(['awaitingApproval', 'awaitingInput']);

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { exitCodeOf, reportOf, worstExitCode } from '../../src/operator/report.ts';
 import { createReporter } from '../../src/operator/reporters.ts';
@@ -86,6 +88,41 @@ describe('the summary', () => {
       'troupe --file docs.yaml approve main/release',
       'troupe --file docs.yaml cancel main/release',
     ]);
+  });
+
+  test('an answer that is suggested can be typed as it is, whatever the agent offers', () => {
+    const choices = ["it's $(touch bad) `touch bad` \\", 'no'];
+    const question = { id: 'q', text: 'Which?', choices };
+    const { needs } = reportOf(aRun(), [aTask('one', { state: 'awaitingInput', question })], {
+      command: 'troupe',
+      qualified: false,
+    });
+    const [command = ''] = needs[0]?.commands ?? [];
+    const typed = command.replace('troupe answer one', 'printf %s');
+    expect(execFileSync('sh', ['-c', typed], { encoding: 'utf8' })).toBe(choices[0]);
+    expect(existsSync('bad')).toBe(false);
+  });
+
+  test('what infrastructure has stopped goes on with one command, whatever else the run waits for', () => {
+    const question = { id: 'q', text: 'Which?' };
+    const stopped = { state: 'blocked', cause: 'infrastructure' } as const;
+    const tasks = [
+      aTask('asks', { state: 'awaitingInput', question }),
+      aTask('one', stopped),
+      aTask('two', stopped),
+    ];
+    const unblockLine = (qualified: boolean): string | undefined => {
+      const names = { command: 'troupe --file docs.yaml', qualified };
+      const blocked = reportOf(aRun({ state: 'blocked' }), tasks, names);
+      const options = { width: 80, unicode: true, now: NOON };
+      return plain(renderSummary(blocked, options))
+        .split('\n')
+        .find((line) => line.includes('unblock'))
+        ?.replace(/.*is mended: /, '');
+    };
+    expect(unblockLine(false)).toBe('troupe --file docs.yaml unblock --all --transient');
+    // Of several runs it must be said which one is meant.
+    expect(unblockLine(true)).toBe('troupe --file docs.yaml unblock --all --transient --run main');
   });
 });
 

@@ -172,10 +172,15 @@ function needLines(report: RunReport, options: SummaryOptions): Line[] {
     (task) => ['person', 'stuck'].includes(phaseOf(task.state)) && task.cause === 'infrastructure',
   );
   if (transient.length > 1) {
-    const command = report.needs[0]?.commands[0]?.split(' show ')[0] ?? 'troupe';
+    const [, command = 'troupe', name = ''] =
+      report.needs
+        .map(({ commands }) => /^(.*) show (\S+)$/.exec(commands[0] ?? ''))
+        .find((found) => found !== null) ?? [];
+    // With several runs tasks are named with theirs, and the command needs it, too.
+    const run = name.includes('/') ? ` --run ${report.run}` : '';
     lines.push([
       `  ${transient.length} of them were stopped by infrastructure. When that is mended: `,
-      { text: `${command} unblock --all --transient`, style: 'cyan' },
+      { text: `${command} unblock --all --transient${run}`, style: 'cyan' },
     ]);
   }
   if (goOn !== undefined && report.resume === null)
