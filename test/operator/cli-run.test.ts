@@ -305,6 +305,36 @@ describe('while a run is active', () => {
     expect(watched.stdout).toMatch(/Run main: done/);
   });
 
+  test('who stops looking on is told that it goes on; as JSON that alone is said', async () => {
+    const directory = makeProject([
+      writing('slow', { wait: 'gate' }),
+      writing('later', {}, { dependsOn: ['slow'] }),
+    ]);
+    const run = new Cli(directory, ['run']);
+    await run.until(/slow {2}◑ working/);
+    const watch = new Cli(directory, ['status', '--watch']);
+    await watch.until(/works on it/);
+    watch.child.kill('SIGINT');
+    const { stdout } = await watch.ended;
+    expect(stdout).not.toContain('Nothing runs now');
+    expect(stdout).toMatch(/Run main: running[\s\S]*Process \d+ works on it\.\n$/);
+
+    const json = new Cli(directory, ['status', '--watch', '--json']);
+    await json.until(/works on it/);
+    json.child.kill('SIGINT');
+    expect(JSON.parse((await json.ended).stdout)).toMatchObject({ active: { pid: run.child.pid } });
+
+    // A reader that has gone away is noticed when there is something to tell.
+    const unread = new Cli(directory, ['status', '--watch']);
+    await unread.until(/works on it/);
+    unread.child.stdout?.destroy();
+    expect(await troupe(directory, 'cancel', 'later')).toMatchObject({ exitCode: 0 });
+    expect(await unread.ended).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(run.child.exitCode).toBeNull();
+    open(directory, 'gate');
+    await run.ended;
+  });
+
   test('a deep project is reached as well', async () => {
     const directory = makeProject([writing('slow', { wait: 'gate' })]);
     const deep = path.join(directory, 'x'.repeat(100));

@@ -3,7 +3,7 @@ import type { CliContext } from '../cli-context.ts';
 import { type ControlConnection, connectControl } from '../control/client.ts';
 import type { ProjectPlace } from '../project.ts';
 import { type RunReport, reportOf } from '../report.ts';
-import { createReporter } from '../reporters.ts';
+import { createReporter, LineReporter } from '../reporters.ts';
 import { progressOfRun, RunsView, type RunView, taskOfRow, withProgress } from '../run-view.ts';
 import { stateDirectoryOf } from '../state-directory.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
@@ -30,8 +30,8 @@ export async function status(
   const connection = await connectControl(stateDirectoryOf(place.directory));
   try {
     if (options.watch && connection !== undefined) {
-      await watch(cli, run, connection);
-      return await show(cli, place, run, undefined, options);
+      const hasEnded = await watch(cli, run, connection, options);
+      return await show(cli, place, run, hasEnded ? undefined : connection.pid, options);
     }
     return await show(cli, place, run, connection?.pid, options);
   } finally {
@@ -39,12 +39,16 @@ export async function status(
   }
 }
 
-/** Follows what happens until the other process ends, or this one is interrupted. */
+/**
+ * Follows what happens until the other process ends, this one is interrupted, or nobody reads it any more.
+ * @returns whether the other process has ended
+ */
 async function watch(
   cli: CliContext,
   run: string | undefined,
   connection: ControlConnection,
-): Promise<void> {
+  { json }: StatusOptions,
+): Promise<boolean> {
   const view = new RunsView();
   const runs = (): string[] =>
     view
@@ -66,7 +70,9 @@ async function watch(
   );
   for (const entry of snapshot.runs) view.setRun(entry);
   for (const task of snapshot.tasks) view.setTask(task);
-  const reporter = createReporter(cli.stdout, view, runs);
+  const reporter = json
+    ? new LineReporter(cli.stderr, view)
+    : createReporter(cli.stdout, view, runs);
   show = (event) => reporter.event(event);
   apply = (act) => act();
   for (const act of early) act();
@@ -74,9 +80,13 @@ async function watch(
     process.once('SIGINT', () => resolve());
     process.once('SIGTERM', () => resolve());
   });
-  if (!cli.stdout.isLive) reporter.say(`Process ${connection.pid} works on it.`);
-  await Promise.race([ended, interrupted]);
+  if (json || !cli.stdout.isLive) reporter.say(`Process ${connection.pid} works on it.`);
+  const hasEnded = await Promise.race([
+    ended.then(() => true),
+    Promise.race([interrupted, cli.stdout.gone]).then(() => false),
+  ]);
   reporter.end();
+  return hasEnded;
 }
 
 async function show(

@@ -28,6 +28,7 @@ export class Output {
   readonly color: boolean;
   readonly unicode: boolean;
   readonly #canMoveCursor: boolean;
+  readonly #gone = Promise.withResolvers<void>();
   #open = true;
 
   constructor(stream: OutputStream, env: Environment, platform: NodeJS.Platform) {
@@ -37,10 +38,16 @@ export class Output {
     this.#canMoveCursor = stream.isTTY === true && env['TERM'] !== 'dumb';
     stream.on('error', (error) => {
       this.#open = false;
+      this.#gone.resolve();
       if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED' && error.code !== 'EIO') {
         throw error;
       }
     });
+  }
+
+  /** Resolves when the reader has gone away, which is noticed when something is written. */
+  get gone(): Promise<void> {
+    return this.#gone.promise;
   }
 
   /** A terminal that can be drawn on. */
