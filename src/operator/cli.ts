@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CliContext } from './cli-context.ts';
 import type { AuditFlags } from './commands/audit.ts';
 import { type Environment, Output, type OutputStream } from './terminal/terminal.ts';
@@ -120,11 +120,18 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
     })
     .addHelpText('after', EXAMPLES)
     .exitOverride()
-    .hook('preAction', () => {
-      cli.file = program.opts<{ file?: string }>().file;
+    // What follows a command is its own: there -f may mean something else.
+    .enablePositionalOptions()
+    .hook('preAction', (_program, called) => {
+      const { file } = called.opts<{ file?: string }>();
+      cli.file = file ?? program.opts<{ file?: string }>().file;
     });
-  const command = (usage: string, description: string): Command =>
-    program.command(usage).description(description);
+  const command = (usage: string, description: string, file = '-f, --file <file>'): Command =>
+    program
+      .command(usage)
+      .description(description)
+      // Listed among the options of all commands.
+      .addOption(new Option(file).hideHelp());
   const json = ['--json', 'print one JSON object, and nothing else', false] as const;
   const grace = [
     '--grace <time>',
@@ -216,7 +223,7 @@ function commandLine(cli: CliContext, done: (exitCode: number) => void): Command
       done(await show(cli, task, options)),
     );
 
-  command('logs', 'print what the agent of a task has written, and what it writes')
+  command('logs', 'print what the agent of a task has written, and what it writes', '--file <file>')
     .argument('<task>', 'TASK, or RUN/TASK')
     .option('--stream <name>', 'another stream, such as progress', 'output')
     .option('--from <offset>', 'begin with this chunk, counted from 0', parseOffset, 0)

@@ -52,6 +52,7 @@ export async function audit(cli: CliContext, flags: AuditFlags): Promise<number>
         void ended.then(over);
         process.once('SIGINT', over);
         process.once('SIGTERM', over);
+        void stdout.gone.then(over);
       }
       await readAll();
       if (connection === undefined) {

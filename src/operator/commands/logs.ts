@@ -37,6 +37,7 @@ export async function logs(cli: CliContext, name: string, options: LogsOptions):
     const onSignal = (): void => stop.abort();
     process.once('SIGINT', onSignal);
     process.once('SIGTERM', onSignal);
+    void cli.stdout.gone.then(onSignal);
     try {
       const news = await listen(connection, address, options.stream, stop.signal);
       let next = options.from;
@@ -50,7 +51,8 @@ export async function logs(cli: CliContext, name: string, options: LogsOptions):
         if (!options.follow || isOver || news.isOver()) break;
         await woken;
       }
-      if (!options.follow && next === 0) await requireStream(store, address, options.stream);
+      if (!options.follow && next === options.from)
+        await requireStream(store, address, options.stream);
       return 0;
     } finally {
       process.off('SIGINT', onSignal);
@@ -82,9 +84,9 @@ function print(cli: CliContext, chunk: Chunk, stream: string, json: boolean): vo
   }
   // The output of a command is shown as it was, less what would take over the terminal.
   if (stream === 'output' && typeof value === 'string') {
-    const lines = cleanBlock(value);
-    const last = value.endsWith('\n') ? '\n' : '';
-    cli.stdout.raw(`${lines.join('\n')}${last}`);
+    // Line by line: of a whole block the empty lines at its end are left out, and here more may follow.
+    const lines = value.split('\n').map((line) => cleanBlock(line).join('\n'));
+    cli.stdout.raw(lines.join('\n'));
     return;
   }
   const text = typeof value === 'string' ? value : JSON.stringify(value);
