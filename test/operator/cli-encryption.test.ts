@@ -27,6 +27,11 @@ test('a project whose store is encrypted: worked off, looked at, with its keys i
   expect(shown).toMatchObject({ exitCode: 0, stderr: '' });
   expect(shown.stdout).toContain('Attempt 1  accepted');
   expect((await troupe(directory, 'status')).stdout).toContain('1 done');
+  const checked = await troupe(directory, 'check');
+  expect(checked).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(checked.stdout).toMatch(
+    /^This version can go on from .*state\.db: \d+ actors restored\.\n$/,
+  );
 
   // Another key is added, and all of them come from a variable.
   configure(directory, tasks, { encryption: { keyVariable: 'TROUPE_TEST_KEYS' } });

@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { checkStore, EXIT_CODES } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
+import { codecOfPlace } from '../encryption.ts';
 import { loadMachines } from '../machine-module.ts';
 import { storePathOf } from '../state-directory.ts';
 import { safeJson } from '../terminal/text.ts';
@@ -21,12 +22,15 @@ export async function check(
   store: string | undefined,
   { json, machines }: CheckOptions,
 ): Promise<number> {
-  const file =
-    store === undefined
-      ? storePathOf((await cli.project()).directory)
-      : path.resolve(cli.cwd, store);
+  const place = await cli.project();
+  const file = store === undefined ? storePathOf(place.directory) : path.resolve(cli.cwd, store);
+  // A copy of the project's store is under the same keys.
+  const codec = await codecOfPlace(place);
   const own = machines === undefined ? [] : await loadMachines(path.resolve(cli.cwd, machines));
-  const found = await checkStore(file, { machines: own });
+  const found = await checkStore(file, {
+    machines: own,
+    ...(codec === undefined ? {} : { codec }),
+  });
   const exitCode = found.problems.length === 0 ? 0 : EXIT_CODES.configuration;
   if (json) {
     cli.stdout.raw(`${safeJson({ store: file, ...found })}\n`);
