@@ -320,10 +320,14 @@ export async function loadConfig(
     gate: {
       ...(project.gate as RuleSettings | undefined),
       ...(project.protect === undefined ? {} : { protectedPaths: project.protect }),
-      // The commands that verify stand in them.
-      configuration: [...new Set([found.path, given.path ?? found.path])].map((each) =>
-        path.relative(files.directory, each),
-      ),
+      // The commands that verify stand in them. A link that names one could be made to name another.
+      configuration: [
+        ...new Set([
+          path.join(files.directory, path.basename(file)),
+          found.path,
+          ...(given.paths ?? []),
+        ]),
+      ].map((each) => path.relative(files.directory, each)),
     },
     tests: project.tests ?? 'command',
     ...(project.verifyAtOnce === undefined ? {} : { verifyAtOnce: project.verifyAtOnce }),
@@ -511,8 +515,8 @@ function mergeBackoff(
 /** The tasks as the user wrote them, and where they stand. */
 interface GivenTasks {
   readonly source: ConfigSource;
-  /** The file of their own; absent when they stand in troupe.yaml. */
-  readonly path?: string;
+  /** The file of their own, by the name that was given and as it is; absent when they stand in troupe.yaml. */
+  readonly paths?: readonly string[];
   /** Path of the list in that source. */
   readonly base: readonly PropertyKey[];
   readonly value: unknown;
@@ -576,7 +580,7 @@ async function findTasks(
   const list = read.source.value;
   return {
     source: read.source,
-    path: found.path,
+    paths: [path.resolve(files.directory, value), found.path],
     base: [],
     value: list,
     items: givenTasks(list),

@@ -374,6 +374,22 @@ tasks: work/list.yaml
     expect(Object.keys(runSpecOf(config, 'r').tasks[1] ?? {})).not.toContain('accept');
   });
 
+  test('a link by whose name a file is read configures what verifies as much as the file', async () => {
+    const file = await project('', {
+      'settings/real.yaml': `${MINIMAL}agents: { scribe: { engine: command, run: x } }\ntasks: list.yaml\n`,
+      'docs.yaml': '-> settings/real.yaml',
+      'settings/list.yaml': '- { id: a, agent: scribe }\n',
+      'list.yaml': '-> settings/list.yaml',
+    });
+    const { gate } = await loadConfig(path.join(path.dirname(file), 'docs.yaml'));
+    expect(gate.configuration?.toSorted()).toEqual([
+      'docs.yaml',
+      'list.yaml',
+      'settings/list.yaml',
+      'settings/real.yaml',
+    ]);
+  });
+
   test('tests: none, when another command verifies', async () => {
     const config = await load('version: 1\nverify: [{ name: build, run: make }]\ntests: none\n');
     expect(config.tests).toBe('none');
