@@ -485,9 +485,12 @@ async function exists(file: string): Promise<boolean> {
   }
 }
 
-async function readIfThere(file: string): Promise<string | undefined> {
+async function readIfThere(
+  file: string,
+  encoding: 'utf8' | 'latin1' = 'utf8',
+): Promise<string | undefined> {
   try {
-    return await readFile(file, 'utf8');
+    return await readFile(file, encoding);
   } catch (error) {
     if (isAbsent(error)) return undefined;
     throw error;
@@ -516,7 +519,7 @@ async function writeNew(file: string, text: string): Promise<void> {
 
 async function viaTemporary(
   file: string,
-  text: string,
+  text: string | Buffer,
   publish: (temporary: string) => Promise<void>,
 ): Promise<void> {
   const temporary = path.join(path.dirname(file), `.troupe-init-${randomUUID()}.tmp`);
@@ -534,7 +537,8 @@ async function viaTemporary(
 
 async function ignoreStateDirectory(root: string): Promise<InitialConfig['gitignore']> {
   const named = path.join(root, '.gitignore');
-  const old = await readIfThere(named);
+  // Every byte is kept, also of what is not UTF-8: git does not ask.
+  const old = await readIfThere(named, 'latin1');
   if (old?.split(/\r?\n/).some((line) => /^\/?\.troupe\/?\s*$/.test(line)) === true) {
     return 'unchanged';
   }
@@ -542,7 +546,8 @@ async function ignoreStateDirectory(root: string): Promise<InitialConfig['gitign
   const gap = old === undefined || old === '' || old.endsWith('\n') ? '' : newline;
   // Replacing a symbolic link by a file would be a surprise: replace what it leads to.
   const file = old === undefined ? named : await realpath(named);
-  await viaTemporary(file, `${old ?? ''}${gap}.troupe/${newline}`, async (temporary) => {
+  const text = Buffer.from(`${old ?? ''}${gap}.troupe/${newline}`, 'latin1');
+  await viaTemporary(file, text, async (temporary) => {
     if (old !== undefined) {
       await using handle = await open(temporary, 'r');
       await handle.chmod((await stat(file)).mode & 0o777);

@@ -511,6 +511,14 @@ describe('.gitignore', () => {
     expect((await readdir(directory)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
   });
 
+  test('keeps every byte of what is not UTF-8', async () => {
+    const directory = await project({});
+    const file = path.join(directory, '.gitignore');
+    await writeFile(file, Buffer.from('pr\u00fcfung/\n', 'latin1'));
+    await writeInitialConfig(directory);
+    expect(await readFile(file, 'latin1')).toBe('pr\u00fcfung/\n.troupe/\n');
+  });
+
   test('keeps its mode, and stays the link it was', async () => {
     const directory = await project({ shared: 'a\n' });
     await chmod(path.join(directory, 'shared'), 0o640);
