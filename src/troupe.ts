@@ -909,6 +909,8 @@ export class Troupe {
     for (const gatekeeper of new Set(tasks.map((task) => task.gatekeeper))) {
       if (gatekeeper !== undefined) await this.#verifiers.whenReady(gatekeeper, context);
     }
+    // Last: no run is started while a fallback is missing, and any agent registered meanwhile may have one.
+    for (const fallback of this.#fallbacks.names()) await this.#agents.whenReady(fallback, context);
     await this.#startOnce({
       ...checkWorkflow(spec, this.#newId, this.#known()),
       startedBy: scheduleAddress(schedule),

@@ -243,6 +243,18 @@ describe('runs', () => {
     expect(await runs(days)).toEqual(['T010000Z done']);
   });
 
+  test('and for the agents that stand in for those it needs', async () => {
+    const days = await running();
+    await days.down(HOUR);
+    const { troupe } = days;
+    troupe.agent('other', () => null, { fallback: 'spare' });
+    days.agents();
+    await advance(days.clock, MINUTE);
+    expect((await troupe.schedules.get('s').status()).failure).toBeNull();
+    troupe.agent('spare', () => null);
+    expect(await runs(days)).toEqual(['T010000Z done']);
+  });
+
   test.each([
     ['skip', ['T010000Z running'], 0],
     ['allow', ['T010000Z running', 'T020000Z running', 'T030000Z running'], 0],
