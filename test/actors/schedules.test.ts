@@ -287,6 +287,13 @@ describe('runs', () => {
     expect((await days.troupe.schedules.get('s').status()).running).toEqual([]);
   });
 
+  test('what waits in the queue of a schedule that now sends messages is not waited for', async () => {
+    const days = await running({ overlap: 'queue' }, true);
+    await advance(days.clock, 3 * HOUR);
+    const schedule = await days.schedule({ everyMs: HOUR });
+    expect(await schedule.status()).toMatchObject({ running: [expect.anything()], queued: 0 });
+  });
+
   test('a run that cannot be started is told, and the next one is', async () => {
     const days = await begun();
     days.agents();
@@ -323,6 +330,17 @@ describe('what is refused', () => {
       'one of skip, one, all, got "al". Did you mean "all"?',
     ],
     [{ everyMs: 1_000 }, {}, 'either to send a message or to start a run, got neither.'],
+    [{ everyMs: 1_000 }, { send: null }, 'to be an object with to, message, priority, got null.'],
+    [
+      { everyMs: 1_000 },
+      { send: undefined, start: { template: 'fature' } },
+      'Did you mean "feature"?',
+    ],
+    [
+      { everyMs: 1_000 },
+      { send: { to: 'diary/{{firing}}', message: { type: 'x' } } },
+      'without placeholders, got "diary/{{firing}}"',
+    ],
     [
       { everyMs: 1_000 },
       { send: { to: 'nowhere', message: { type: 'x' } } },
