@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { assign, setup } from 'xstate';
@@ -1170,6 +1172,24 @@ describe('registering', () => {
       says: 'Expected timeoutMs of agent "a" to be a positive integer, got NaN.',
     },
     {
+      title: 'an option of an agent that nobody knows',
+      does: (t) => t.agent('a', () => null, { concurency: 4 } as never),
+      error: ConfigurationError,
+      says: 'agent "a": there is no setting "concurency". Did you mean "concurrency"?',
+    },
+    {
+      title: 'an agent that is no function',
+      does: (t) => t.agent('a', undefined as never),
+      error: ConfigurationError,
+      says: 'Expected agent "a" to be a function that does tasks, got undefined.',
+    },
+    {
+      title: 'a gatekeeper that is no function',
+      does: (t) => t.gatekeeper('g', {} as never),
+      error: ConfigurationError,
+      says: 'Expected gatekeeper "g" to be a function that verifies, got object.',
+    },
+    {
       title: 'a gatekeeper without places',
       does: (t) => t.gatekeeper('g', accepts, { concurrency: 1.5 }),
       error: ConfigurationError,
@@ -1186,6 +1206,31 @@ describe('registering', () => {
     expect(() => does(troupe)).toThrow(error);
     const again = await memoryDisk().open();
     expect(() => does(again)).toThrow(says);
+  });
+
+  test.each([
+    {
+      options: undefined,
+      says: 'Expected the store to be the path of a file, ":memory:" or a store',
+    },
+    { options: { store: 42 }, says: 'or a store of your own, got number.' },
+    {
+      options: { durability: 'FULL' },
+      says: 'Expected durability to be full or normal, got "FULL".',
+    },
+    { options: { durabilty: 'full' }, says: 'no setting "durabilty". Did you mean "durability"?' },
+    { options: { takeOver: 'no' }, says: 'Expected takeOver to be true or false, got "no".' },
+    { options: { appSchema: 'DROP' }, says: 'Expected appSchema to be a list of statements' },
+    {
+      options: { project: { directory: '.', verify: [], verifyAtonce: 2 } },
+      says: 'project: there is no setting "verifyAtonce". Did you mean "verifyAtOnce"?',
+    },
+  ])('a troupe with $options is refused, and no file is made', async ({ options, says }) => {
+    const store = path.join(path.dirname(sqliteDisk().path), 'refused.db');
+    const opening = createTroupe((options && { store, ...options }) as never);
+    await expect(opening).rejects.toThrow(ConfigurationError);
+    await expect(opening).rejects.toThrow(says);
+    if (options?.project === undefined) expect(existsSync(store)).toBe(false);
   });
 
   test('an agent that lives on has the places it is given now', async () => {
