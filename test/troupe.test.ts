@@ -1233,6 +1233,24 @@ describe('registering', () => {
     if (options?.project === undefined) expect(existsSync(store)).toBe(false);
   });
 
+  test.each([
+    {
+      thrown: new TroupeError('rate_limited', 'later', { retryAfterMs: Number.NaN }),
+      says: 'later',
+    },
+    { thrown: Object.assign(new Error('x'), { message: undefined }), says: 'Error' },
+  ])('whatever an agent throws ends its attempt: $says', async ({ thrown, says }) => {
+    const troupe = await memoryDisk().open();
+    troupe.agent('writer', () => {
+      throw thrown;
+    });
+    troupe.gatekeeper('editor', accepts);
+    const limits = { ...fast, attempts: 1, infrastructureAttempts: 1 };
+    const run = await troupe.start({ id: 'r', limits, tasks: [task('a')] });
+    await reaches(troupe, 'task/r/a', 'escalated');
+    expect((await run.result()).tasks[0]?.reason).toMatch(new RegExp(`Last: ${says}$`));
+  });
+
   test('an agent that lives on has the places it is given now', async () => {
     const disk = memoryDisk();
     const first = await disk.open();
