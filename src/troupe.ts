@@ -1820,14 +1820,27 @@ export class Run {
    *
    * The order is stored when this resolves; the run takes it in its next turn (see `Troupe.send`). It is `paused` when
    * `events$` says so; one that has ended or is being cancelled takes no notice.
+   * @throws {NotFoundError} there is no such run
    */
   async pause(by = 'app'): Promise<void> {
-    await this.#troupe.send(runAddress(this.id), { type: 'run.pause', by });
+    await this.#order({ type: 'run.pause', by });
   }
 
-  /** Ends a pause of the run; tasks that were paused one by one stay so. Stored when it resolves, as for `pause`. */
+  /**
+   * Ends a pause of the run; tasks that were paused one by one stay so. Stored when it resolves, as for `pause`.
+   * @throws {NotFoundError} there is no such run
+   */
   async resume(by = 'app'): Promise<void> {
-    await this.#troupe.send(runAddress(this.id), { type: 'run.resume', by });
+    await this.#order({ type: 'run.resume', by });
+  }
+
+  /** One that nobody can take would be lost without a word. */
+  async #order(message: AcceptedBy<Address<'run'>>): Promise<void> {
+    const address = runAddress(this.id);
+    if ((await this.#troupe.host.inspect(address)) === undefined) {
+      throw new NotFoundError(`There is no run "${this.id}".`);
+    }
+    await this.#troupe.send(address, message);
   }
 
   /** What stands still, sorted by what would help, and what to do about it. */
@@ -1846,26 +1859,33 @@ export class Run {
   /**
    * Unblocks every blocked or escalated task, or only those that infrastructure has stopped: six at once, the rest
    * 15 s apart, so that what just recovered is not overrun.
-   * @returns the ids of the tasks that were unblocked
+   * @returns the ids of the tasks that were unblocked; those that somebody else has set going meanwhile are not among them
+   * @throws {NotFoundError} there is no such run
    */
   async unblockAll(
     options: { readonly transientOnly?: boolean; readonly by?: string } = {},
   ): Promise<readonly string[]> {
     const { by = 'app', transientOnly = false } = options;
+    await this.status();
     const stopped = (await this.tasks()).filter(
       (task) =>
         (task.state === 'blocked' || task.state === 'escalated') &&
         (!transientOnly || task.cause === 'infrastructure'),
     );
-    await Promise.all(
-      stopped.map((task, index) =>
-        this.task(task.id).unblock({
-          by,
-          delayMs: Math.round(staggerMs(index, unitHash(`${this.id}/${task.id}`))),
-        }),
-      ),
+    const unblocked = await Promise.all(
+      stopped.map(async ({ id }, index) => {
+        const delayMs = Math.round(staggerMs(index, unitHash(`${this.id}/${id}`)));
+        try {
+          await this.task(id).unblock({ by, delayMs });
+          return [id];
+        } catch (error) {
+          // It has moved since it was looked at: then it needs nobody any more.
+          if (error instanceof ConflictError) return [];
+          throw error;
+        }
+      }),
     );
-    return stopped.map((task) => task.id);
+    return unblocked.flat();
   }
 
   /**
@@ -1931,9 +1951,10 @@ export class Run {
    * Cancels every task that has not ended: whatever works for it is called off (its signal, then its processes), and its
    * finished steps are taken back, newest first (`AgentOptions.compensate`). Stored when it resolves; `result` waits for
    * the end, and `cancellation` says what came of it.
+   * @throws {NotFoundError} there is no such run
    */
   async cancel(reason: string, by = 'app'): Promise<void> {
-    await this.#troupe.send(runAddress(this.id), { type: 'run.cancel', by, reason });
+    await this.#order({ type: 'run.cancel', by, reason });
   }
 
   /** What came of cancelling: the run's tasks by how they ended, and what went wrong on the way. */

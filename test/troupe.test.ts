@@ -1093,6 +1093,31 @@ describe('time', () => {
   });
 });
 
+describe('orders to a run', () => {
+  test.each([
+    ['pause', (troupe: Troupe) => troupe.run('nihgtly').pause()],
+    ['resume', (troupe: Troupe) => troupe.run('nihgtly').resume()],
+    ['cancel', (troupe: Troupe) => troupe.run('nihgtly').cancel('enough')],
+    ['unblockAll', (troupe: Troupe) => troupe.run('nihgtly').unblockAll()],
+  ])('%s: one that is not there is said, and the order is not taken for given', async (_, give) => {
+    const troupe = await memoryDisk().open();
+    await expect(give(troupe)).rejects.toThrow(new NotFoundError('There is no run "nihgtly".'));
+  });
+
+  test('two at once who unblock everything: both are told what they have unblocked', async () => {
+    const troupe = await memoryDisk().open();
+    troupe.agent('writer', () => {
+      throw new Error('no');
+    });
+    troupe.gatekeeper('editor', accepts);
+    const limits = { ...fast, attempts: 1 };
+    const run = await troupe.start({ id: 'r', limits, tasks: [task('a'), task('b')] });
+    await run.result();
+    const [first, second] = await Promise.all([run.unblockAll(), run.unblockAll()]);
+    expect([...first, ...second].toSorted()).toEqual(['a', 'b']);
+  });
+});
+
 describe('what agents do wrong', () => {
   test.each<{ title: string; engine: Parameters<Troupe['agent']>[1]; says: string }>([
     {
@@ -1104,6 +1129,11 @@ describe('what agents do wrong', () => {
       title: 'asks without a text',
       engine: ({ ask }) => ask({ id: 'q', text: '' }),
       says: 'Expected a question such as',
+    },
+    {
+      title: 'asks under an id that no answer could be filed under',
+      engine: ({ ask }) => ask({ id: '__proto__', text: 'Well?' }),
+      says: 'id: is reserved',
     },
     {
       title: 'asks with a time that is none',
