@@ -114,6 +114,7 @@ import {
 } from './machines/policies/blockers.ts';
 import { errorFingerprint } from './machines/policies/fingerprint.ts';
 import type { PhaseStatus, WorkflowRecord } from './machines/policies/phases.ts';
+import { readSettings } from './machines/policies/settings.ts';
 import { planSkip, type SkipPlan } from './machines/policies/skip.ts';
 import { nextStaged } from './machines/policies/staging.ts';
 import { phaseOf } from './machines/policies/task-phase.ts';
@@ -374,6 +375,48 @@ const ENDING: ReadonlySet<string> = new Set(['cancelling', 'cancelled', 'done'])
 /** So many tasks are named in a sentence. */
 const MAX_NAMED = 10;
 
+// Written as objects so that the compiler misses a key that was forgotten.
+const TROUPE_KEYS: Record<keyof TroupeOptions, true> = {
+  store: true,
+  codec: true,
+  maxSnapshotBytes: true,
+  streams: true,
+  durability: true,
+  takeOver: true,
+  appSchema: true,
+  project: true,
+  logger: true,
+  clock: true,
+  newId: true,
+  agentMailboxLimit: true,
+  chainLimit: true,
+  idempotencyTtlMs: true,
+  heartbeatMs: true,
+  retention: true,
+  startTimeoutMs: true,
+  faultPoint: true,
+  defer: true,
+};
+const AGENT_KEYS: Record<keyof AgentOptions, true> = {
+  concurrency: true,
+  timeoutMs: true,
+  tract: true,
+  compensate: true,
+  mailboxLimit: true,
+  overflow: true,
+  breaker: true,
+  fallback: true,
+  stages: true,
+  perKey: true,
+  rateLimit: true,
+  throttle: true,
+  debounce: true,
+  start: true,
+  stop: true,
+  startTimeoutMs: true,
+  stopTimeoutMs: true,
+};
+
 const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 'delayed']);
 
 /**
@@ -383,6 +426,7 @@ const MOVING: ReadonlySet<TaskPhase> = new Set(['ready', 'active', 'verifying', 
  * @throws {ConfigurationError} the project or an option cannot be worked with
  */
 export async function createTroupe(options: TroupeOptions): Promise<Troupe> {
+  checkOptions(options);
   const logger = options.logger ?? (await standardErrorLogger());
   const faultPoint = options.faultPoint ?? noFaults;
   const retention = parseRetention(options.retention);
@@ -402,6 +446,31 @@ export async function createTroupe(options: TroupeOptions): Promise<Troupe> {
     await store.close();
     throw error;
   }
+}
+
+/**
+ * What the parts that it is for do not check themselves. A misspelt `durability` would be a weaker one, and nobody would know.
+ * @throws {ConfigurationError}
+ */
+function checkOptions(options: unknown): void {
+  const given = readSettings(options, Object.keys(TROUPE_KEYS), 'createTroupe');
+  const { store, durability = 'full', takeOver = false, appSchema = [] } = given;
+  const refuse = (expected: string, got: string): never => {
+    throw new ConfigurationError(`createTroupe: Expected ${expected}, got ${got}.`);
+  };
+  if (typeof store !== 'string' && (typeof store !== 'object' || store === null)) {
+    refuse(
+      'the store to be the path of a file, ":memory:" or a store of your own',
+      store === null ? 'null' : typeof store,
+    );
+  }
+  if (durability !== 'full' && durability !== 'normal') {
+    refuse('durability to be full or normal', JSON.stringify(durability) ?? typeof durability);
+  }
+  if (typeof takeOver !== 'boolean') {
+    refuse('takeOver to be true or false', JSON.stringify(takeOver) ?? typeof takeOver);
+  }
+  if (!Array.isArray(appSchema)) refuse('appSchema to be a list of statements', typeof appSchema);
 }
 
 async function standardErrorLogger(): Promise<Logger> {
@@ -649,6 +718,12 @@ export class Troupe {
     possible: readonly AgentStage[] = AGENT_STAGES,
   ): void {
     parseId(name, 'the name of an agent');
+    readSettings(options, Object.keys(AGENT_KEYS), `agent "${name}"`);
+    if (typeof engine !== 'function') {
+      throw new ConfigurationError(
+        `Expected agent "${name}" to be a function that does tasks, got ${engine === null ? 'null' : typeof engine}.`,
+      );
+    }
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
     const timeoutMs = options.timeoutMs ?? DEFAULT_AGENT_TIMEOUT_MS;
     requirePositive(`concurrency of agent "${name}"`, concurrency);
@@ -807,6 +882,12 @@ export class Troupe {
     options: { readonly concurrency?: number } = {},
   ): void {
     parseId(name, 'the name of a gatekeeper');
+    readSettings(options, ['concurrency'], `gatekeeper "${name}"`);
+    if (typeof verify !== 'function') {
+      throw new ConfigurationError(
+        `Expected gatekeeper "${name}" to be a function that verifies, got ${verify === null ? 'null' : typeof verify}.`,
+      );
+    }
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
     requirePositive(`concurrency of gatekeeper "${name}"`, concurrency);
     this.#verifiers.add(name, genericVerifier(name, verify, errorFingerprint));
@@ -909,6 +990,8 @@ export class Troupe {
     for (const gatekeeper of new Set(tasks.map((task) => task.gatekeeper))) {
       if (gatekeeper !== undefined) await this.#verifiers.whenReady(gatekeeper, context);
     }
+    // Last: no run is started while a fallback is missing, and any agent registered meanwhile may have one.
+    for (const fallback of this.#fallbacks.names()) await this.#agents.whenReady(fallback, context);
     await this.#startOnce({
       ...checkWorkflow(spec, this.#newId, this.#known()),
       startedBy: scheduleAddress(schedule),
@@ -1737,14 +1820,27 @@ export class Run {
    *
    * The order is stored when this resolves; the run takes it in its next turn (see `Troupe.send`). It is `paused` when
    * `events$` says so; one that has ended or is being cancelled takes no notice.
+   * @throws {NotFoundError} there is no such run
    */
   async pause(by = 'app'): Promise<void> {
-    await this.#troupe.send(runAddress(this.id), { type: 'run.pause', by });
+    await this.#order({ type: 'run.pause', by });
   }
 
-  /** Ends a pause of the run; tasks that were paused one by one stay so. Stored when it resolves, as for `pause`. */
+  /**
+   * Ends a pause of the run; tasks that were paused one by one stay so. Stored when it resolves, as for `pause`.
+   * @throws {NotFoundError} there is no such run
+   */
   async resume(by = 'app'): Promise<void> {
-    await this.#troupe.send(runAddress(this.id), { type: 'run.resume', by });
+    await this.#order({ type: 'run.resume', by });
+  }
+
+  /** One that nobody can take would be lost without a word. */
+  async #order(message: AcceptedBy<Address<'run'>>): Promise<void> {
+    const address = runAddress(this.id);
+    if ((await this.#troupe.host.inspect(address)) === undefined) {
+      throw new NotFoundError(`There is no run "${this.id}".`);
+    }
+    await this.#troupe.send(address, message);
   }
 
   /** What stands still, sorted by what would help, and what to do about it. */
@@ -1763,26 +1859,33 @@ export class Run {
   /**
    * Unblocks every blocked or escalated task, or only those that infrastructure has stopped: six at once, the rest
    * 15 s apart, so that what just recovered is not overrun.
-   * @returns the ids of the tasks that were unblocked
+   * @returns the ids of the tasks that were unblocked; those that somebody else has set going meanwhile are not among them
+   * @throws {NotFoundError} there is no such run
    */
   async unblockAll(
     options: { readonly transientOnly?: boolean; readonly by?: string } = {},
   ): Promise<readonly string[]> {
     const { by = 'app', transientOnly = false } = options;
+    await this.status();
     const stopped = (await this.tasks()).filter(
       (task) =>
         (task.state === 'blocked' || task.state === 'escalated') &&
         (!transientOnly || task.cause === 'infrastructure'),
     );
-    await Promise.all(
-      stopped.map((task, index) =>
-        this.task(task.id).unblock({
-          by,
-          delayMs: Math.round(staggerMs(index, unitHash(`${this.id}/${task.id}`))),
-        }),
-      ),
+    const unblocked = await Promise.all(
+      stopped.map(async ({ id }, index) => {
+        const delayMs = Math.round(staggerMs(index, unitHash(`${this.id}/${id}`)));
+        try {
+          await this.task(id).unblock({ by, delayMs });
+          return [id];
+        } catch (error) {
+          // It has moved since it was looked at: then it needs nobody any more.
+          if (error instanceof ConflictError) return [];
+          throw error;
+        }
+      }),
     );
-    return stopped.map((task) => task.id);
+    return unblocked.flat();
   }
 
   /**
@@ -1848,9 +1951,10 @@ export class Run {
    * Cancels every task that has not ended: whatever works for it is called off (its signal, then its processes), and its
    * finished steps are taken back, newest first (`AgentOptions.compensate`). Stored when it resolves; `result` waits for
    * the end, and `cancellation` says what came of it.
+   * @throws {NotFoundError} there is no such run
    */
   async cancel(reason: string, by = 'app'): Promise<void> {
-    await this.#troupe.send(runAddress(this.id), { type: 'run.cancel', by, reason });
+    await this.#order({ type: 'run.cancel', by, reason });
   }
 
   /** What came of cancelling: the run's tasks by how they ended, and what went wrong on the way. */

@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import path from 'node:path';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { assign, setup } from 'xstate';
@@ -1091,6 +1093,31 @@ describe('time', () => {
   });
 });
 
+describe('orders to a run', () => {
+  test.each([
+    ['pause', (troupe: Troupe) => troupe.run('nihgtly').pause()],
+    ['resume', (troupe: Troupe) => troupe.run('nihgtly').resume()],
+    ['cancel', (troupe: Troupe) => troupe.run('nihgtly').cancel('enough')],
+    ['unblockAll', (troupe: Troupe) => troupe.run('nihgtly').unblockAll()],
+  ])('%s: one that is not there is said, and the order is not taken for given', async (_, give) => {
+    const troupe = await memoryDisk().open();
+    await expect(give(troupe)).rejects.toThrow(new NotFoundError('There is no run "nihgtly".'));
+  });
+
+  test('two at once who unblock everything: both are told what they have unblocked', async () => {
+    const troupe = await memoryDisk().open();
+    troupe.agent('writer', () => {
+      throw new Error('no');
+    });
+    troupe.gatekeeper('editor', accepts);
+    const limits = { ...fast, attempts: 1 };
+    const run = await troupe.start({ id: 'r', limits, tasks: [task('a'), task('b')] });
+    await run.result();
+    const [first, second] = await Promise.all([run.unblockAll(), run.unblockAll()]);
+    expect([...first, ...second].toSorted()).toEqual(['a', 'b']);
+  });
+});
+
 describe('what agents do wrong', () => {
   test.each<{ title: string; engine: Parameters<Troupe['agent']>[1]; says: string }>([
     {
@@ -1102,6 +1129,11 @@ describe('what agents do wrong', () => {
       title: 'asks without a text',
       engine: ({ ask }) => ask({ id: 'q', text: '' }),
       says: 'Expected a question such as',
+    },
+    {
+      title: 'asks under an id that no answer could be filed under',
+      engine: ({ ask }) => ask({ id: '__proto__', text: 'Well?' }),
+      says: 'id: is reserved',
     },
     {
       title: 'asks with a time that is none',
@@ -1170,6 +1202,24 @@ describe('registering', () => {
       says: 'Expected timeoutMs of agent "a" to be a positive integer, got NaN.',
     },
     {
+      title: 'an option of an agent that nobody knows',
+      does: (t) => t.agent('a', () => null, { concurency: 4 } as never),
+      error: ConfigurationError,
+      says: 'agent "a": there is no setting "concurency". Did you mean "concurrency"?',
+    },
+    {
+      title: 'an agent that is no function',
+      does: (t) => t.agent('a', undefined as never),
+      error: ConfigurationError,
+      says: 'Expected agent "a" to be a function that does tasks, got undefined.',
+    },
+    {
+      title: 'a gatekeeper that is no function',
+      does: (t) => t.gatekeeper('g', {} as never),
+      error: ConfigurationError,
+      says: 'Expected gatekeeper "g" to be a function that verifies, got object.',
+    },
+    {
       title: 'a gatekeeper without places',
       does: (t) => t.gatekeeper('g', accepts, { concurrency: 1.5 }),
       error: ConfigurationError,
@@ -1186,6 +1236,49 @@ describe('registering', () => {
     expect(() => does(troupe)).toThrow(error);
     const again = await memoryDisk().open();
     expect(() => does(again)).toThrow(says);
+  });
+
+  test.each([
+    {
+      options: undefined,
+      says: 'Expected the store to be the path of a file, ":memory:" or a store',
+    },
+    { options: { store: 42 }, says: 'or a store of your own, got number.' },
+    {
+      options: { durability: 'FULL' },
+      says: 'Expected durability to be full or normal, got "FULL".',
+    },
+    { options: { durabilty: 'full' }, says: 'no setting "durabilty". Did you mean "durability"?' },
+    { options: { takeOver: 'no' }, says: 'Expected takeOver to be true or false, got "no".' },
+    { options: { appSchema: 'DROP' }, says: 'Expected appSchema to be a list of statements' },
+    {
+      options: { project: { directory: '.', verify: [], verifyAtonce: 2 } },
+      says: 'project: there is no setting "verifyAtonce". Did you mean "verifyAtOnce"?',
+    },
+  ])('a troupe with $options is refused, and no file is made', async ({ options, says }) => {
+    const store = path.join(path.dirname(sqliteDisk().path), 'refused.db');
+    const opening = createTroupe((options && { store, ...options }) as never);
+    await expect(opening).rejects.toThrow(ConfigurationError);
+    await expect(opening).rejects.toThrow(says);
+    if (options?.project === undefined) expect(existsSync(store)).toBe(false);
+  });
+
+  test.each([
+    {
+      thrown: new TroupeError('rate_limited', 'later', { retryAfterMs: Number.NaN }),
+      says: 'later',
+    },
+    { thrown: Object.assign(new Error('x'), { message: undefined }), says: 'Error' },
+  ])('whatever an agent throws ends its attempt: $says', async ({ thrown, says }) => {
+    const troupe = await memoryDisk().open();
+    troupe.agent('writer', () => {
+      throw thrown;
+    });
+    troupe.gatekeeper('editor', accepts);
+    const limits = { ...fast, attempts: 1, infrastructureAttempts: 1 };
+    const run = await troupe.start({ id: 'r', limits, tasks: [task('a')] });
+    await reaches(troupe, 'task/r/a', 'escalated');
+    expect((await run.result()).tasks[0]?.reason).toMatch(new RegExp(`Last: ${says}$`));
   });
 
   test('an agent that lives on has the places it is given now', async () => {

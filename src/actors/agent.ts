@@ -337,7 +337,12 @@ function ask(
 }
 
 const question: z.ZodType<Question> = z.strictObject({
-  id: z.string().min(1).max(240),
+  // The answer is filed under it, and no JSON is kept with that key.
+  id: z
+    .string()
+    .min(1)
+    .max(240)
+    .refine((id) => id !== '__proto__', 'is reserved'),
   text: z.string().min(1).max(100_000),
   choices: z.array(z.string().min(1)).min(1).optional(),
   timeoutMs: z.int().min(1).optional(),

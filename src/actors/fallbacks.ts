@@ -43,6 +43,11 @@ export class Fallbacks {
     return chain;
   };
 
+  /** The agents that stand in for another; also those that are named while somebody goes through them. */
+  names(): Iterable<string> {
+    return this.#of.values();
+  }
+
   /** @throws {ConfigurationError} a fallback is no agent */
   requireAll(agents: readonly string[]): void {
     for (const [agent, fallback] of this.#of) {

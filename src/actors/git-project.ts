@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { blame } from '../machines/policies/failure-class.ts';
 import { errorFingerprint } from '../machines/policies/fingerprint.ts';
+import { readSettings } from '../machines/policies/settings.ts';
 import type { WorkspaceInput } from '../machines/task-machine.ts';
 import type { FixOrder, WorkOutcome } from '../protocol/catalogue.ts';
 import {
@@ -99,6 +100,23 @@ export interface GitProjectOptions {
   readonly requireClean?: boolean;
 }
 
+// Written as an object so that the compiler misses a key that was forgotten.
+const PROJECT_KEYS: Record<keyof GitProjectOptions, true> = {
+  directory: true,
+  target: true,
+  verify: true,
+  verifyTimeoutMs: true,
+  preflight: true,
+  verifyAtOnce: true,
+  policy: true,
+  noTests: true,
+  review: true,
+  environment: true,
+  ports: true,
+  stateDirectory: true,
+  requireClean: true,
+};
+
 interface TaskOfRun {
   readonly run: string;
   readonly id: string;
@@ -171,6 +189,7 @@ export class GitProject {
     options: GitProjectOptions,
     faultPoint: FaultPoint = noFaults,
   ): Promise<GitProject> {
+    readSettings(options, Object.keys(PROJECT_KEYS), 'project');
     checkVerifyCommands(options.verify);
     const { verifyAtOnce } = options;
     if (verifyAtOnce !== undefined && !(Number.isSafeInteger(verifyAtOnce) && verifyAtOnce >= 1)) {

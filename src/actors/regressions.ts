@@ -101,6 +101,6 @@ function regressionGuidance({ run, task, commit, reason, evidence }: Regression)
     evidence === null ? '' : typeof evidence === 'string' ? evidence : JSON.stringify(evidence);
   return [
     `This was done once, as task ${task} of run ${run}${commit === null ? '' : ` (commit ${commit})`}, and is broken again: ${reason}`,
-    ...(shown === '' ? [] : [`What shows it: ${shown.slice(0, MAX_SHOWN_CHARS)}`]),
+    ...(shown === '' ? [] : [`What shows it: ${shown.slice(0, MAX_SHOWN_CHARS).toWellFormed()}`]),
   ].join('\n');
 }

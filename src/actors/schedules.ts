@@ -219,15 +219,18 @@ function actionOf(action: ScheduledAction, where: string): ScheduleDefinition['a
       `Expected the placeholders of ${where} to be ${FIRING_VALUES.map((one) => `{{${one}}}`).join(', ')}, got {{${name}}}.${didYouMean(name, FIRING_VALUES)}`,
     );
   }
-  if ('send' in action) {
-    const { to, message, priority, ...rest } = action.send;
-    const [unknown] = Object.keys(rest);
-    if (unknown !== undefined) {
+  if (given['send'] !== undefined) {
+    const { to, message, priority } = objectOf(
+      given['send'],
+      ['to', 'message', 'priority'],
+      `send of ${where}`,
+    );
+    const address = parseAddress(to);
+    if (placeholdersIn(address).length > 0) {
       throw new ValidationError(
-        `send of ${where}: there is no setting ${JSON.stringify(unknown)}.${didYouMean(unknown, ['to', 'message', 'priority'])}`,
+        `Expected the receiver of ${where} to be an address without placeholders, got ${JSON.stringify(address)}: only the message has them filled in.`,
       );
     }
-    const address = parseAddress(to);
     const parsed = parseMessage(message);
     checkAgainstCatalogue(kindOf(address), parsed);
     return {
@@ -238,7 +241,7 @@ function actionOf(action: ScheduledAction, where: string): ScheduleDefinition['a
       },
     };
   }
-  const { start } = action;
+  const { start } = given;
   if (typeof start !== 'object' || start === null || 'id' in start) {
     throw new ValidationError(
       `Expected start of ${where} to be a template such as { template: "feature", params: { … } }${typeof start === 'object' ? ', without an id: each run gets its own' : ''}.`,

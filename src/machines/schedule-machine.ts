@@ -237,6 +237,8 @@ const base = durable.extend({
       return {
         hash,
         definition: { ...definition, timing },
+        // Runs wait there, and nobody starts them any more.
+        queued: 'start' in definition.action ? context.queued : [],
         asOf: at,
         nextAt: nextDue(timing, Math.max(at, context.upTo)),
       };

@@ -67,7 +67,9 @@ export class TroupeError extends Error {
     this.name = new.target.name;
     this.code = code;
     this.retryable = options.retryable ?? RETRYABLE.has(code);
-    this.retryAfterMs = options.retryAfterMs;
+    const { retryAfterMs } = options;
+    // From what a server has answered it may be anything; what is no number of milliseconds could not be stored.
+    this.retryAfterMs = Number.isFinite(retryAfterMs) ? Math.max(0, retryAfterMs ?? 0) : undefined;
     this.context = options.context ?? {};
   }
 
@@ -201,16 +203,27 @@ export class StoppedError extends TroupeError {
 
 /** Turns whatever was thrown into data. Retryability comes from codes and classes, never from words in the text. */
 export function toFailure(error: unknown): Failure {
+  try {
+    return failureOf(error);
+  } catch {
+    // A property of it throws. Whoever asks has to go on.
+    const message = 'An error was thrown that cannot be read.';
+    return { code: 'unhandled', message, retryable: false };
+  }
+}
+
+function failureOf(error: unknown): Failure {
   if (error instanceof TroupeError) return error.toFailure();
   if (error instanceof Error) {
+    const name = typeof error.name === 'string' ? error.name : 'Error';
     const code = (error as { code?: unknown }).code;
     const network = typeof code === 'string' && NETWORK_CODES.has(code);
     const machine = typeof code === 'string' && MACHINE_CODES.has(code);
     return {
       code: network ? 'network' : machine ? 'unavailable' : 'unhandled',
-      message: error.message === '' ? error.name : error.message,
+      message: messageOf(error) || name,
       retryable: network || machine,
-      context: { name: error.name, ...(typeof code === 'string' ? { cause: code } : {}) },
+      context: { name, ...(typeof code === 'string' ? { cause: code } : {}) },
     };
   }
   return { code: 'unhandled', message: describeThrown(error), retryable: false };
@@ -245,6 +258,12 @@ const MACHINE_CODES: ReadonlySet<string> = new Set([
   'ENFILE',
   'ENOMEM',
 ]);
+
+/** Libraries that make errors of what a server has answered put anything there. */
+function messageOf({ message }: { readonly message?: unknown }): string {
+  if (typeof message === 'string') return message;
+  return message === undefined ? '' : (JSON.stringify(message) ?? String(message));
+}
 
 function describeThrown(thrown: unknown): string {
   if (typeof thrown === 'string') return thrown;

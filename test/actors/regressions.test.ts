@@ -158,3 +158,16 @@ test.prop([id, id, id, id, fc.integer({ min: 1, max: 999_999_999 })])(
 test.prop([id, id, id])('names that read the same together are told apart', (a, b, c) => {
   expect(regressionPrefix(`${a}-${b}`, c)).not.toBe(regressionPrefix(a, `${b}-${c}`));
 });
+
+test('what its agent is shown of long evidence is not cut in the middle of a character', async () => {
+  const told: string[] = [];
+  const { run, troupe } = await open(memoryDisk(), ({ task }) => {
+    told.push(...task.guidance);
+    return null;
+  });
+  const evidence = `${'x'.repeat(1_499)}😀 and so on`;
+  const made = await run.reportRegression('parser', { reason: 'It is broken.', evidence });
+  await troupe.run(made.run).result();
+  expect(told).toHaveLength(1);
+  expect(told[0]?.isWellFormed()).toBe(true);
+});

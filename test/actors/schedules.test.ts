@@ -243,6 +243,18 @@ describe('runs', () => {
     expect(await runs(days)).toEqual(['T010000Z done']);
   });
 
+  test('and for the agents that stand in for those it needs', async () => {
+    const days = await running();
+    await days.down(HOUR);
+    const { troupe } = days;
+    troupe.agent('other', () => null, { fallback: 'spare' });
+    days.agents();
+    await advance(days.clock, MINUTE);
+    expect((await troupe.schedules.get('s').status()).failure).toBeNull();
+    troupe.agent('spare', () => null);
+    expect(await runs(days)).toEqual(['T010000Z done']);
+  });
+
   test.each([
     ['skip', ['T010000Z running'], 0],
     ['allow', ['T010000Z running', 'T020000Z running', 'T030000Z running'], 0],
@@ -273,6 +285,13 @@ describe('runs', () => {
     for (const letGo of days.held.values()) letGo();
     expect(await runs(days)).toEqual(['T010000Z done', 'T020000Z done']);
     expect((await days.troupe.schedules.get('s').status()).running).toEqual([]);
+  });
+
+  test('what waits in the queue of a schedule that now sends messages is not waited for', async () => {
+    const days = await running({ overlap: 'queue' }, true);
+    await advance(days.clock, 3 * HOUR);
+    const schedule = await days.schedule({ everyMs: HOUR });
+    expect(await schedule.status()).toMatchObject({ running: [expect.anything()], queued: 0 });
   });
 
   test('a run that cannot be started is told, and the next one is', async () => {
@@ -311,6 +330,17 @@ describe('what is refused', () => {
       'one of skip, one, all, got "al". Did you mean "all"?',
     ],
     [{ everyMs: 1_000 }, {}, 'either to send a message or to start a run, got neither.'],
+    [{ everyMs: 1_000 }, { send: null }, 'to be an object with to, message, priority, got null.'],
+    [
+      { everyMs: 1_000 },
+      { send: undefined, start: { template: 'fature' } },
+      'Did you mean "feature"?',
+    ],
+    [
+      { everyMs: 1_000 },
+      { send: { to: 'diary/{{firing}}', message: { type: 'x' } } },
+      'without placeholders, got "diary/{{firing}}"',
+    ],
     [
       { everyMs: 1_000 },
       { send: { to: 'nowhere', message: { type: 'x' } } },

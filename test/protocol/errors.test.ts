@@ -99,9 +99,35 @@ describe('errors', () => {
     [{ odd: 1 }, { message: 'A value that is not an Error was thrown: {"odd":1}' }],
     [1n, { message: 'A value that is not an Error was thrown.' }],
     [undefined, { code: 'unhandled' }],
+    // `Number(headers['retry-after']) * 1000` of a date, and the like.
+    [new TroupeError('rate_limited', 'x', { retryAfterMs: Number.NaN }), { code: 'rate_limited' }],
+    [new TroupeError('rate_limited', 'x', { retryAfterMs: Infinity }), { code: 'rate_limited' }],
+    [new TroupeError('rate_limited', 'x', { retryAfterMs: 'soon' as never }), { retryable: true }],
+    [new TroupeError('rate_limited', 'x', { retryAfterMs: -5 }), { retryAfterMs: 0 }],
+    [new TroupeError('rate_limited', 'x', { retryAfterMs: -0 }), { retryAfterMs: 0 }],
+    // Libraries make errors of what a server has answered.
+    [Object.assign(new Error('x'), { message: undefined }), { message: 'Error' }],
+    [Object.assign(new Error('x'), { message: { code: 5 } }), { message: '{"code":5}' }],
+    [
+      Object.assign(new Error('x'), { name: undefined }),
+      { message: 'x', context: { name: 'Error' } },
+    ],
   ])('%s is a failure', (thrown, failure) => {
     expect(toFailure(thrown)).toMatchObject(failure);
     expect(findNonJson(toFailure(thrown))).toBeUndefined();
+  });
+
+  test('an error that throws when it is read is a failure', () => {
+    const error = Object.defineProperty(new Error('x'), 'message', {
+      get: () => {
+        throw new Error('no');
+      },
+    });
+    expect(toFailure(error)).toEqual({
+      code: 'unhandled',
+      message: 'An error was thrown that cannot be read.',
+      retryable: false,
+    });
   });
 
   test('the audit row has neither stack nor cause', () => {

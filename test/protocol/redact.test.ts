@@ -87,6 +87,29 @@ test('whatever stands around a secret, it is gone, and doing it again changes no
   );
 });
 
+// An agent chooses what its commands print: a text that is slow to look through would hold up everything else.
+test.each([
+  { of: 'beginnings of keys', part: 'sk-' },
+  { of: 'what could begin a URL', part: 'a.' },
+  { of: 'beginnings of web tokens', part: '-eyJaaaaaaaa' },
+  { of: 'names of secrets', part: 'token="' },
+  { of: 'beginnings of private keys', part: '-----BEGIN ' },
+])('a long text of $of costs no more than its length', ({ part }) => {
+  const text = `:// PRIVATE KEY ${part.repeat(Math.ceil(100_000 / part.length))}`;
+  const startedAt = performance.now();
+  redactText(text);
+  expect(performance.now() - startedAt).toBeLessThan(500);
+});
+
+test.each([
+  { text: 'sk-proj-abc-def-A1b2C3d4E5f6G7h8I9j0 x', gives: '[redacted] x' },
+  { text: 'sk-abcdefghijklmnopqrstuvwxyz-0-1 x', gives: '[redacted] x' },
+  { text: 'git+ssh://ada:hunter2@host', gives: 'git+ssh://ada:[redacted]@host' },
+  { text: 'x-eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0 x', gives: 'x-[redacted] x' },
+])('$text is seen as well', ({ text, gives }) => {
+  expect(redactText(text)).toBe(gives);
+});
+
 test('any value keeps its shape', () => {
   const shape = (value: unknown): unknown =>
     Array.isArray(value)
