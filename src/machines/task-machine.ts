@@ -33,7 +33,7 @@ import {
   nextInChain,
   type Unreached,
 } from './policies/agent-chain.ts';
-import { backoffMs } from './policies/backoff.ts';
+import { backoffMs, MAX_TIMER_MS } from './policies/backoff.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
 import { errorFingerprint, feedbackFingerprint } from './policies/fingerprint.ts';
 import { failedCommands, fixInstruction, isFixable, type QaSpec } from './policies/fix.ts';
@@ -1965,7 +1965,10 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
     progress,
     cause: failed.kind,
     goesOnWith: failed.goesOnWith,
-    retryInMs: Math.max(waitAfter(context, failed.kind, progress), failed.retryAfterMs ?? 0),
+    retryInMs: Math.max(
+      waitAfter(context, failed.kind, progress),
+      Math.min(failed.retryAfterMs ?? 0, MAX_TIMER_MS),
+    ),
     feedback:
       failed.kind === 'work'
         ? [...context.feedback, ...failed.feedback].slice(-MAX_NOTES)

@@ -67,7 +67,7 @@ export class TroupeError extends Error {
     this.name = new.target.name;
     this.code = code;
     this.retryable = options.retryable ?? RETRYABLE.has(code);
-    this.retryAfterMs = options.retryAfterMs;
+    this.retryAfterMs = waitOf(options.retryAfterMs);
     this.context = options.context ?? {};
   }
 
@@ -208,9 +208,9 @@ export function toFailure(error: unknown): Failure {
     const machine = typeof code === 'string' && MACHINE_CODES.has(code);
     return {
       code: network ? 'network' : machine ? 'unavailable' : 'unhandled',
-      message: error.message === '' ? error.name : error.message,
+      message: messageOf(error),
       retryable: network || machine,
-      context: { name: error.name, ...(typeof code === 'string' ? { cause: code } : {}) },
+      context: { name: nameOf(error), ...(typeof code === 'string' ? { cause: code } : {}) },
     };
   }
   return { code: 'unhandled', message: describeThrown(error), retryable: false };
@@ -245,6 +245,24 @@ const MACHINE_CODES: ReadonlySet<string> = new Set([
   'ENFILE',
   'ENOMEM',
 ]);
+
+/** A wait that somebody has worked out from a header that was not there, or was a date, is no number: then nobody knows. */
+const waitOf = (ms: unknown): number | undefined =>
+  typeof ms === 'number' && Number.isFinite(ms) && ms >= 0 ? ms : undefined;
+
+const nameOf = ({ name }: { readonly name: unknown }): string =>
+  typeof name === 'string' ? name : 'Error';
+
+/** An app may have put anything where the message belongs, `Object.assign(new Error(), body)`; a failure is stored. */
+function messageOf(error: Error): string {
+  const message: unknown = error.message;
+  if (typeof message === 'string') return message === '' ? nameOf(error) : message;
+  try {
+    return `${nameOf(error)}: ${JSON.stringify(message as JsonValue) ?? 'no message'}`;
+  } catch {
+    return nameOf(error);
+  }
+}
 
 function describeThrown(thrown: unknown): string {
   if (typeof thrown === 'string') return thrown;

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_TIMER_MS } from '../../src/machines/policies/backoff.ts';
 import { phaseOf } from '../../src/machines/policies/task-phase.ts';
 import type { TaskSpec } from '../../src/machines/task-machine.ts';
 import { startState } from '../../src/machines/task-machine.ts';
@@ -809,6 +810,8 @@ describe('budgets', () => {
     { facts: [...working, breaksDown(), backoffIsOver, ...working, breaksDown()], waits: 2_000 },
     { facts: [...working, breaksDown(90_000)], waits: 90_000 },
     { facts: [...working, breaksDown(5)], waits: 1_000 },
+    // No longer than a timer keeps: the wait has an end.
+    { facts: [...working, breaksDown(1e300)], waits: MAX_TIMER_MS },
     { facts: [...verifying, notVerified(45_000)], waits: 45_000 },
     {
       facts: [...working, fails(), backoffIsOver, ...working, fails('Something else.')],
