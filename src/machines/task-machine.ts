@@ -546,6 +546,8 @@ const base = durable.extend({
       return {
         result: outcome.result,
         submitted: true,
+        // What was approved was what had been handed in before, and not what somebody has made of it since.
+        approved: false,
         last: context.last && { ...context.last, summary: outcome.summary ?? null },
       };
     }),
@@ -1098,7 +1100,8 @@ const policyThenPerson = (state: 'escalated' | 'awaitingApproval') =>
           { type: 'tellRun', params: { phase: 'delayed' } },
         ],
         on: {
-          'task.rewound': { target: 'asking', reenter: true },
+          // Also what was not begun yet then: it may have been done since.
+          'task.rewound': { target: 'asking', reenter: true, actions: 'expectMerged' },
           'overseer.escalate:ok': [...decide.policy, { target: 'waiting' }],
           'overseer.escalate:err': { target: 'waiting', actions: 'notePolicyFailed' },
         },

@@ -56,6 +56,7 @@ import {
   submissionIsGone,
   submitted,
   task,
+  timeUp,
   unblock,
   undecided,
   verificationDies,
@@ -1541,6 +1542,15 @@ describe('rolled back', () => {
       last: { attempt: 2, outcome: 'running' },
     });
     expect(again(live(spec({}), working))).toEqual([false]);
+  });
+
+  test('into a case for the policy before its first attempt: that may have been merged since', () => {
+    const asking = task.take(live(spec({}), [timeUp]), rewound);
+    expect(stateOf(asking)).toBe('escalated.asking');
+    const facts = [policyDecides('retry'), claimed, prepared];
+    expect(again(facts.reduce<Step>((step, fact) => task.take(step, fact), asking))).toEqual([
+      true,
+    ]);
   });
 
   test('a question that is answered is gone on with in a new workspace', () => {
