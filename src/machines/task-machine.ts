@@ -261,8 +261,9 @@ export interface WorkspaceInput {
   readonly fixers?: TaskContext['fixers'];
 }
 
-/** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
+/** Notes to the next attempt, and characters of each; every stored state carries them. */
 const MAX_NOTES = 5;
+const MAX_NOTE = 100_000;
 /** Tries to mend one attempt that are kept with it; and characters of the reason of each. */
 const MAX_ROUNDS = 20;
 const MAX_ROUND_REASON = 1_000;
@@ -630,10 +631,11 @@ const base = durable.extend({
       const failure = failureOf(event);
       // What no agent has answered itself is the fault of nobody who worked: a gatekeeper that crashed, a deadline that
       // passed while the process was down.
-      const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
+      const isAgents = event.type === 'agent.work:err' && isFromAgent(failure);
+      const kind = isAgents ? blame(failure) : 'infrastructure';
       const refusal = kind === 'work' ? refusalIn(failure) : undefined;
       // It is the agent that could not work: the next attempt is for the next one in the chain.
-      const isItsOwn = isFromAgent(failure) && couldNotWork(failure);
+      const isItsOwn = isAgents && couldNotWork(failure);
       const next = isItsOwn ? nextAgent(context, failure) : undefined;
       const assessment = assessed(context, event.meta.at, {
         kind,
@@ -1974,7 +1976,9 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
     ),
     feedback:
       failed.kind === 'work'
-        ? [...context.feedback, ...failed.feedback].slice(-MAX_NOTES)
+        ? [...context.feedback, ...failed.feedback.map((note) => note.slice(0, MAX_NOTE))].slice(
+            -MAX_NOTES,
+          )
         : context.feedback,
     last: last && {
       ...last,

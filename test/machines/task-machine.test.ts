@@ -823,6 +823,26 @@ describe('budgets', () => {
     expect([...step.pending.timers.values()].map(({ delayMs }) => delayMs)).toEqual([waits]);
   });
 
+  test('that its gatekeeper fails is no fault of its agent, whomever the failure names', () => {
+    const failure = {
+      ...{ code: 'internal', message: 'The linter is away.', retryable: true },
+      context: { agent: 'linter' },
+    };
+    const chain = ['writer', 'second'];
+    const step = live({ chain }, [...verifying, { type: 'gatekeeper.verify:err', failure }]);
+    expect(stateOf(step)).toBe('retrying.verifyAgain');
+    expect(contextOf(step).agent).toBe('writer');
+    expect(contextOf(step).insteadOf ?? null).toBeNull();
+  });
+
+  test('what it is told is kept as far as a message may say it', () => {
+    const long = 'x'.repeat(1_000_000);
+    const notes = [...verifying, rejected({ feedback: [long, long] })];
+    expect(contextOf(live({}, notes)).feedback.map(({ length }) => length)).toEqual([
+      100_000, 100_000,
+    ]);
+  });
+
   test('jitter comes from the task and its attempt, and only takes away', () => {
     const backoff = { initialMs: 10_000, factor: 2, maxMs: 600_000, jitter: 0.5 };
     const wait = (id: string) =>
