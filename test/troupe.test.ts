@@ -957,6 +957,11 @@ describe('the overseer', () => {
       decide: { decide: 'perhaps' },
       says: 'to decide one of retry, approve, reassign, block, cancel, got "perhaps"',
     },
+    {
+      title: 'gives advice that is no text',
+      decide: { decide: 'retry', guidance: { hint: 'Use a lock.' } },
+      says: 'to give its guidance as a text, got {"hint":"Use a lock."}.',
+    },
   ])('a policy that $title leaves it to a person, and says so', async ({ decide, says }) => {
     const troupe = await memoryDisk().open();
     troupe.agent('writer', () => {

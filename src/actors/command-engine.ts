@@ -31,10 +31,11 @@ export interface CommandEngineOptions {
  */
 export function commandEngine(project: GitProject, options: CommandEngineOptions): Engine {
   const { run, projectDirectory } = options;
+  // By a function: in a text `$&` and its like would stand for something.
   const command =
     typeof run === 'string'
       ? run
-      : run.map((part) => part.replaceAll('{project}', projectDirectory));
+      : run.map((part) => part.replaceAll('{project}', () => projectDirectory));
   return engineOf(project, { command, projectDirectory, variables: [], unavailable: [] });
 }
 

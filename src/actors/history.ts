@@ -1,7 +1,7 @@
 import { nameOf, parseAddress, runAddress } from '../protocol/address.ts';
 import { NotFoundError, ValidationError } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
-import type { JsonObject, JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
 import type { EpochMs } from '../protocol/message.ts';
 import { parsePending } from '../runtime/pending.ts';
 import type { PersistedSnapshot } from '../runtime/xstate-driver.ts';
@@ -288,9 +288,21 @@ export function checkNote(note: Note): { readonly label?: string; readonly detai
       `Expected the label of a checkpoint to be well-formed Unicode, got half of a surrogate pair in ${JSON.stringify(label)}.`,
     );
   }
-  if (progress !== undefined && !(progress >= 0 && progress <= 100)) {
+  const isPercent = typeof progress === 'number' && progress >= 0 && progress <= 100;
+  if (progress !== undefined && !isPercent) {
     throw new ValidationError(
       `Expected the progress of a checkpoint to be a number from 0 to 100, got ${String(progress)}.`,
+    );
+  }
+  if (step !== undefined && typeof step !== 'string') {
+    throw new ValidationError(
+      `Expected the step of a checkpoint to be a text, got ${JSON.stringify(step)}.`,
+    );
+  }
+  const problem = notes === undefined ? undefined : findNonJson(notes, 'notes');
+  if (problem !== undefined) {
+    throw new ValidationError(
+      `Expected the notes of a checkpoint to be plain JSON, but ${problem.path} is ${problem.found}.`,
     );
   }
   const details = {

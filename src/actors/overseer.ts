@@ -101,6 +101,11 @@ function answerOf(decision: PolicyDecision | undefined, agents: readonly string[
       `Expected the overseer's policy to reassign to a registered agent, got ${JSON.stringify(decision.agent)}.${didYouMean(decision.agent ?? '', agents)} Known: ${agents.join(', ') || 'none'}.`,
     );
   }
+  if (decision.guidance !== undefined && typeof decision.guidance !== 'string') {
+    throw new ConfigurationError(
+      `Expected the overseer's policy to give its guidance as a text, got ${JSON.stringify(decision.guidance)}.`,
+    );
+  }
   return {
     decision: decision.decide,
     by: 'policy',

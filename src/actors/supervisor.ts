@@ -236,7 +236,7 @@ function checkChild(child: ChildInput, what: string): ChildInput {
 }
 
 const RESERVED_KINDS: ReadonlySet<string> = new Set([
-  ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'app'] as const),
+  ...(['run', 'task', 'agent', 'gatekeeper', 'overseer', 'breaker', 'schedule', 'app'] as const),
 ]);
 
 function malformed(what: string, error: z.ZodError): ConfigurationError {

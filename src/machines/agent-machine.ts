@@ -215,6 +215,7 @@ const base = durable.extend({
             },
           },
         });
+        if (before.job !== undefined) enqueue.assign({ pool: before.pool });
         // A full mailbox is a failure: whoever is asked more than it can do is better left alone for a while.
         enqueue({ type: 'send', params: record(context, 'failure') });
         return;

@@ -45,8 +45,8 @@ export interface FlowOptions {
   /** The same, but what comes too early waits in the agent's queue. */
   readonly throttle?: KeyedRate;
   /**
-   * A task waits for the period; another one of its key that comes meanwhile takes its place and waits anew. The one that
-   * was superseded is cancelled, and its reason says by which.
+   * A task waits for the period; another one of its key that comes meanwhile, for the first time, takes its place and waits
+   * anew. The one that was superseded is cancelled, and its reason says by which.
    */
   readonly debounce?: Debounce;
 }
@@ -159,6 +159,14 @@ const keyOf = (path: string | undefined, input: JsonValue): string =>
 const taskInput = (input: JsonValue): JsonValue =>
   ((input as JsonObject | null)?.['input'] ?? null) as JsonValue;
 
+/** A task that comes back, to be tried again, mended or gone on with, is older than what waits: it takes nobody's place. */
+function comesFirst(input: JsonValue): boolean {
+  const { attempt, answers, fix } = (input ?? {}) as JsonObject;
+  return (
+    attempt === 1 && fix === undefined && Object.keys((answers ?? {}) as JsonObject).length === 0
+  );
+}
+
 export type Admission =
   | { readonly refusedUntil: number }
   | {
@@ -188,9 +196,9 @@ export function admitToFlow(
   if (debounce === null || key === undefined) {
     return { flow: { ...flow, rates }, superseded: [], notBefore: undefined };
   }
-  const superseded = pool.queue.filter(
-    (job) => keyOfInput(debounce.key, taskInput(job.input)) === key,
-  );
+  const superseded = comesFirst(input)
+    ? pool.queue.filter((job) => keyOfInput(debounce.key, taskInput(job.input)) === key)
+    : [];
   return { flow: { ...flow, rates }, superseded, notBefore: now + debounce.periodMs };
 }
 

@@ -98,6 +98,7 @@ const base = durable.extend({
             },
           },
         });
+        if (before.job !== undefined) enqueue.assign({ pool: before.pool });
         return;
       }
       enqueue.assign({ pool });

@@ -33,7 +33,7 @@ import {
   nextInChain,
   type Unreached,
 } from './policies/agent-chain.ts';
-import { backoffMs } from './policies/backoff.ts';
+import { backoffMs, MAX_TIMER_MS } from './policies/backoff.ts';
 import { blame, interruptionsIn } from './policies/failure-class.ts';
 import { errorFingerprint, feedbackFingerprint } from './policies/fingerprint.ts';
 import { failedCommands, fixInstruction, isFixable, type QaSpec } from './policies/fix.ts';
@@ -261,8 +261,9 @@ export interface WorkspaceInput {
   readonly fixers?: TaskContext['fixers'];
 }
 
-/** Notes to the next attempt, of up to 4 000 characters each; every stored state carries them. */
+/** Notes to the next attempt, and characters of each; every stored state carries them. */
 const MAX_NOTES = 5;
+const MAX_NOTE = 100_000;
 /** Tries to mend one attempt that are kept with it; and characters of the reason of each. */
 const MAX_ROUNDS = 20;
 const MAX_ROUND_REASON = 1_000;
@@ -546,6 +547,8 @@ const base = durable.extend({
       return {
         result: outcome.result,
         submitted: true,
+        // What was approved was what had been handed in before, and not what somebody has made of it since.
+        approved: false,
         last: context.last && { ...context.last, summary: outcome.summary ?? null },
       };
     }),
@@ -628,10 +631,11 @@ const base = durable.extend({
       const failure = failureOf(event);
       // What no agent has answered itself is the fault of nobody who worked: a gatekeeper that crashed, a deadline that
       // passed while the process was down.
-      const kind = isFromAgent(failure) ? blame(failure) : 'infrastructure';
+      const isAgents = event.type === 'agent.work:err' && isFromAgent(failure);
+      const kind = isAgents ? blame(failure) : 'infrastructure';
       const refusal = kind === 'work' ? refusalIn(failure) : undefined;
       // It is the agent that could not work: the next attempt is for the next one in the chain.
-      const isItsOwn = isFromAgent(failure) && couldNotWork(failure);
+      const isItsOwn = isAgents && couldNotWork(failure);
       const next = isItsOwn ? nextAgent(context, failure) : undefined;
       const assessment = assessed(context, event.meta.at, {
         kind,
@@ -1098,7 +1102,8 @@ const policyThenPerson = (state: 'escalated' | 'awaitingApproval') =>
           { type: 'tellRun', params: { phase: 'delayed' } },
         ],
         on: {
-          'task.rewound': { target: 'asking', reenter: true },
+          // Also what was not begun yet then: it may have been done since.
+          'task.rewound': { target: 'asking', reenter: true, actions: 'expectMerged' },
           'overseer.escalate:ok': [...decide.policy, { target: 'waiting' }],
           'overseer.escalate:err': { target: 'waiting', actions: 'notePolicyFailed' },
         },
@@ -1965,10 +1970,15 @@ function assessed(context: TaskContext, at: number, failed: FailedAttempt): Part
     progress,
     cause: failed.kind,
     goesOnWith: failed.goesOnWith,
-    retryInMs: Math.max(waitAfter(context, failed.kind, progress), failed.retryAfterMs ?? 0),
+    retryInMs: Math.max(
+      waitAfter(context, failed.kind, progress),
+      Math.min(failed.retryAfterMs ?? 0, MAX_TIMER_MS),
+    ),
     feedback:
       failed.kind === 'work'
-        ? [...context.feedback, ...failed.feedback].slice(-MAX_NOTES)
+        ? [...context.feedback, ...failed.feedback.map((note) => note.slice(0, MAX_NOTE))].slice(
+            -MAX_NOTES,
+          )
         : context.feedback,
     last: last && {
       ...last,

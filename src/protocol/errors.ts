@@ -262,7 +262,12 @@ const MACHINE_CODES: ReadonlySet<string> = new Set([
 /** Libraries that make errors of what a server has answered put anything there. */
 function messageOf({ message }: { readonly message?: unknown }): string {
   if (typeof message === 'string') return message;
-  return message === undefined ? '' : (JSON.stringify(message) ?? String(message));
+  if (message === undefined) return '';
+  try {
+    return JSON.stringify(message as JsonValue) ?? String(message);
+  } catch {
+    return String(message);
+  }
 }
 
 function describeThrown(thrown: unknown): string {

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { EngineContext } from '../../src/actors/engine.ts';
 import { patchEngine } from '../../src/actors/patch-engine.ts';
 import { TroupeError } from '../../src/protocol/errors.ts';
-import { DISKS } from './open-troupe.ts';
+import { accepts, DISKS, memoryDisk } from './open-troupe.ts';
 
 describe.each(DISKS)('an attempt on $disk', ({ make }) => {
   test('is told how often the work has failed before it, whatever infrastructure has cost', async () => {
@@ -54,6 +54,37 @@ describe.each(DISKS)('an attempt on $disk', ({ make }) => {
         [7, 2],
       ] as const),
     ]);
+  });
+});
+
+describe('an attempt that fails with an odd error', () => {
+  test.each<{ title: string; error: () => Error }>([
+    {
+      title: 'a wait that is not a number',
+      error: () => new TroupeError('rate_limited', 'Wait.', { retryAfterMs: Number.NaN }),
+    },
+    {
+      title: 'a wait without end',
+      error: () => new TroupeError('rate_limited', 'Wait.', { retryAfterMs: Infinity }),
+    },
+    {
+      title: 'a message that is no text',
+      error: () => Object.assign(new Error(), { message: { error: 'overloaded' } }),
+    },
+  ])('has ended, and is made again: $title', async ({ error }) => {
+    const troupe = await memoryDisk().open();
+    troupe.agent('ada', ({ task }) => {
+      if (task.attempt === 1) throw error();
+      return 'good';
+    });
+    troupe.gatekeeper('g', accepts);
+    const backoff = { initialMs: 1, jitter: 0 };
+    const run = await troupe.start({
+      id: 'r',
+      limits: { backoff, infrastructureBackoff: backoff },
+      tasks: [{ id: 't', agent: 'ada', gatekeeper: 'g' }],
+    });
+    expect(await run.result()).toMatchObject({ state: 'done', tasks: [{ attempts: 2 }] });
   });
 });
 

@@ -104,6 +104,10 @@ test.each([
   { note: { label: '' }, says: '1 to 200 characters, got ""' },
   { note: { label: 'x'.repeat(201) }, says: '1 to 200 characters' },
   { note: { progress: 101 }, says: 'a number from 0 to 100, got 101' },
+  { note: { progress: '50' }, says: 'a number from 0 to 100, got 50' },
+  { note: { step: 7 }, says: 'the step of a checkpoint to be a text, got 7' },
+  { note: { notes: 1n }, says: 'to be plain JSON, but notes is a BigInt' },
+  { note: { notes: { at: Number.NaN } }, says: 'to be plain JSON, but notes.at is NaN' },
   { note: { progress: Number.NaN }, says: 'got NaN' },
 ])('the note $note is refused', ({ note, says }) => {
   expect(() => checkNote(note as never)).toThrow(says);

@@ -276,6 +276,10 @@ describe('runs', () => {
     expect((await days.troupe.schedules.get('s').status()).skipped?.reason).toContain(
       'wait already',
     );
+    // By hand it is told so, and not given the id of a run that never begins.
+    await expect(days.troupe.schedules.get('s').trigger()).rejects.toThrow(
+      /^1 wait already for s-\w+T010000Z to end \(overlap: queue\)/,
+    );
     await days.down(MINUTE);
     days.agents();
     await advance(days.clock, MINUTE);

@@ -154,6 +154,11 @@ describe('a tree that cannot work is refused in words, and nothing of it is made
       says: /^The address agent\/a of children\[0\] of the supervisor "s" is of a kind that is Troupe's own/,
     },
     {
+      what: 'schedule',
+      options: { children: [child('schedule/nightly')] },
+      says: /^The address schedule\/nightly of children\[0\] of the supervisor "s" is of a kind that is Troupe's own/,
+    },
+    {
       what: 'input',
       options: { children: [child('part/a', { input: { when: new Date(0) } })] },
       says: 'The input of children[0] of the supervisor "s" must be plain JSON, but input.when is a Date.',

@@ -186,6 +186,14 @@ describe('work', () => {
     expect(queued(step)).toHaveLength(2);
   });
 
+  test('a full queue that refuses a task which asks anew gives the place of its job before back', () => {
+    const first = live(1, [work('a')]);
+    const small = withContext(first, { pool: { ...contextOf(first).pool, limit: 1 } });
+    const step = [work('b'), work('a', 2)].reduce<Step>(take, small as Step);
+    expect(step.actions).toContainEqual({ kind: 'stopEffect', id: 'job-1' });
+    expect([running(step), queued(step)]).toEqual([['task/r/b'], []]);
+  });
+
   test.each<[ErrorCode, string | undefined]>([
     ['unavailable', 'failure'],
     ['rate_limited', 'failure'],

@@ -178,6 +178,25 @@ describe('debounce', () => {
   });
 });
 
+test.each([
+  { what: 'another attempt at it', more: { attempt: 2 } },
+  { what: 'it, after a question was answered', more: { answers: { colour: 'red' } } },
+  { what: 'the mending of it', more: { fix: { number: 1 } } },
+])('debounce: $what is not newer than what has come since', ({ more }) => {
+  const life = new Life({ debounce: { key: 'input.customer', periodMs: 1_000 } });
+  life.take(work('old', of('a')));
+  life.pass(1_000);
+  life.finish('old');
+  life.take(work('new', of('a')));
+  life.take({ ...work('old', of('a')), ...more });
+  expect(messagesIn(life.step.actions)).toEqual([]);
+  expect(life.waiting).toEqual(['new', 'old']);
+  // What comes for the first time still takes the place of both.
+  life.take(work('newest', of('a')));
+  expect(messagesIn(life.step.actions).map(({ to }) => to)).toEqual(['task/r/new', 'task/r/old']);
+  expect(life.waiting).toEqual(['newest']);
+});
+
 test('limits that are taken away let go of what waits; an agent says what it does without a turn', () => {
   const life = new Life({ throttle: { limit: 1, periodMs: 60_000 } });
   life.take(work('a', null));

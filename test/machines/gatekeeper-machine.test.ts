@@ -74,6 +74,14 @@ describe('a task that submits anew', () => {
     expect(replyOf(step)).toMatchObject({ failure: { code: 'conflict' } });
   });
 
+  test('and is refused, for too many wait: the place of its job before is given back all the same', () => {
+    const first = live(1, [verify('a')]);
+    const small = withContext(first, { pool: { ...contextOf(first).pool, limit: 1 } });
+    const step = [verify('b'), verify('a', 2)].reduce<Step>(take, small as Step);
+    expect(step.actions).toContainEqual({ kind: 'stopEffect', id: 'job-1' });
+    expect(running(step)).toEqual(['task/r/b']);
+  });
+
   test('and calls the job before off by its correlation, however late that comes', () => {
     const asked = (from: Moment, correlation: string) =>
       gatekeeper.take(from, verify('a'), { from: 'task/r/a', correlation });

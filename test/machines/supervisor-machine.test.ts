@@ -507,6 +507,20 @@ describe('children that come and go', () => {
     });
   });
 
+  test('one that is named again while it is still being stopped lives again', () => {
+    const bench = started();
+    const { address: _address, parent: _parent, overseer: _overseer, ...tree } = inputOf(plan);
+    const named = (count: number) => ({
+      ...{ type: 'supervisor.configure', ...tree },
+      children: tree.children.slice(0, count),
+    });
+    bench.tell({ ...named(1), specHash: 'two' });
+    expect(bench.states()).toBe('a running, b stopping');
+    bench.tell({ ...named(2), specHash: 'one' });
+    bench.settle();
+    expect(bench.states()).toBe('a running, b running');
+  });
+
   test('are counted', () => {
     const bench = started();
     order(bench, 'stopChild', { id: 'worker/b' });

@@ -90,6 +90,18 @@ describe('what was rejected is mended by another agent', () => {
     });
   });
 
+  test('an approval is of what was seen: what is handed in instead is not approved', () => {
+    const approved = ledBy([...verifying, needsApproval, decide('approve')]);
+    const isApproved = (step: Step) =>
+      messagesIn(step.actions).find(({ message }) => message.type === 'gatekeeper.verify')?.message[
+        'approved'
+      ];
+    expect(isApproved(approved)).toBe(true);
+    const mended = takes(approved, [rejected({ error: 'e1' }), prepared, submitted('mended')]);
+    expect(stateOf(mended)).toBe('verifying');
+    expect(isApproved(mended)).toBe(false);
+  });
+
   test('rejected again, it goes on from what it has handed in itself; then its agent tries again', () => {
     const second = ledBy([...fixing, submitted('half'), rejected({ error: 'e2' }), prepared]);
     expect(asked(second)?.message).toMatchObject({

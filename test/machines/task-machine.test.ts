@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { MAX_TIMER_MS } from '../../src/machines/policies/backoff.ts';
 import { phaseOf } from '../../src/machines/policies/task-phase.ts';
 import type { TaskSpec } from '../../src/machines/task-machine.ts';
 import { startState } from '../../src/machines/task-machine.ts';
@@ -55,6 +56,7 @@ import {
   submissionIsGone,
   submitted,
   task,
+  timeUp,
   unblock,
   undecided,
   verificationDies,
@@ -809,6 +811,8 @@ describe('budgets', () => {
     { facts: [...working, breaksDown(), backoffIsOver, ...working, breaksDown()], waits: 2_000 },
     { facts: [...working, breaksDown(90_000)], waits: 90_000 },
     { facts: [...working, breaksDown(5)], waits: 1_000 },
+    // No longer than a timer keeps: the wait has an end.
+    { facts: [...working, breaksDown(1e300)], waits: MAX_TIMER_MS },
     { facts: [...verifying, notVerified(45_000)], waits: 45_000 },
     {
       facts: [...working, fails(), backoffIsOver, ...working, fails('Something else.')],
@@ -817,6 +821,26 @@ describe('budgets', () => {
   ])('the wait is $waits ms', ({ facts, waits }) => {
     const step = live({}, facts);
     expect([...step.pending.timers.values()].map(({ delayMs }) => delayMs)).toEqual([waits]);
+  });
+
+  test('that its gatekeeper fails is no fault of its agent, whomever the failure names', () => {
+    const failure = {
+      ...{ code: 'internal', message: 'The linter is away.', retryable: true },
+      context: { agent: 'linter' },
+    };
+    const chain = ['writer', 'second'];
+    const step = live({ chain }, [...verifying, { type: 'gatekeeper.verify:err', failure }]);
+    expect(stateOf(step)).toBe('retrying.verifyAgain');
+    expect(contextOf(step).agent).toBe('writer');
+    expect(contextOf(step).insteadOf ?? null).toBeNull();
+  });
+
+  test('what it is told is kept as far as a message may say it', () => {
+    const long = 'x'.repeat(1_000_000);
+    const notes = [...verifying, rejected({ feedback: [long, long] })];
+    expect(contextOf(live({}, notes)).feedback.map(({ length }) => length)).toEqual([
+      100_000, 100_000,
+    ]);
   });
 
   test('jitter comes from the task and its attempt, and only takes away', () => {
@@ -1538,6 +1562,15 @@ describe('rolled back', () => {
       last: { attempt: 2, outcome: 'running' },
     });
     expect(again(live(spec({}), working))).toEqual([false]);
+  });
+
+  test('into a case for the policy before its first attempt: that may have been merged since', () => {
+    const asking = task.take(live(spec({}), [timeUp]), rewound);
+    expect(stateOf(asking)).toBe('escalated.asking');
+    const facts = [policyDecides('retry'), claimed, prepared];
+    expect(again(facts.reduce<Step>((step, fact) => task.take(step, fact), asking))).toEqual([
+      true,
+    ]);
   });
 
   test('a question that is answered is gone on with in a new workspace', () => {

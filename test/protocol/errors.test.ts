@@ -37,6 +37,30 @@ describe('errors', () => {
     expect(findNonJson(error.toFailure())).toBeUndefined();
   });
 
+  test.each([
+    { given: 0, kept: 0 },
+    { given: 1_500.5, kept: 1_500.5 },
+    { given: Number('Wed, 21 Oct 2026 07:28:00 GMT') * 1_000, kept: undefined },
+    { given: Number.POSITIVE_INFINITY, kept: undefined },
+    { given: -1, kept: 0 },
+    { given: '7' as never, kept: undefined },
+    { given: null as never, kept: undefined },
+  ])('a wait of $given ms is told as $kept', ({ given, kept }) => {
+    const failure = new TroupeError('rate_limited', 'm', { retryAfterMs: given }).toFailure();
+    expect(failure.retryAfterMs).toBe(kept);
+    expect(findNonJson(failure)).toBeUndefined();
+  });
+
+  test.each([
+    { message: undefined, says: 'Error' },
+    { message: { error: 'overloaded' }, says: '{"error":"overloaded"}' },
+    { message: 7n, says: '7' },
+  ])('an error whose message was overwritten with $message can be told', ({ message, says }) => {
+    const failure = toFailure(Object.assign(new Error('m'), { message }));
+    expect(failure).toMatchObject({ code: 'unhandled', message: says });
+    expect(findNonJson(failure)).toBeUndefined();
+  });
+
   test('each code has an exit code of its own, in the groups that are promised', () => {
     const codes = Object.values(EXIT_CODES);
     expect(new Set(codes).size).toBe(codes.length);

@@ -88,14 +88,18 @@ export function checkCron(cron: unknown, timeZone: unknown, where: string): void
       `Expected the time zone of ${where} to be the name of one, such as "Europe/Berlin" or "UTC", got ${JSON.stringify(timeZone) ?? String(timeZone)}.`,
     );
   }
+  const refused = (why: string, cause?: unknown): ValidationError =>
+    new ValidationError(
+      `Expected the cron pattern of ${where} to have five fields (minute, hour, day of month, month, day of week) such as "0 3 * * *", got ${JSON.stringify(cron.slice(0, 200))}: ${why}`,
+      { cause },
+    );
+  // Croner takes a date as well, for once: one that has passed would be a schedule that has ended before it began.
+  if (cron.includes(':')) throw refused('it is a date.');
   let pattern: Cron;
   try {
     pattern = patternOf({ cron, timeZone });
   } catch (error) {
-    throw new ValidationError(
-      `Expected the cron pattern of ${where} to have five fields (minute, hour, day of month, month, day of week) such as "0 3 * * *", got ${JSON.stringify(cron.slice(0, 200))}: ${(error as Error).message.replace(/^CronPattern: /, '')}`,
-      { cause: error },
-    );
+    throw refused((error as Error).message.replace(/^CronPattern: /, ''), error);
   }
   if (pattern.nextRun(new Date(0)) === null) {
     throw new ValidationError(

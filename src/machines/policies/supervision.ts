@@ -190,6 +190,13 @@ export function newSupervision(input: TreeInput): Supervision {
   };
 }
 
+/** Of one that was stopped by an order, or is to be. */
+function wantedAgain({ state, wanted, recycle }: Child): Partial<Child> | undefined {
+  if (state === 'stopped') return WANTED;
+  const isOnItsWay = !wanted && state !== 'done' && state !== 'failed' && recycle === 'no';
+  return isOnItsWay ? { wanted: true } : undefined;
+}
+
 export const allDown = ({ children }: Supervision): boolean => children.every(isDown);
 
 export function statusOf(child: Child): ChildStatus {
@@ -379,8 +386,8 @@ export class SupervisionTurn {
       const known = before.get(given.id);
       before.delete(given.id);
       if (known === undefined) return newChild(given, false);
-      // It was named before, then not: now it is again.
-      const back = known.dynamic && known.state === 'stopped' ? WANTED : undefined;
+      // It was named before, then not: now it is again, perhaps before it was down.
+      const back = known.dynamic ? wantedAgain(known) : undefined;
       return { ...known, ...completeChild(given), dynamic: false, ...back };
     });
     const rest = [...before.values()].map((child) =>

@@ -133,6 +133,8 @@ describe('the next due time', () => {
 
 test.each([
   ['x', 'UTC', 'to have five fields'],
+  ['2020-01-01T00:00:00', 'UTC', 'to have five fields'],
+  ['2030-01-01 00:00:00', 'UTC', 'to have five fields'],
   ['0 3 * * * *', 'UTC', "pattern '0 3 * * * *' has 6 parts"],
   ['61 * * * *', 'UTC', 'Invalid value for minute: 61'],
   ['0 0 30 2 *', 'UTC', 'to be due some day, got "0 0 30 2 *": no such day ever comes.'],
