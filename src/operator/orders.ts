@@ -303,9 +303,11 @@ function answerOf(
     throw new ValidationError(`Expected an answer to "${question.text}", got an empty text.`);
   }
   const { choices } = question;
-  if (choices === undefined || choices.length === 0 || choices.includes(answer)) {
-    return [question.id, answer];
-  }
+  if (choices === undefined || choices.length === 0) return [question.id, answer];
+  // As it was offered: the task takes nothing else.
+  const choice =
+    choices.find((one) => one === answer) ?? choices.find((one) => one.trim() === answer);
+  if (choice !== undefined) return [question.id, choice];
   const near = nearest(answer, choices);
   throw new ValidationError(
     `Expected one of ${choices.join(', ')} as the answer to "${question.text}", got ${JSON.stringify(answer.slice(0, 80))}.${near === undefined ? '' : ` Did you mean ${near}?`}`,
