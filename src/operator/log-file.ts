@@ -7,9 +7,7 @@ import { ConfigurationError } from '../index.ts';
 /** A log that has grown beyond this is put aside (one is kept) when the next process begins. */
 const MAX_BYTES = 10_000_000;
 const WARN = 40;
-const LEVELS: readonly string[] = [
-  ...['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'],
-];
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** The log of a process: JSON lines in `.troupe/logs/troupe.log`. Close it last. */
 export interface LogFile {
