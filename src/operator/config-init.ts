@@ -331,15 +331,38 @@ async function detectPython(root: string): Promise<Found | undefined> {
 
 /** The branch named main or master, else the one that is checked out, else main. Reads git's files and runs nothing. */
 async function detectTarget(root: string): Promise<string> {
-  const git = path.join(root, '.git');
-  const packed = (await readIfThere(path.join(git, 'packed-refs'))) ?? '';
+  const { own, shared } = await gitDirectories(root);
+  const packed = (await readIfThere(path.join(shared, 'packed-refs'))) ?? '';
   for (const branch of ['main', 'master']) {
-    const loose = await exists(path.join(git, 'refs', 'heads', branch));
+    const loose = await exists(path.join(shared, 'refs', 'heads', branch));
     if (loose || new RegExp(`^\\S+ refs/heads/${branch}$`, 'm').test(packed)) return branch;
   }
-  const head = (await readIfThere(path.join(git, 'HEAD'))) ?? '';
+  const head = (await readIfThere(path.join(own, 'HEAD'))) ?? '';
   const [, branch] = /^ref: refs\/heads\/([\w./-]+)\s*$/.exec(head) ?? [];
   return branch ?? 'main';
+}
+
+/**
+ * Where git keeps what is of this working tree alone, and what all of the repository's share: the directory may lie below
+ * the top of it, and `.git` may be a file that names another place.
+ * Source: https://git-scm.com/docs/gitrepository-layout
+ */
+async function gitDirectories(
+  root: string,
+): Promise<{ readonly own: string; readonly shared: string }> {
+  for (let directory = root; ; directory = path.dirname(directory)) {
+    const git = path.join(directory, '.git');
+    const info = await stat(git).catch(() => undefined);
+    if (info?.isFile() === true) {
+      const [, place = ''] = /^gitdir: (.+)$/m.exec((await readIfThere(git)) ?? '') ?? [];
+      const own = path.resolve(directory, place.trim());
+      const shared = (await readIfThere(path.join(own, 'commondir'))) ?? '';
+      return { own, shared: path.resolve(own, shared.trim()) };
+    }
+    if (info !== undefined || directory === path.dirname(directory)) {
+      return { own: git, shared: git };
+    }
+  }
 }
 
 // ---- The file ----

@@ -6,7 +6,13 @@ import { loadConfig } from './config.ts';
 import { connectControl } from './control/client.ts';
 import { removeEndpoint } from './control/endpoint.ts';
 import { openLogFile } from './log-file.ts';
-import { type Order, type OrderHooks, type OrderResult, performOrder } from './orders.ts';
+import {
+  checkOrder,
+  type Order,
+  type OrderHooks,
+  type OrderResult,
+  performOrder,
+} from './orders.ts';
 import type { ProjectPlace } from './project.ts';
 import { prepareStateDirectory, stateDirectoryOf } from './state-directory.ts';
 
@@ -33,6 +39,7 @@ export async function deliver(
   order: Order,
   hooks: OrderHooks = {},
 ): Promise<Delivered> {
+  checkOrder(order);
   const until = performance.now() + PATIENCE_MS;
   for (;;) {
     const connection = await connectControl(stateDirectoryOf(place.directory));

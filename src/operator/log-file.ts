@@ -2,10 +2,12 @@ import { renameSync, statSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Logger } from 'pino';
+import { ConfigurationError } from '../index.ts';
 
 /** A log that has grown beyond this is put aside (one is kept) when the next process begins. */
 const MAX_BYTES = 10_000_000;
 const WARN = 40;
+const LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'];
 
 /** The log of a process: JSON lines in `.troupe/logs/troupe.log`. Close it last. */
 export interface LogFile {
@@ -15,13 +17,20 @@ export interface LogFile {
 
 /**
  * @param onWarning told the text of warnings and worse, for the person who looks on
- * @param level of what goes into the file. Default `info`.
+ * @param asked the level of what goes into the file, as TROUPE_LOG_LEVEL has it. Default `info`.
+ * @throws {ConfigurationError} there is no such level
  */
 export async function openLogFile(
   stateDirectory: string,
   onWarning: (text: string) => void,
-  level = 'info',
+  asked = '',
 ): Promise<LogFile> {
+  const level = asked === '' ? 'info' : asked;
+  if (!LEVELS.includes(level)) {
+    throw new ConfigurationError(
+      `Expected TROUPE_LOG_LEVEL to be one of ${LEVELS.join(', ')}, got ${JSON.stringify(asked)}.`,
+    );
+  }
   const directory = path.join(stateDirectory, 'logs');
   await mkdir(directory, { recursive: true });
   const file = path.join(directory, 'troupe.log');

@@ -76,6 +76,29 @@ export type Order = z.infer<typeof orderSchema>;
 /** About one task; the others are about a run. */
 export type TaskOrder = Extract<Order, { readonly task: string }>;
 
+/**
+ * Looks whether an order may be given, so that what is too long or too much is said in words of the command and not of a
+ * request on a socket, and is the same whether a troupe runs or not.
+ * @throws {ValidationError}
+ */
+export function checkOrder(order: Order): void {
+  const issue = orderSchema.safeParse(order).error?.issues[0];
+  if (issue === undefined) return;
+  const key = String(issue.path[0] ?? 'order');
+  const value: unknown = Object.entries(order).find(([name]) => name === key)?.[1];
+  if (issue.code === 'too_big') {
+    const { maximum } = issue;
+    throw new ValidationError(
+      typeof value === 'string'
+        ? `Expected the ${key} to have at most ${maximum} characters, got ${value.length}.`
+        : `Expected the ${key} to be at most ${maximum}, got ${String(value)}.`,
+    );
+  }
+  if (value === '')
+    throw new ValidationError(`Expected the ${key} to be a text, got an empty one.`);
+  throw new ValidationError(`Expected the ${key} to be something else: ${issue.message}.`);
+}
+
 /** What came of it. */
 export const orderResultSchema = z.strictObject({
   tasks: z.array(z.strictObject({ run: id, task: id, state: z.string() as z.ZodType<TaskState> })),
@@ -280,9 +303,11 @@ function answerOf(
     throw new ValidationError(`Expected an answer to "${question.text}", got an empty text.`);
   }
   const { choices } = question;
-  if (choices === undefined || choices.length === 0 || choices.includes(answer)) {
-    return [question.id, answer];
-  }
+  if (choices === undefined || choices.length === 0) return [question.id, answer];
+  // As it was offered: the task takes nothing else.
+  const choice =
+    choices.find((one) => one === answer) ?? choices.find((one) => one.trim() === answer);
+  if (choice !== undefined) return [question.id, choice];
   const near = nearest(answer, choices);
   throw new ValidationError(
     `Expected one of ${choices.join(', ')} as the answer to "${question.text}", got ${JSON.stringify(answer.slice(0, 80))}.${near === undefined ? '' : ` Did you mean ${near}?`}`,

@@ -87,8 +87,8 @@ function needOf(task: TaskView, { command, qualified }: CommandNames): Need | un
   }
 }
 
-/** What an agent offers is typed, or pasted, into a shell: nothing in it may be a command there. */
-const quoted = (text: string): string =>
+/** A text in a command that is suggested: it is pasted into a shell, and nothing in it may be a command there. */
+export const quoted = (text: string): string =>
   /["$`\\!]/.test(text) ? `'${text.replaceAll("'", "'\\''")}'` : `"${text}"`;
 
 /** Waits only for a person's word; nothing is wrong with it. */

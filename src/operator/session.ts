@@ -74,16 +74,16 @@ export class Session {
     work: (session: Session) => Promise<readonly string[]>,
   ): Promise<number> {
     const stateDirectory = await prepareStateDirectory(place.directory);
-    const interrupt = new Interrupt((exitCode) => {
-      cli.stderr.line(ENDED_AT_ONCE);
-      process.exit(exitCode);
-    });
     let notify = (_text: string): void => undefined;
     const log = await openLogFile(
       stateDirectory,
       (text) => notify(text),
       cli.env['TROUPE_LOG_LEVEL'],
     );
+    const interrupt = new Interrupt((exitCode) => {
+      cli.stderr.line(ENDED_AT_ONCE);
+      process.exit(exitCode);
+    });
     let composition: Composition | undefined;
     let observer: RunObserver | undefined;
     let server: ControlServer | undefined;

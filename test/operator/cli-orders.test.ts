@@ -75,6 +75,17 @@ describe('answer', () => {
     expect(await troupe.task('main', 't0').status()).toMatchObject({ state: 'awaitingInput' });
   });
 
+  test('is the choice that is meant, also of one with blanks at its ends', async () => {
+    const troupe = await atRest(
+      async ({ ask }) => ({
+        stage: await ask({ id: 'stage', text: 'Which stage?', choices: [' test', 'live '] }),
+      }),
+      [{}],
+    );
+    await give(troupe, { order: 'answer', ...one, text: 'live' });
+    expect(await troupe.run('main').result()).toMatchObject({ state: 'done' });
+  });
+
   test('to another question than the one that is asked is refused', async () => {
     const troupe = await atRest(asks, [{}]);
     const order: Order = { order: 'answer', ...one, text: 'live', question: 'region' };

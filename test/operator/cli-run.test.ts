@@ -25,6 +25,8 @@ vi.setConfig({ testTimeout: 120_000 });
 // biome-ignore lint/suspicious/noControlCharactersInRegex: what must not be in what we print
 const CONTROLS = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/;
 
+const ALL_WELL = [writing('one')];
+
 /** One task that never succeeds, and one that does. */
 const HOPELESS = [writing('wrong', { wrongUntil: 'never' }), writing('fine')];
 
@@ -104,6 +106,18 @@ describe('a backlog', () => {
     expect(merges(directory).sort()).toEqual(['another backlog', 'one', 'three', 'two']);
   });
 
+  test('is not exported to where nothing can be written', async () => {
+    const directory = await workedProject(ALL_WELL);
+    for (const file of ['nowhere/all.json', 'src']) {
+      const refused = await troupe(directory, 'export', '--out', file);
+      expect(refused).toMatchObject({ exitCode: 13, stdout: '' });
+      expect(refused.stderr).toMatch(
+        /^troupe: Could not write .* \(E[A-Z]+\)\. Name a file in a directory that exists and may be written to\.\n$/,
+      );
+      expect(refused.stderr).toContain(path.join(directory, file));
+    }
+  });
+
   test('that is empty is a mistake', async () => {
     const directory = makeProject([]);
     expect(await troupe(directory, 'run')).toMatchObject({
@@ -140,6 +154,19 @@ describe('the environment', () => {
     expect(await troupeIn({ NO_COLOR: '1' }, directory, 'status', '--watch')).toMatchObject({
       exitCode: 0,
       stdout: expect.not.stringContaining('\u001b') as string,
+    });
+  });
+
+  test('with a level for the log that there is not is said in words', async () => {
+    const directory = makeProject([writing('one')]);
+    const refused = await troupeIn({ TROUPE_LOG_LEVEL: 'verbose' }, directory, 'run');
+    expect(refused).toMatchObject({
+      exitCode: 41,
+      stderr:
+        'troupe: Expected TROUPE_LOG_LEVEL to be one of trace, debug, info, warn, error, fatal, silent, got "verbose".\n',
+    });
+    expect(await troupeIn({ TROUPE_LOG_LEVEL: '' }, directory, 'run')).toMatchObject({
+      exitCode: 0,
     });
   });
 
@@ -296,6 +323,20 @@ describe('while a run is active', () => {
     });
     expect(await troupe(directory, 'cancel', 'later')).toMatchObject({ exitCode: 0 });
     expect(await troupe(directory, 'answer', 'slow', 'yes')).toMatchObject({ exitCode: 22 });
+    for (const [argv, says] of [
+      [
+        ['cancel', '--run', '--reason', 'x'.repeat(40_000)],
+        'reason to have at most 32000 characters, got 40000',
+      ],
+      [['signal', 'slow', 'x'.repeat(101)], 'name to have at most 100 characters, got 101'],
+      [['enqueue', '1000001'], 'count to be at most 1000000, got 1000001'],
+      [['retry', 'wrong', '--agent', ''], 'agent to be a text, got an empty one'],
+    ] as const) {
+      expect(await troupe(directory, ...argv)).toMatchObject({
+        exitCode: 20,
+        stderr: `troupe: Expected the ${says}.\n`,
+      });
+    }
     open(directory, 'gate');
 
     expect(await run.ended).toMatchObject({ exitCode: 22, stderr: '' });

@@ -84,6 +84,13 @@ describe('text from others', () => {
     expect(safeJson({ [text]: text }).replaceAll('\n', '')).not.toMatch(ACTING);
   });
 
+  test('hides nothing in JSON either: letters that no terminal shows are written out', () => {
+    const hidden = 'ok\u{e0072}\u{e006d}\u{e007f}';
+    expect(cleanLine(hidden)).toBe('ok');
+    expect(safeJson(hidden)).toBe('"ok\\udb40\\udc72\\udb40\\udc6d\\udb40\\udc7f"');
+    expect(JSON.parse(safeJson(hidden))).toBe(hidden);
+  });
+
   prop.prop([fc.anything({ values: [hostile, fc.integer(), fc.boolean()] })])(
     'as JSON means the same',
     (value) => {

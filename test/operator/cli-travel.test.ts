@@ -83,6 +83,9 @@ describe('a run with merged tasks', () => {
       active: true,
       cut: { kind: 'manual', label: 'two at work', notes: 'before lunch', tasks: 2 },
     });
+    // What is suggested can be typed as it is.
+    const costly = await troupe(directory, 'checkpoints', 'main', '--make', 'costs $HOME');
+    expect(costly.stdout).toContain("Back to it: troupe rollback main 'costs $HOME'\n");
     const rolled = await troupe(directory, 'rollback', 'main', 'two at work', '--json');
     expect(JSON.parse(rolled.stdout)).toMatchObject({
       active: true,

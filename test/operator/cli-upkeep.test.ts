@@ -133,6 +133,16 @@ describe('troupe doctor', () => {
   });
 });
 
+test('troupe doctor says what is wrong with the configuration a line for each problem', async () => {
+  const directory = makeProject([writing('one')]);
+  writeFileSync(path.join(directory, 'troupe.yaml'), 'version: 1\nverify: 7\ntarget: 8\n');
+  const { exitCode, stdout } = await troupe(directory, 'doctor');
+  expect(exitCode).toBe(40);
+  expect(stdout).toMatch(
+    /^bad {2}configuration: troupe\.yaml cannot be used, because of 2 problems:\n {5}troupe\.yaml:2:9: verify: .*\n {5}troupe\.yaml:3:9: target: .*\n/m,
+  );
+});
+
 describe('troupe doctor, about the store as a file', () => {
   const check = async (directory: string, name: string) => {
     const { exitCode, stdout } = await troupe(directory, 'doctor', '--json');

@@ -81,6 +81,17 @@ describe('what a person mistypes is said in words, without a stack', () => {
     expect(await troupe(argv)).toEqual({ exitCode: 20, stdout: '', stderr: says });
   });
 
+  test.each(['2026-02-31', '2026-13-01', '2026-11-31T10:00:00Z', 'yesterday'])(
+    'troupe audit --from %s, which is no time',
+    async (time) => {
+      const { exitCode, stderr } = await troupe(['audit', '--from', time]);
+      expect({ exitCode, stderr }).toEqual({
+        exitCode: 20,
+        stderr: `troupe: Expected --from to be a date such as 2026-11-30T12:00:00Z, or so long ago: 30m, 2h, 7d; got "${time}".\n`,
+      });
+    },
+  );
+
   test('without a command the help is shown, and it is a mistake', async () => {
     const { exitCode, stdout, stderr } = await troupe([]);
     expect({ exitCode, stdout }).toEqual({ exitCode: 20, stdout: '' });

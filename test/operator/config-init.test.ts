@@ -468,6 +468,25 @@ describe('what is there already', () => {
   });
 });
 
+test('in a directory below, or in another working tree, the branch is that of the repository', async () => {
+  const directory = await project({ 'package.json': manifest({ test: 'x' }), 'site/go.mod': '' });
+  const git = (...args: string[]) =>
+    execFileSync('git', ['-c', 'user.name=A', '-c', 'user.email=a@b', ...args], { cwd: directory });
+  git('init', '-q', '-b', 'master', '--template=');
+  git('add', '--all');
+  git('commit', '-q', '-m', 'first');
+  git('worktree', 'add', '-q', '-b', 'side', '../side-tree');
+  const other = path.join(path.dirname(directory), 'side-tree');
+  const trees = [path.join(directory, 'site'), other, path.join(other, 'site')];
+  for (const tree of trees) {
+    expect((await writeInitialConfig(tree)).detected.target).toBe('master');
+  }
+  git('branch', '-m', 'master', 'trunk');
+  await rm(path.join(other, 'troupe.yaml'));
+  // Neither main nor master: what is checked out there.
+  expect((await writeInitialConfig(other)).detected.target).toBe('side');
+});
+
 describe('.gitignore', () => {
   test.each([
     { what: 'missing', before: undefined, after: '.troupe/\n', said: 'created' },

@@ -87,8 +87,10 @@ function timeOf(option: string, text: string, now: number): number {
   if (count !== undefined && unit !== undefined) {
     return Math.max(0, now - Number(count) * (AGO[unit] ?? 0));
   }
-  const at = /^\d{4}-\d{2}-\d{2}/.test(text) ? Date.parse(text) : Number.NaN;
-  if (at >= 0) return at;
+  const [day] = /^\d{4}-\d{2}-\d{2}/.exec(text) ?? [];
+  const at = day === undefined ? Number.NaN : Date.parse(text);
+  // Of a day that a month does not have, a day of the next one would be made.
+  if (at >= 0 && new Date(`${day}T00:00:00Z`).toISOString().startsWith(`${day}`)) return at;
   throw new ValidationError(
     `Expected ${option} to be a date such as 2026-11-30T12:00:00Z, or so long ago: 30m, 2h, 7d; got ${JSON.stringify(text)}.`,
   );

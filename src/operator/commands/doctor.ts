@@ -118,7 +118,7 @@ async function examineConfiguration(
     const { target } = await loadConfig(place.file, place.directory);
     return { checks: [{ name, ok: true, says: [`${place.file} can be read.`] }], target };
   } catch (error) {
-    return { checks: [{ name, ok: false, says: [messageOf(error)] }] };
+    return { checks: [{ name, ok: false, says: messageOf(error).split('\n') }] };
   }
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { TroupeError } from '../../index.ts';
 import type { CliContext } from '../cli-context.ts';
 import { taskOfRow } from '../run-view.ts';
 import { listRuns, readProject, requireRun } from '../stored-runs.ts';
@@ -54,6 +55,12 @@ async function writeWhole(file: string, text: string): Promise<void> {
     await rename(fresh, file);
   } catch (error) {
     await rm(fresh, { force: true });
-    throw error;
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    throw new TroupeError(
+      'unavailable',
+      `Could not write ${file} (${code}). Name a file in a directory that exists and may be written to.`,
+      { cause: error },
+    );
   }
 }

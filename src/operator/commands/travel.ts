@@ -13,6 +13,7 @@ import {
 import type { CliContext } from '../cli-context.ts';
 import { deliver } from '../deliver.ts';
 import type { Order, OrderResult } from '../orders.ts';
+import { quoted } from '../report.ts';
 import { readProject, requireRun, requireTask } from '../stored-runs.ts';
 import { lookOf } from '../terminal/task-style.ts';
 import { cleanLine, formatWhen, type Line, safeJson, truncate } from '../terminal/text.ts';
@@ -56,7 +57,7 @@ export async function checkpoints(
     };
     return await carryOut(cli, order, { json }, ({ cut }, command) => [
       `Kept run ${target.run} with its ${cut?.tasks} tasks as ${make} (${cut?.id}).`,
-      `Back to it: ${command} rollback ${target.run} ${quoted(make)}`,
+      `Back to it: ${command} rollback ${target.run} ${/^[\w.@:-]+$/.test(make) ? make : quoted(make)}`,
     ]);
   }
   const place = await cli.project();
@@ -316,5 +317,3 @@ function differenceLine(each: Difference, indent: string): Line {
 
 const shown = (value: JsonValue): string =>
   truncate(cleanLine(typeof value === 'string' ? value : JSON.stringify(value)), VALUE_WIDTH);
-
-const quoted = (word: string): string => (/^[\w.@:-]+$/.test(word) ? word : JSON.stringify(word));

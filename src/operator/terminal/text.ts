@@ -149,8 +149,11 @@ export function pad(text: string, width: number, side: 'left' | 'right' = 'left'
 /** JSON that is safe to print as well: what `JSON.stringify` leaves as it is and a terminal acts on is escaped. */
 export function safeJson(value: unknown, indent = 2): string {
   return JSON.stringify(value, null, indent).replaceAll(
-    /[\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+    /[\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu,
+    (character) =>
+      Array.from({ length: character.length }, (_, at) => {
+        return `\\u${character.charCodeAt(at).toString(16).padStart(4, '0')}`;
+      }).join(''),
   );
 }
 
