@@ -8,6 +8,7 @@ import type { Clock } from '../runtime/clock.ts';
 import { parsePending } from '../runtime/pending.ts';
 import type { ActorNow, Journey, Sent, TimeTravel } from '../runtime/time-travel.ts';
 import type { AttemptRow, CheckpointRecord, Projection, Store, StoredCut } from '../store/store.ts';
+import { artifactScope } from './artifacts.ts';
 import { signalScope, workScopes } from './compensation.ts';
 import {
   BEGINS_AGAIN,
@@ -240,7 +241,7 @@ function stepsGivenUp(
   const before = new Set(workScopes(address, first - 1, kept).map(({ scope }) => scope));
   return workScopes(address, Math.max(first, last), fixersNow)
     .filter(({ scope }) => !before.has(scope))
-    .flatMap(({ scope }) => [scope, signalScope(scope)]);
+    .flatMap(({ scope }) => [scope, signalScope(scope), artifactScope(scope)]);
 }
 
 // ── one task ───────────────────────────────────────────────────────────────────────────────────────────

@@ -262,6 +262,33 @@ describe('what goes with a rollback', () => {
     expect(await troupe.store.loadSteps('task/r/a@1')).toHaveLength(1);
   });
 
+  test('what an attempt that begins again has kept and streamed is what it says now', async () => {
+    const troupe = await memoryDisk().open();
+    const workshop = new Workshop();
+    let life = 0;
+    troupe.agent('ada', async (context) => {
+      life++;
+      await context.artifact('draft', `of life ${life}`);
+      await context.write(`life ${life}`);
+      await workshop.engine(context);
+      return await context.artifacts();
+    });
+    troupe.gatekeeper('g', accepts);
+    const run = await troupe.start({
+      id: 'r',
+      tasks: [{ id: 'a', agent: 'ada', gatekeeper: 'g' }],
+    });
+    await workshop.gate('a@1').reached;
+    await run.rollback('start');
+    workshop.gate('a@1', 1).pass();
+    expect(await run.result()).toMatchObject({ state: 'done' });
+    const known = await troupe.host.inspect('task/r/a');
+    expect(known?.snapshot.context).toMatchObject({ result: { draft: 'of life 2' } });
+    const said: unknown[] = [];
+    for await (const { value } of troupe.readStream('task/r/a')) said.push(value);
+    expect(said).toContain('life 2');
+  });
+
   test('attempts are listed as they were, back and forth', async () => {
     const troupe = await memoryDisk().open();
     const workshop = new Workshop();
