@@ -184,6 +184,32 @@ describe.each(DISKS)('a run, on a $disk disk', ({ make }) => {
     });
   });
 
+  test('finds in a fork what its tasks had kept at the cut, and not what was kept since', async () => {
+    const troupe = await make().open();
+    const workshop = new Workshop();
+    troupe.agent('ada', async (context) => {
+      const { id, run } = context.task;
+      await context.artifact(id, `${id} of ${run}`);
+      await workshop.engine(context);
+      return await context.artifacts();
+    });
+    troupe.gatekeeper('g', accepts);
+    const tasks = [
+      { id: 'a', agent: 'ada', gatekeeper: 'g' },
+      { id: 'b', agent: 'ada', gatekeeper: 'g', dependsOn: ['a'] },
+    ];
+    const run = await troupe.start({ id: 'r', tasks });
+    workshop.gate('a@1').pass();
+    await workshop.gate('b@1').reached;
+    const cut = await run.checkpoint({});
+    await run.fork(cut.id, { id: 'f' });
+    workshop.gate('b@1').pass();
+    workshop.gate('b@1', 1).pass();
+    expect(await troupe.run('f').result()).toMatchObject({ state: 'done' });
+    const known = await troupe.host.inspect('task/f/b');
+    expect(known?.snapshot.context).toMatchObject({ result: { a: 'a of r', b: 'b of f' } });
+  });
+
   test('says which cuts there are, and how two of them differ', async () => {
     const troupe = await make().open();
     const workshop = new Workshop();
