@@ -7,7 +7,15 @@ import { PRIORITIES } from '../protocol/priority.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { parsePending } from '../runtime/pending.ts';
 import type { ActorNow, Journey, Sent, TimeTravel } from '../runtime/time-travel.ts';
-import type { AttemptRow, CheckpointRecord, Projection, Store, StoredCut } from '../store/store.ts';
+import type {
+  AttemptRow,
+  CheckpointRecord,
+  Projection,
+  StepRecord,
+  Store,
+  StoredCut,
+} from '../store/store.ts';
+import { artifactScope } from './artifacts.ts';
 import { signalScope, workScopes } from './compensation.ts';
 import {
   BEGINS_AGAIN,
@@ -81,11 +89,12 @@ export class RunTravel {
   async fork(run: string, id: string, as: string): Promise<readonly TaskMove[]> {
     const loaded = await loadCut(this.#store, run, id);
     const map = (address: string): Address => movedAddress(address, run, as);
+    const steps = await artifactsAt(this.#store, loaded, map);
     await this.#travel.travel([...loaded.members.keys()].map(map), (now) => {
       if (now.has(runAddress(as))) {
         throw new ConflictError(`There is a run "${as}" already. Choose another id for the fork.`);
       }
-      return forked(loaded, as, map, this.#clock.now());
+      return { steps, ...forked(loaded, as, map, this.#clock.now()) };
     });
     return movesOf(loaded, new Map());
   }
@@ -148,6 +157,25 @@ async function attemptsBefore(
     found.set(row.attempt, { ...row, outcome: 'failed', endedAt: at, reason });
   }
   return Array.from(found.values(), (row) => ({ table: 'attempts', row }));
+}
+
+/** What the tasks of a cut had kept for those after them, for the tasks of a fork. */
+async function artifactsAt(
+  store: Pick<Store, 'loadSteps'>,
+  { members }: LoadedCut,
+  map: (address: string) => Address,
+): Promise<readonly StepRecord[]> {
+  const found: StepRecord[] = [];
+  for (const [address, checkpoint] of members) {
+    if (!isTask(address)) continue;
+    const { kept } = scopesAt(address, checkpoint);
+    for (const scope of kept) {
+      const own = artifactScope(map(address) + scope.slice(address.length));
+      const steps = await store.loadSteps(artifactScope(scope));
+      found.push(...steps.map((step) => ({ ...step, scope: own })));
+    }
+  }
+  return found;
 }
 
 function rolledBack(loaded: LoadedCut, now: ReadonlyMap<string, ActorNow>, at: number): Journey {
@@ -224,6 +252,24 @@ function stepsGivenUp(
   checkpoint: CheckpointRecord,
   now: ActorNow | undefined,
 ): readonly string[] {
+  const { first, kept, fixers } = scopesAt(address, checkpoint);
+  const { attempt: last = first, fixers: fixersNow = fixers } =
+    now?.snapshot === undefined ? {} : contextOf(now.snapshot);
+  const before = new Set(kept);
+  return workScopes(address, Math.max(first, last), fixersNow)
+    .filter(({ scope }) => !before.has(scope))
+    .flatMap(({ scope }) => [scope, signalScope(scope), artifactScope(scope)]);
+}
+
+/** The first attempt that begins (again) after a checkpoint, and the journals of what was before it. */
+function scopesAt(
+  address: string,
+  checkpoint: CheckpointRecord,
+): {
+  readonly first: number;
+  readonly kept: readonly string[];
+  readonly fixers: TaskContext['fixers'];
+} {
   const { value, context } = snapshotOf(checkpoint);
   // As the cut has it, perhaps by an earlier Troupe.
   const {
@@ -234,13 +280,9 @@ function stepsGivenUp(
   const begins = BEGINS_AGAIN.has(topLevel(value));
   // Of an attempt that is being mended, only the mending begins again.
   const first = begins && fix === null ? Math.max(1, attempt) : attempt + 1;
-  const kept = begins && fix !== null ? fixers.slice(0, -1) : fixers;
-  const { attempt: last = attempt, fixers: fixersNow = fixers } =
-    now?.snapshot === undefined ? {} : contextOf(now.snapshot);
-  const before = new Set(workScopes(address, first - 1, kept).map(({ scope }) => scope));
-  return workScopes(address, Math.max(first, last), fixersNow)
-    .filter(({ scope }) => !before.has(scope))
-    .flatMap(({ scope }) => [scope, signalScope(scope)]);
+  const mended = begins && fix !== null ? fixers.slice(0, -1) : fixers;
+  const kept = workScopes(address, first - 1, mended).map(({ scope }) => scope);
+  return { first, kept, fixers };
 }
 
 // ── one task ───────────────────────────────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ import type {
   CheckpointRecord,
   ClaimRow,
   Projection,
+  StepRecord,
   Store,
 } from '../store/store.ts';
 import { requireSpawnable } from './action-checks.ts';
@@ -90,6 +91,8 @@ export interface Journey {
   /** Sent with it, or put back. Each gets an id of its own. */
   readonly messages?: readonly Sent[];
   readonly clearedSteps?: readonly string[];
+  /** Steps that a fork finds done. */
+  readonly steps?: readonly StepRecord[];
   readonly removedAttempts?: Batch['removedAttempts'];
   readonly claims?: readonly ClaimRow[];
   /** Rows to query by, besides those that the actors project. */
@@ -343,6 +346,7 @@ export class TimeTravel {
     for (const row of journey.rows ?? []) stage.project(row);
     // One by one: a run may have more tasks than a call takes arguments.
     for (const scope of journey.clearedSteps ?? []) stage.clearedSteps.push(scope);
+    for (const step of journey.steps ?? []) stage.steps.push(step);
     for (const claim of journey.claims ?? []) stage.claims.push(claim);
   }
 

@@ -184,6 +184,32 @@ describe.each(DISKS)('a run, on a $disk disk', ({ make }) => {
     });
   });
 
+  test('finds in a fork what its tasks had kept at the cut, and not what was kept since', async () => {
+    const troupe = await make().open();
+    const workshop = new Workshop();
+    troupe.agent('ada', async (context) => {
+      const { id, run } = context.task;
+      await context.artifact(id, `${id} of ${run}`);
+      await workshop.engine(context);
+      return await context.artifacts();
+    });
+    troupe.gatekeeper('g', accepts);
+    const tasks = [
+      { id: 'a', agent: 'ada', gatekeeper: 'g' },
+      { id: 'b', agent: 'ada', gatekeeper: 'g', dependsOn: ['a'] },
+    ];
+    const run = await troupe.start({ id: 'r', tasks });
+    workshop.gate('a@1').pass();
+    await workshop.gate('b@1').reached;
+    const cut = await run.checkpoint({});
+    await run.fork(cut.id, { id: 'f' });
+    workshop.gate('b@1').pass();
+    workshop.gate('b@1', 1).pass();
+    expect(await troupe.run('f').result()).toMatchObject({ state: 'done' });
+    const known = await troupe.host.inspect('task/f/b');
+    expect(known?.snapshot.context).toMatchObject({ result: { a: 'a of r', b: 'b of f' } });
+  });
+
   test('says which cuts there are, and how two of them differ', async () => {
     const troupe = await make().open();
     const workshop = new Workshop();
@@ -260,6 +286,33 @@ describe('what goes with a rollback', () => {
     await run.result();
     expect(done).toEqual(['a@1', 'a@2', 'a@2']);
     expect(await troupe.store.loadSteps('task/r/a@1')).toHaveLength(1);
+  });
+
+  test('what an attempt that begins again has kept and streamed is what it says now', async () => {
+    const troupe = await memoryDisk().open();
+    const workshop = new Workshop();
+    let life = 0;
+    troupe.agent('ada', async (context) => {
+      life++;
+      await context.artifact('draft', `of life ${life}`);
+      await context.write(`life ${life}`);
+      await workshop.engine(context);
+      return await context.artifacts();
+    });
+    troupe.gatekeeper('g', accepts);
+    const run = await troupe.start({
+      id: 'r',
+      tasks: [{ id: 'a', agent: 'ada', gatekeeper: 'g' }],
+    });
+    await workshop.gate('a@1').reached;
+    await run.rollback('start');
+    workshop.gate('a@1', 1).pass();
+    expect(await run.result()).toMatchObject({ state: 'done' });
+    const known = await troupe.host.inspect('task/r/a');
+    expect(known?.snapshot.context).toMatchObject({ result: { draft: 'of life 2' } });
+    const said: unknown[] = [];
+    for await (const { value } of troupe.readStream('task/r/a')) said.push(value);
+    expect(said).toContain('life 2');
   });
 
   test('attempts are listed as they were, back and forth', async () => {

@@ -129,6 +129,39 @@ describe('phases', () => {
     expect(after.phases[0]).toMatchObject({ state: 'done', held: false, failed: [] });
   });
 
+  test('one that has ended is open again, and its time passes, when a task of it is rolled back', async () => {
+    const gate = new Gate();
+    const again = new Gate();
+    let times = 0;
+    const { clock, troupe } = await opened(async (id, signal) => {
+      if (id === 'b') return await gate.wait(signal);
+      if (id === 'a' && ++times > 1) return await again.wait(signal);
+    });
+    const run = await troupe.startWorkflow({
+      ...base,
+      order: 'parallel',
+      phases: [
+        { id: 'first', budgetMs: 2 * HOUR, tasks: [{ id: 'a' }] },
+        { id: 'second', tasks: [{ id: 'b' }] },
+      ],
+    });
+    await gate.reached;
+    await reaches(troupe, 'task/w/a', 'done');
+    const first = async () => (await run.phases())[0];
+    expect(await first()).toMatchObject({ state: 'done', dueAt: null });
+    await advance(clock, HOUR);
+    await run.task('a').rollback(0);
+    await again.reached;
+    expect(await first()).toMatchObject({
+      ...{ state: 'running', endedAt: null },
+      dueAt: clock.now() + 2 * HOUR,
+    });
+    again.pass();
+    gate.pass();
+    expect(await run.result()).toMatchObject({ state: 'done' });
+    expect(await first()).toMatchObject({ state: 'done', endedAt: expect.any(Number) });
+  });
+
   test('starting it again is harmless, with another budget it is refused', async () => {
     const { troupe } = await opened(() => undefined);
     const spec = { ...base, phases: [{ id: 'first', budgetMs: HOUR, tasks: [{ id: 'a' }] }] };

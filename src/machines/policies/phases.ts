@@ -99,11 +99,13 @@ export function taskChanged(
   next = open(next, at);
   if (next.openedAt === at && phase.openedAt === null && paused)
     next = withBudget(next, stopped(next.budget, at));
-  if (
-    next.endedAt === null &&
-    (counts.done ?? 0) + (counts.cancelled ?? 0) === next.to - next.from
-  ) {
+  const isOver = (counts.done ?? 0) + (counts.cancelled ?? 0) === next.to - next.from;
+  if (next.endedAt === null && isOver) {
     next = { ...withBudget(next, stopped(next.budget, at)), endedAt: at };
+  } else if (next.endedAt !== null && !isOver) {
+    // A task of it was rolled back by itself.
+    const budget = paused ? next.budget : begun(next.budget, at);
+    next = { ...withBudget(next, budget), endedAt: null };
   }
   return { ...workflow, phases: workflow.phases.with(index, next) };
 }
