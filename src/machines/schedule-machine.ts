@@ -165,8 +165,11 @@ const base = durable.extend({
     fireByHand: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'schedule.trigger') return;
       const { at } = event.meta;
-      const busy = context.definition.overlap === 'skip' ? context.running[0] : undefined;
-      if (busy !== undefined) {
+      const { action, overlap, queueAtMost } = context.definition;
+      // A message waits for nobody.
+      const busy = 'start' in action ? context.running[0] : undefined;
+      const isFull = overlap === 'queue' && context.queued.length >= queueAtMost;
+      if (busy !== undefined && (overlap === 'skip' || isFull)) {
         enqueue({
           type: 'reply',
           params: {
@@ -174,7 +177,9 @@ const base = durable.extend({
             type: event.type,
             failure: {
               code: 'conflict',
-              message: `The run "${busy.key}" of schedule "${context.id}" has not ended. Wait for it, or cancel it.`,
+              message: isFull
+                ? `${context.queued.length} wait already for "${busy.key}" to end (overlap: queue). Wait for it, or cancel it.`
+                : `The run "${busy.key}" of schedule "${context.id}" has not ended. Wait for it, or cancel it.`,
               retryable: false,
               context: { run: busy.key },
             },

@@ -294,6 +294,23 @@ describe('runs', () => {
     expect(await schedule.status()).toMatchObject({ running: [expect.anything()], queued: 0 });
   });
 
+  test('by hand: refused when the queue is full, for nothing would come of it', async () => {
+    const days = await running({ overlap: 'queue', queueAtMost: 1 }, true);
+    await advance(days.clock, 2 * HOUR);
+    const schedule = days.troupe.schedules.get('s');
+    expect(await schedule.status()).toMatchObject({ queued: 1, fired: 1 });
+    await expect(schedule.trigger()).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringMatching(
+        /^1 wait already for "s-.*T010000Z" to end \(overlap: queue\)/,
+      ),
+    });
+    // A message waits for no run, not even for one that the schedule started when it was another.
+    await days.schedule({ everyMs: HOUR });
+    await schedule.trigger();
+    expect(await schedule.status()).toMatchObject({ fired: 2, running: [expect.anything()] });
+  });
+
   test('a run that cannot be started is told, and the next one is', async () => {
     const days = await begun();
     days.agents();
