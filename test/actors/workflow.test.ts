@@ -158,6 +158,10 @@ describe('what is refused', () => {
       { phases: [phase('one', 'a', { order: 'paralell' as never })] },
       'Expected order of phase "one" to be "sequential" or "parallel", got "paralell". Did you mean "parallel"?',
     ],
+    [
+      { phases: [phase('one', 'a', { title: 'cut \ud83d' })] },
+      'Expected the title of phase "one" to be well-formed Unicode, got half of a surrogate pair',
+    ],
     [{ phases: two, budgetMs: 0 }, 'Expected budgetMs of workflow "w" to be a whole number'],
     [
       { phases: [phase('one', 'a'), phase('two', 'b', { after: ['on'] })] },
