@@ -700,7 +700,7 @@ function withProject(options: ReviewOptions, directory: string): ReviewOptions {
       'command' in reviewer && typeof reviewer.command !== 'string'
         ? {
             ...reviewer,
-            command: reviewer.command.map((word) => word.replaceAll('{project}', directory)),
+            command: reviewer.command.map((word) => word.replaceAll('{project}', () => directory)),
           }
         : reviewer,
     ),

@@ -429,8 +429,8 @@ export class Schedule {
 
   /**
    * Fires now, also while it is paused. When it is due next does not change.
-   * @returns the firing's key: for a run, its id. The run is started right after
-   * @throws {ConflictError} the run before it has not ended (`overlap: 'skip'`)
+   * @returns the firing's key: for a run, its id. The run is started right after, or when it is its turn (`overlap: 'queue'`)
+   * @throws {ConflictError} the run before it has not ended (`overlap: 'skip'`), or as many wait for that as may
    */
   async trigger(by = 'app'): Promise<string> {
     const reply = await this.#ask({ type: 'schedule.trigger', by });

@@ -1,5 +1,6 @@
 import { didYouMean } from '../machines/policies/did-you-mean.ts';
 import { fillIn, placeholdersIn } from '../machines/policies/placeholders.ts';
+import { readSettings } from '../machines/policies/settings.ts';
 import { parseId } from '../protocol/address.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
@@ -54,6 +55,18 @@ const CALL_KEYS: Record<keyof TemplateCall, true> = {
   gatekeeper: true,
 };
 
+// Written as objects so that the compiler misses a key that was forgotten.
+const TEMPLATE_KEYS: Record<keyof WorkflowTemplate, true> = {
+  description: true,
+  params: true,
+  workflow: true,
+};
+const PARAMETER_KEYS: Record<keyof TemplateParameter, true> = {
+  type: true,
+  description: true,
+  default: true,
+};
+
 /** Enters the templates that are always there. */
 export function addBuiltIns(templates: Registry<WorkflowTemplate>): void {
   for (const [name, template] of Object.entries(BUILT_IN_TEMPLATES)) {
@@ -67,10 +80,23 @@ export function addBuiltIns(templates: Registry<WorkflowTemplate>): void {
  */
 export function checkTemplate(name: string, template: WorkflowTemplate): WorkflowTemplate {
   const where = `template "${name}"`;
+  if (typeof template !== 'object' || template === null) {
+    throw new ConfigurationError(
+      `Expected ${where} to be an object with a workflow, got ${template === null ? 'null' : typeof template}.`,
+    );
+  }
+  readSettings(template, Object.keys(TEMPLATE_KEYS), where);
   const { description, params = {}, workflow } = template;
   const names = Object.keys(params);
+  readSettings(params, names, `parameters of ${where}`);
   const known: string[] = [];
-  for (const [param, { type = 'text', default: fallback }] of Object.entries(params)) {
+  for (const [param, parameter] of Object.entries(params)) {
+    readSettings(
+      parameter ?? null,
+      Object.keys(PARAMETER_KEYS),
+      `parameter "${param}" of ${where}`,
+    );
+    const { type = 'text', default: fallback } = parameter;
     if (!/^[A-Za-z][A-Za-z0-9]{0,63}$/.test(param)) {
       throw new ConfigurationError(
         `Expected the parameters of ${where} to be called by letters and digits, beginning with a letter, got ${JSON.stringify(param)}.`,
@@ -82,7 +108,9 @@ export function checkTemplate(name: string, template: WorkflowTemplate): Workflo
       );
     }
     if (fallback !== undefined) {
-      requireKnownNames(fallback, known, `the default of parameter "${param}" of ${where}`);
+      const at = `the default of parameter "${param}" of ${where}`;
+      checkDefault(fallback, type, at);
+      requireKnownNames(fallback, known, at);
     }
     known.push(param);
   }
@@ -107,6 +135,22 @@ export function checkTemplate(name: string, template: WorkflowTemplate): Workflo
 }
 
 const TYPES: readonly string[] = ['text', 'number', 'boolean', 'json'];
+
+/** A text may be empty, anything may be null (nothing), and what other parameters make of it is seen when they are there. */
+function checkDefault(fallback: unknown, type: keyof typeof TYPE_WORDS, where: string): void {
+  const problem = findNonJson(fallback, 'default');
+  if (problem !== undefined) {
+    throw new ConfigurationError(
+      `Expected ${where} to be plain JSON, but ${problem.path} is ${problem.found}.`,
+    );
+  }
+  const value = fallback as JsonValue;
+  if (value === null || placeholdersIn(value).length > 0) return;
+  if (type === 'text' ? typeof value === 'string' : isOfType(value, type)) return;
+  throw new ConfigurationError(
+    `Expected ${where} to be ${TYPE_WORDS[type]}, got ${JSON.stringify(value)}.`,
+  );
+}
 
 function requireKnownNames(value: JsonValue, names: readonly string[], where: string): void {
   for (const name of placeholdersIn(value)) {
@@ -181,7 +225,7 @@ function paramsOf(
     if (value !== undefined) {
       if (!isOfType(value, type)) {
         throw new ValidationError(
-          `Expected parameter "${name}" of ${where} to be ${TYPE_WORDS[type]}, got ${JSON.stringify(value)}.`,
+          `Expected parameter "${name}" of ${where} to be ${TYPE_WORDS[type]}, got ${typeof value === 'number' ? value : JSON.stringify(value)}.`,
         );
       }
       values[name] = value;
@@ -209,8 +253,9 @@ function isOfType(value: JsonValue, type: keyof typeof TYPE_WORDS): boolean {
     case 'text':
       return typeof value === 'string' && value.trim() !== '';
     case 'number':
+      return Number.isFinite(value);
     case 'boolean':
-      return typeof value === type;
+      return typeof value === 'boolean';
     case 'json':
       return findNonJson(value) === undefined;
   }

@@ -359,7 +359,12 @@ function comesAfter(spec: WorkflowSpec, later: string, earlier: string): boolean
 
 function titleOf(phase: PhaseInput, where: string): string {
   const title: unknown = phase.title ?? phase.id;
-  if (typeof title === 'string' && title.length <= 200 && title.isWellFormed()) return title;
+  if (typeof title === 'string' && title.length <= 200) {
+    if (title.isWellFormed()) return title;
+    throw new ValidationError(
+      `Expected the title of ${where} to be well-formed Unicode, got half of a surrogate pair in ${JSON.stringify(title)}: was it cut in the middle of a character?`,
+    );
+  }
   throw new ValidationError(
     `Expected the title of ${where} to be a text of at most 200 characters, got ${typeof title === 'string' ? `${title.length} characters` : typeof title}.`,
   );

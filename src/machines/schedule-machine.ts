@@ -165,8 +165,9 @@ const base = durable.extend({
     fireByHand: durable.enqueueActions(({ context, event, enqueue }) => {
       if (event.type !== 'schedule.trigger') return;
       const { at } = event.meta;
-      const { overlap, queueAtMost } = context.definition;
-      const [busy] = context.running;
+      const { action, overlap, queueAtMost } = context.definition;
+      // A message waits for nobody.
+      const busy = 'start' in action ? context.running[0] : undefined;
       const isFull = overlap === 'queue' && context.queued.length >= queueAtMost;
       if (busy !== undefined && (overlap === 'skip' || isFull)) {
         enqueue({
@@ -177,7 +178,7 @@ const base = durable.extend({
             failure: {
               code: 'conflict',
               message: isFull
-                ? `${context.queued.length} wait already for ${busy.key} to end (overlap: queue). Wait for it, or cancel it.`
+                ? `${context.queued.length} wait already for "${busy.key}" to end (overlap: queue). Wait for it, or cancel it.`
                 : `The run "${busy.key}" of schedule "${context.id}" has not ended. Wait for it, or cancel it.`,
               retryable: false,
               context: { run: busy.key },

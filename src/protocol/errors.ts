@@ -216,14 +216,14 @@ function failureOf(error: unknown): Failure {
   if (error instanceof TroupeError) return error.toFailure();
   if (error instanceof Error) {
     const name = typeof error.name === 'string' ? error.name : 'Error';
-    const code = (error as { code?: unknown }).code;
-    const network = typeof code === 'string' && NETWORK_CODES.has(code);
-    const machine = typeof code === 'string' && MACHINE_CODES.has(code);
+    const code = codeOf(error);
+    const network = code !== undefined && NETWORK_CODES.has(code);
+    const machine = code !== undefined && MACHINE_CODES.has(code);
     return {
       code: network ? 'network' : machine ? 'unavailable' : 'unhandled',
       message: messageOf(error) || name,
       retryable: network || machine,
-      context: { name, ...(typeof code === 'string' ? { cause: code } : {}) },
+      context: { name, ...(code === undefined ? {} : { cause: code }) },
     };
   }
   return { code: 'unhandled', message: describeThrown(error), retryable: false };
@@ -246,6 +246,11 @@ const NETWORK_CODES: ReadonlySet<string> = new Set([
   'EAI_AGAIN',
   'ENETUNREACH',
   'EHOSTUNREACH',
+  // Of Node's own `fetch`.
+  'UND_ERR_SOCKET',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
 ]);
 
 /** The machine is in trouble (a full disk, no more files), whatever the program wanted of it. */
@@ -258,6 +263,27 @@ const MACHINE_CODES: ReadonlySet<string> = new Set([
   'ENFILE',
   'ENOMEM',
 ]);
+
+/** Causes that are looked at; there may be a circle of them. */
+const MAX_CAUSES = 5;
+
+/**
+ * The error's code, or that of a cause if that one says whose fault it is: `fetch` throws a TypeError without a code,
+ * whatever has happened to the connection, and libraries wrap it once more.
+ */
+function codeOf(error: Error): string | undefined {
+  let own: string | undefined;
+  let next: unknown = error;
+  for (let depth = 0; depth <= MAX_CAUSES && next instanceof Error; depth++) {
+    const { code } = next as { readonly code?: unknown };
+    if (typeof code === 'string') {
+      if (NETWORK_CODES.has(code) || MACHINE_CODES.has(code)) return code;
+      if (depth === 0) own = code;
+    }
+    next = next.cause;
+  }
+  return own;
+}
 
 /** Libraries that make errors of what a server has answered put anything there. */
 function messageOf({ message }: { readonly message?: unknown }): string {

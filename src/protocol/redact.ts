@@ -20,31 +20,32 @@ const IS_SECRET_NAME = new RegExp(`${SECRET_NAME}$`, 'i');
  * What a secret looks like. The first group, if there is one, stays: it says what stood there.
  *
  * Nothing here may look through the same text again from each place where it could begin: whoever writes the text would
- * decide how long everything else stands still. So what has no end of its own has a longest length.
+ * decide how long everything else stands still. Nor may it go on for megabytes: a search that has so much to take back throws.
+ * So what has no end of its own has a longest length.
  */
 const SECRETS: readonly RegExp[] = [
   /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)/g,
   // OpenAI, Anthropic and whoever does as they do; Stripe.
-  /\b(?:sk|rk|pk)[-_](?:[a-z0-9]{1,15}[-_]){0,12}[A-Za-z0-9]{16,}[A-Za-z0-9_-]*/g,
+  /\b(?:sk|rk|pk)[-_](?:[a-z0-9]{1,15}[-_]){0,12}[A-Za-z0-9]{16,100000}[A-Za-z0-9_-]{0,100000}/g,
   // GitHub, GitLab, npm, Slack, Google, AWS, Hugging Face.
-  /\bgh[pousr]_[A-Za-z0-9]{20,}/g,
-  /\bgithub_pat_[A-Za-z0-9_]{20,}/g,
-  /\bglpat-[A-Za-z0-9_-]{16,}/g,
-  /\bnpm_[A-Za-z0-9]{30,}/g,
-  /\bxox[abeoprs]-[A-Za-z0-9-]{10,}/g,
-  /\bAIza[A-Za-z0-9_-]{30,}/g,
+  /\bgh[pousr]_[A-Za-z0-9]{20,100000}/g,
+  /\bgithub_pat_[A-Za-z0-9_]{20,100000}/g,
+  /\bglpat-[A-Za-z0-9_-]{16,100000}/g,
+  /\bnpm_[A-Za-z0-9]{30,100000}/g,
+  /\bxox[abeoprs]-[A-Za-z0-9-]{10,100000}/g,
+  /\bAIza[A-Za-z0-9_-]{30,100000}/g,
   /\b(?:AKIA|ASIA)[A-Z0-9]{16}\b/g,
-  /\bhf_[A-Za-z0-9]{30,}/g,
+  /\bhf_[A-Za-z0-9]{30,100000}/g,
   // JSON web tokens.
-  /\beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?/g,
-  /\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/-]{8,}=*/gi,
+  /\beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,100000}(?:\.[A-Za-z0-9_-]{0,100000})?/g,
+  /\b((?:Bearer|Basic)\s+)[A-Za-z0-9._~+/-]{8,100000}=*/gi,
   // The password in a URL: https://ada:secret@host
   /(?<=[a-z0-9+.-])(:\/\/[^\s/:@]*:)[^\s/@]+(?=@)/gi,
   // Whatever is called a secret, up to the end of its value: password=…, "api_key": "…", TOKEN: …
-  new RegExp(`(${SECRET_NAME}["']?\\s*[:=]\\s*)"(?:[^"\\\\\\n]|\\\\.)+"`, 'gi'),
+  new RegExp(`(${SECRET_NAME}["']?\\s*[:=]\\s*)"(?:[^"\\\\\\n]|\\\\.){1,100000}"`, 'gi'),
   new RegExp(`(${SECRET_NAME}["']?\\s*[:=]\\s*)'[^'\\n]+'`, 'gi'),
   new RegExp(
-    `(${SECRET_NAME}["']?\\s*[:=]\\s*)(?!["'\\s]|(?:Bearer|Basic)\\s)[^\\s"',;&)}\\]]{4,}\\]?`,
+    `(${SECRET_NAME}["']?\\s*[:=]\\s*)(?!["'\\s]|(?:Bearer|Basic)\\s)[^\\s"',;&)}\\]]{4,100000}\\]?`,
     'gi',
   ),
 ];

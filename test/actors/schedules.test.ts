@@ -278,7 +278,7 @@ describe('runs', () => {
     );
     // By hand it is told so, and not given the id of a run that never begins.
     await expect(days.troupe.schedules.get('s').trigger()).rejects.toThrow(
-      /^1 wait already for s-\w+T010000Z to end \(overlap: queue\)/,
+      /^1 wait already for "s-\w+T010000Z" to end \(overlap: queue\)/,
     );
     await days.down(MINUTE);
     days.agents();
@@ -296,6 +296,23 @@ describe('runs', () => {
     await advance(days.clock, 3 * HOUR);
     const schedule = await days.schedule({ everyMs: HOUR });
     expect(await schedule.status()).toMatchObject({ running: [expect.anything()], queued: 0 });
+  });
+
+  test('by hand: refused when the queue is full, for nothing would come of it', async () => {
+    const days = await running({ overlap: 'queue', queueAtMost: 1 }, true);
+    await advance(days.clock, 2 * HOUR);
+    const schedule = days.troupe.schedules.get('s');
+    expect(await schedule.status()).toMatchObject({ queued: 1, fired: 1 });
+    await expect(schedule.trigger()).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringMatching(
+        /^1 wait already for "s-.*T010000Z" to end \(overlap: queue\)/,
+      ),
+    });
+    // A message waits for no run, not even for one that the schedule started when it was another.
+    await days.schedule({ everyMs: HOUR });
+    await schedule.trigger();
+    expect(await schedule.status()).toMatchObject({ fired: 2, running: [expect.anything()] });
   });
 
   test('a run that cannot be started is told, and the next one is', async () => {

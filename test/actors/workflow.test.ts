@@ -11,6 +11,7 @@ import {
   type WorkflowTemplate,
 } from '../../src/actors/templates.ts';
 import { checkWorkflow, type PhaseInput, type WorkflowSpec } from '../../src/actors/workflow.ts';
+import { ConfigurationError } from '../../src/protocol/errors.ts';
 import { systemClock } from '../../src/runtime/clock.ts';
 
 const KNOWN: Known = {
@@ -157,6 +158,10 @@ describe('what is refused', () => {
       { phases: [phase('one', 'a', { order: 'paralell' as never })] },
       'Expected order of phase "one" to be "sequential" or "parallel", got "paralell". Did you mean "parallel"?',
     ],
+    [
+      { phases: [phase('one', 'a', { title: 'cut \ud83d' })] },
+      'Expected the title of phase "one" to be well-formed Unicode, got half of a surrogate pair',
+    ],
     [{ phases: two, budgetMs: 0 }, 'Expected budgetMs of workflow "w" to be a whole number'],
     [
       { phases: [phase('one', 'a'), phase('two', 'b', { after: ['on'] })] },
@@ -292,5 +297,40 @@ describe('templates', () => {
         workflow: { agent: '{{agnt}}', phases: [phase('one', 'a')] },
       }),
     ).toThrow('got {{agnt}}. Did you mean "agent"?');
+  });
+
+  test.each([
+    [undefined, 'Expected template "mine" to be an object with a workflow, got undefined.'],
+    [{ parms: {} }, 'template "mine": there is no setting "parms". Did you mean "params"?'],
+    [{ params: [] }, 'parameters of template "mine": expected an object with settings'],
+    [{ params: { n: null } }, 'parameter "n" of template "mine": expected an object with settings'],
+    [{ params: { n: { typ: 'text' } } }, 'no setting "typ". Did you mean "type"?'],
+    [
+      { params: { n: { type: 'number', default: 'ten' } } },
+      'Expected the default of parameter "n" of template "mine" to be a number, got "ten".',
+    ],
+    [
+      { params: { n: { type: 'json', default: new Date(0) } } },
+      'Expected the default of parameter "n" of template "mine" to be plain JSON, but default is a Date.',
+    ],
+  ])('%j: a template that cannot work is refused when it is registered', (template, message) => {
+    const whole = template && { workflow: { phases: [phase('one', 'a')] }, ...template };
+    expect(() => checkTemplate('mine', whole as never)).toThrow(ConfigurationError);
+    expect(() => checkTemplate('mine', whole as never)).toThrow(message);
+  });
+
+  test('a default may be empty, nothing, or name parameters before it', () => {
+    const params = {
+      ms: { type: 'number' },
+      budget: { type: 'number', default: '{{ms}}' },
+      note: { default: '' },
+      more: { default: null },
+    } as const;
+    const workflow = { budgetMs: '{{budget}}' as never, phases: [phase('one', 'a')] };
+    const kept = checkTemplate('mine', { params, workflow });
+    expect(instantiate(kept, { template: 'mine', params: { ms: 5 } }).budgetMs).toBe(5);
+    expect(() => instantiate(kept, { template: 'mine', params: { ms: Number.NaN } })).toThrow(
+      'Expected parameter "ms" of template "mine" to be a number, got NaN.',
+    );
   });
 });

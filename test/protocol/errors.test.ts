@@ -1,4 +1,5 @@
-import { describe, expect, test } from 'vitest';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import {
   CancelledError,
   ConfigurationError,
@@ -139,6 +140,41 @@ describe('errors', () => {
   ])('%s is a failure', (thrown, failure) => {
     expect(toFailure(thrown)).toMatchObject(failure);
     expect(findNonJson(toFailure(thrown))).toBeUndefined();
+  });
+
+  // Node's own client tells what has happened only as the cause.
+  test.each([
+    { what: 'refuses', answers: undefined },
+    { what: 'hangs up', answers: (socket: Socket) => socket.destroy() },
+    {
+      what: 'hangs up in the middle',
+      answers: (socket: Socket) => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf'),
+    },
+  ])('a server that $what is a fault of the network, not of the work', async ({ answers }) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined);
+      socket.once('data', () => answers?.(socket));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    if (answers === undefined) await new Promise((resolve) => server.close(resolve));
+    onTestFinished(() => void server.close());
+    const asked = fetch(`http://127.0.0.1:${port}`).then((response) => response.text());
+    const error = await asked.then(
+      () => undefined,
+      (thrown: unknown) => thrown,
+    );
+    expect(toFailure(error)).toMatchObject({ code: 'network', retryable: true });
+    expect(toFailure(new Error('The model did not answer.', { cause: error }))).toMatchObject({
+      code: 'network',
+      message: 'The model did not answer.',
+    });
+  });
+
+  test('causes that go round in a circle end nobody', () => {
+    const error = new Error('x');
+    error.cause = error;
+    expect(toFailure(error)).toMatchObject({ code: 'unhandled', message: 'x' });
   });
 
   test('an error that throws when it is read is a failure', () => {

@@ -101,6 +101,21 @@ test.each([
   expect(performance.now() - startedAt).toBeLessThan(500);
 });
 
+// As long as a message may be.
+test.each([
+  'sk-',
+  'ghp_',
+  'glpat-',
+  'eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.',
+  'Bearer ',
+  'token=',
+  'token="',
+  '-----BEGIN PRIVATE KEY-----',
+])('%s and then megabytes are looked through all the same', (begin) => {
+  const text = `${begin}${'x'.repeat(16_000_000)}`;
+  expect(() => redactText(text)).not.toThrow();
+});
+
 test.each([
   { text: 'sk-proj-abc-def-A1b2C3d4E5f6G7h8I9j0 x', gives: '[redacted] x' },
   { text: 'sk-abcdefghijklmnopqrstuvwxyz-0-1 x', gives: '[redacted] x' },
