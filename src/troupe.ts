@@ -151,7 +151,7 @@ import {
 } from './protocol/errors.ts';
 import { type FaultPoint, noFaults } from './protocol/fault-point.ts';
 import { deepHash, unitHash } from './protocol/hash.ts';
-import type { JsonObject, JsonValue } from './protocol/json.ts';
+import { type JsonObject, type JsonValue, typeWord } from './protocol/json.ts';
 import type { Message } from './protocol/message.ts';
 import { type Clock, systemClock } from './runtime/clock.ts';
 import {
@@ -461,7 +461,7 @@ function checkOptions(options: unknown): void {
   if (typeof store !== 'string' && (typeof store !== 'object' || store === null)) {
     refuse(
       'the store to be the path of a file, ":memory:" or a store of your own',
-      store === null ? 'null' : typeof store,
+      typeWord(store),
     );
   }
   if (durability !== 'full' && durability !== 'normal') {
@@ -721,7 +721,7 @@ export class Troupe {
     readSettings(options, Object.keys(AGENT_KEYS), `agent "${name}"`);
     if (typeof engine !== 'function') {
       throw new ConfigurationError(
-        `Expected agent "${name}" to be a function that does tasks, got ${engine === null ? 'null' : typeof engine}.`,
+        `Expected agent "${name}" to be a function that does tasks, got ${typeWord(engine)}.`,
       );
     }
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;
@@ -885,7 +885,7 @@ export class Troupe {
     readSettings(options, ['concurrency'], `gatekeeper "${name}"`);
     if (typeof verify !== 'function') {
       throw new ConfigurationError(
-        `Expected gatekeeper "${name}" to be a function that verifies, got ${verify === null ? 'null' : typeof verify}.`,
+        `Expected gatekeeper "${name}" to be a function that verifies, got ${typeWord(verify)}.`,
       );
     }
     const concurrency = options.concurrency ?? DEFAULT_CONCURRENCY;

@@ -17,7 +17,7 @@ import {
 import type { TaskSpec } from '../machines/task-machine.ts';
 import { parseId } from '../protocol/address.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
-import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonValue, typeWord } from '../protocol/json.ts';
 import { type Priority, type PriorityName, parsePriority } from '../protocol/priority.ts';
 import { checkAcceptCommands, type VerifyCommand } from '../workspace/verification.ts';
 
@@ -233,7 +233,7 @@ function checkShape(task: TaskInput, position: number, whole: string): void {
   const nth = `task ${position + 1} of ${whole}`;
   if (typeof task !== 'object' || task === null) {
     throw new ValidationError(
-      `Expected ${nth} to be an object such as { id, agent, gatekeeper }, got ${task === null ? 'null' : typeof task}.`,
+      `Expected ${nth} to be an object such as { id, agent, gatekeeper }, got ${typeWord(task)}.`,
     );
   }
   const where = `task "${parseId(task.id, `the id of ${nth}`)}"`;

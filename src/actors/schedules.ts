@@ -23,7 +23,7 @@ import {
 import { checkAgainstCatalogue } from '../protocol/catalogue.ts';
 import { NotFoundError, TroupeError, ValidationError } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
-import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonValue, typeWord } from '../protocol/json.ts';
 import { type Message, parseMessage } from '../protocol/message.ts';
 import { type Priority, type PriorityName, parsePriority } from '../protocol/priority.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -257,7 +257,7 @@ function objectOf(
 ): Readonly<Record<string, unknown>> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new ValidationError(
-      `Expected ${where} to be an object with ${known.slice(0, 3).join(', ')}, got ${value === null ? 'null' : typeof value}.`,
+      `Expected ${where} to be an object with ${known.slice(0, 3).join(', ')}, got ${typeWord(value)}.`,
     );
   }
   for (const key of Object.keys(value)) {

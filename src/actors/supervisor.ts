@@ -20,7 +20,7 @@ import {
   ValidationError,
 } from '../protocol/errors.ts';
 import { deepHash } from '../protocol/hash.ts';
-import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonValue, typeWord } from '../protocol/json.ts';
 import type { EpochMs, Message } from '../protocol/message.ts';
 import {
   type ChildCounts,
@@ -151,7 +151,7 @@ export function supervisorInput(
     const what = `children[${index}] of ${where}`;
     if (typeof given !== 'object' || given === null) {
       throw new ConfigurationError(
-        `Expected ${what} to be { id, machine } or { id, children }, got ${given === null ? 'null' : typeof given}.`,
+        `Expected ${what} to be { id, machine } or { id, children }, got ${typeWord(given)}.`,
       );
     }
     const child =

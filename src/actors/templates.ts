@@ -3,7 +3,7 @@ import { fillIn, placeholdersIn } from '../machines/policies/placeholders.ts';
 import { readSettings } from '../machines/policies/settings.ts';
 import { parseId } from '../protocol/address.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
-import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonValue, typeWord } from '../protocol/json.ts';
 import { BUILT_IN_TEMPLATES } from './built-in-templates.ts';
 import type { Registry } from './registry.ts';
 import type { WorkflowSpec } from './workflow.ts';
@@ -82,7 +82,7 @@ export function checkTemplate(name: string, template: WorkflowTemplate): Workflo
   const where = `template "${name}"`;
   if (typeof template !== 'object' || template === null) {
     throw new ConfigurationError(
-      `Expected ${where} to be an object with a workflow, got ${template === null ? 'null' : typeof template}.`,
+      `Expected ${where} to be an object with a workflow, got ${typeWord(template)}.`,
     );
   }
   readSettings(template, Object.keys(TEMPLATE_KEYS), where);

@@ -14,6 +14,7 @@ import { startState, type TaskSpec } from '../machines/task-machine.ts';
 import { parseId } from '../protocol/address.ts';
 import type { TaskPhase } from '../protocol/catalogue.ts';
 import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
+import { typeWord } from '../protocol/json.ts';
 import {
   type CheckedRun,
   checkRunSpec,
@@ -251,7 +252,7 @@ function shapeOf(
   const nth = `phase ${index + 1} of ${whole}`;
   if (typeof phase !== 'object' || phase === null) {
     throw new ValidationError(
-      `Expected ${nth} to be an object such as { id, tasks }, got ${phase === null ? 'null' : typeof phase}.`,
+      `Expected ${nth} to be an object such as { id, tasks }, got ${typeWord(phase)}.`,
     );
   }
   const where = `phase "${parseId(phase.id, `the id of ${nth}`)}"`;

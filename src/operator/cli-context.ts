@@ -1,4 +1,5 @@
 import type { ProjectPlace } from './project.ts';
+import { singleQuoted } from './single-quoted.ts';
 import type { Environment, Output } from './terminal/terminal.ts';
 
 /** What a command works with: where it was called, and where it writes to. */
@@ -27,6 +28,6 @@ export class CliContext {
   commandFor(place: ProjectPlace): string {
     if (this.file === undefined) return 'troupe';
     const { file } = place;
-    return `troupe --file ${/^[\w@%+=:,./-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`}`;
+    return `troupe --file ${/^[\w@%+=:,./-]+$/.test(file) ? file : singleQuoted(file)}`;
   }
 }

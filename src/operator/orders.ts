@@ -85,7 +85,7 @@ export function checkOrder(order: Order): void {
   const issue = orderSchema.safeParse(order).error?.issues[0];
   if (issue === undefined) return;
   const key = String(issue.path[0] ?? 'order');
-  const value: unknown = Object.entries(order).find(([name]) => name === key)?.[1];
+  const value = (order as Readonly<Record<string, unknown>>)[key];
   if (issue.code === 'too_big') {
     const { maximum } = issue;
     throw new ValidationError(

@@ -1,5 +1,6 @@
 import { EXIT_CODES, type PhaseStatus, phaseOf, type RunState, type TaskPhase } from '../index.ts';
 import type { RunView, TaskView } from './run-view.ts';
+import { singleQuoted } from './single-quoted.ts';
 
 /** What a run waits for, and what a person can do about it. */
 interface Need {
@@ -89,7 +90,7 @@ function needOf(task: TaskView, { command, qualified }: CommandNames): Need | un
 
 /** A text in a command that is suggested: it is pasted into a shell, and nothing in it may be a command there. */
 export const quoted = (text: string): string =>
-  /["$`\\!]/.test(text) ? `'${text.replaceAll("'", "'\\''")}'` : `"${text}"`;
+  /["$`\\!]/.test(text) ? singleQuoted(text) : `"${text}"`;
 
 /** Waits only for a person's word; nothing is wrong with it. */
 const ASKS: ReadonlySet<TaskView['state']> = new Set(['awaitingApproval', 'awaitingInput']);

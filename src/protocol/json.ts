@@ -125,3 +125,6 @@ function constructorName(value: object): string {
   const name: unknown = (value.constructor as { name?: unknown } | undefined)?.name;
   return typeof name === 'string' && name !== '' ? name : 'class instance';
 }
+
+/** What a value is, in the word for an error: `typeof`, but null is null. */
+export const typeWord = (value: unknown): string => (value === null ? 'null' : typeof value);

@@ -1,6 +1,6 @@
 import type { Address } from './address.ts';
 import { ValidationError } from './errors.ts';
-import { findNonJson, type JsonValue } from './json.ts';
+import { findNonJson, type JsonValue, typeWord } from './json.ts';
 import type { Priority } from './priority.ts';
 
 /** Milliseconds since 1970, as `Date.now()` gives them. */
@@ -79,7 +79,7 @@ export function replyTo(meta: Meta): ReplyTo | undefined {
 export function parseMessage(value: unknown): Message {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new ValidationError(
-      `Expected a message such as { type: 'task.retry' }, got ${value === null ? 'null' : typeof value}.`,
+      `Expected a message such as { type: 'task.retry' }, got ${typeWord(value)}.`,
     );
   }
   const type: unknown = (value as { type?: unknown }).type;

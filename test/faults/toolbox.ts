@@ -18,17 +18,8 @@ export function needNamespaces(skip: Skip): void {
 
 /** Skips the test unless system calls can be made to fail. */
 export function needStrace(skip: Skip): void {
-  const inject = [
-    '-f',
-    '--seccomp-bpf',
-    '-o',
-    '/dev/null',
-    '-e',
-    'trace=fsync',
-    '-e',
-    'inject=fsync:error=EIO',
-  ];
-  if (!works('strace', ...inject, 'true')) skip('strace, or its inject, does not work here');
+  const [program = '', ...inject] = injecting('fsync:error=EIO');
+  if (!works(program, ...inject, 'true')) skip('strace, or its inject, does not work here');
 }
 
 const ON_SMALL_DISK = `
@@ -92,9 +83,7 @@ export function onReadOnlyDisk(directory: string): readonly string[] {
  */
 export function injecting(inject: string, ...files: readonly string[]): readonly string[] {
   const [calls = ''] = inject.split(':');
-  const paths = files.flatMap((file) => ['-P', file]);
-  const trace = ['-e', `trace=${calls}`, '-e', `inject=${inject}`];
-  return ['strace', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null', ...trace, ...paths];
+  return injectingAndWatching(inject, '/dev/null', [calls], ...files);
 }
 
 /** Like `injecting`, and writes down these system calls, one a line, with the thread that made them. */
