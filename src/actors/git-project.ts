@@ -373,8 +373,7 @@ export class GitProject {
   }
 
   async release(input: WorkspaceInput, signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    await this.#workspaces.release({ run: input.run, task: input.id });
+    await this.#workspaces.release({ run: input.run, task: input.id, signal });
   }
 
   /**

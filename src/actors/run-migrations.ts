@@ -7,4 +7,17 @@ export const runMigrations = migrations<JsonObject>()
   .to<JsonObject>(({ context, ...state }) => ({
     ...state,
     context: { ...context, workflow: null },
+  }))
+  // 3: a place knows the claim that gave it.
+  .to<JsonObject>(({ context, ...state }) => ({
+    ...state,
+    context: {
+      ...context,
+      claimed: Object.fromEntries(
+        Object.entries(context['claimed'] as JsonObject).map(([task, agent]) => [
+          task,
+          { agent: agent ?? null, claim: null },
+        ]),
+      ),
+    },
   }));

@@ -45,8 +45,8 @@ export interface RunContext extends RunInput {
   readonly total: number;
   /** Ends of tasks that dependants have been told and not yet heard: until then more may become ready. */
   readonly unheard: number;
-  /** Tasks in flight: task → the agent whose place it holds, null while it is verified. At most `concurrency`. */
-  readonly claimed: Readonly<Record<string, string | null>>;
+  /** Tasks in flight, at most `concurrency`; more when one goes on after somebody's answer. */
+  readonly claimed: Readonly<Record<string, PlaceTaken>>;
   /** Claims made so far. */
   readonly claims: number;
   /**
@@ -60,6 +60,14 @@ export interface RunContext extends RunInput {
   readonly reason: string | null;
   /** Where cancelling has got to, in the order of the tasks. */
   readonly cancelledUpTo: number;
+}
+
+/** The place of a task in flight. */
+export interface PlaceTaken {
+  /** Whose place it holds; null while it is verified. */
+  readonly agent: string | null;
+  /** The claim that gave it the place; null: it has it without one, or from a Troupe that did not number them. */
+  readonly claim: number | null;
 }
 
 /** What `claim` is given, and what it returns. */
@@ -198,18 +206,22 @@ const base = durable.extend({
     keepPlaces: assign(({ context, event }) => {
       if (event.type !== 'run.taskChanged') return {};
       const { task, to, agent } = event;
+      const place = placeOf(context, task);
+      // The end of a claim overtakes words that wait: this one is of the task's life before it was claimed again.
+      if (event.claim !== undefined && isOlder(event.claim, place?.claim ?? null)) return {};
+      const claim = event.claim ?? null;
       switch (to) {
         case 'ready':
           // Perhaps it was claimed before this word of it came.
           return {};
         case 'active': {
-          // One that was verified holds no place; who mends it takes one again.
-          const has = typeof context.claimed[task] === 'string';
+          // One that was verified holds no agent's place; who mends it takes one again.
+          const has = place !== undefined && place.agent !== null;
           if (has || agent === undefined) return {};
-          return { claimed: { ...context.claimed, [task]: agent } };
+          return { claimed: { ...context.claimed, [task]: { agent, claim } } };
         }
         case 'verifying':
-          return { claimed: { ...context.claimed, [task]: null } };
+          return { claimed: { ...context.claimed, [task]: { agent: null, claim } } };
         default:
           return { claimed: without(context, task) };
       }
@@ -299,14 +311,14 @@ const base = durable.extend({
       if (output.length === 0) return;
       const claimed = { ...context.claimed };
       for (const { task, agent } of output) {
-        claimed[task] = agent;
+        claimed[task] = { agent, claim: context.claims };
         enqueue({
           type: 'request',
           params: {
             to: taskAddress(context.run, task),
             id: `claim:${task}`,
             timeoutMs: CLAIM_WITHIN_MS,
-            message: { type: 'task.claim' },
+            message: { type: 'task.claim', claim: context.claims },
           },
         });
       }
@@ -541,7 +553,14 @@ export const runMachine = base.createMachine({
   },
 });
 
-function without(context: RunContext, task: string): Readonly<Record<string, string | null>> {
+const placeOf = ({ claimed }: RunContext, task: string): PlaceTaken | undefined =>
+  Object.hasOwn(claimed, task) ? claimed[task] : undefined;
+
+/** @param claim null: before any claim  @param than null: no claim */
+const isOlder = (claim: number | null, than: number | null): boolean =>
+  than !== null && (claim === null || claim < than);
+
+function without(context: RunContext, task: string): RunContext['claimed'] {
   if (!Object.hasOwn(context.claimed, task)) return context.claimed;
   const { [task]: _gone, ...rest } = context.claimed;
   return rest;
@@ -558,7 +577,7 @@ const unansweredClaims = (context: RunContext): number =>
 
 function freeSlots(context: RunContext): Record<string, number> {
   const used = new Map<string, number>();
-  for (const agent of Object.values(context.claimed)) {
+  for (const { agent } of Object.values(context.claimed)) {
     if (agent !== null) used.set(agent, (used.get(agent) ?? 0) + 1);
   }
   const free: Record<string, number> = {};

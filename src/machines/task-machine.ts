@@ -216,6 +216,8 @@ export interface TaskContext {
   readonly cancellation?: CancelReport;
   /** Who did the attempts up to which, before it was reassigned. Absent if it never was. */
   readonly agentsBefore?: readonly { readonly upTo: number; readonly agent: string }[];
+  /** The run's claim that it obeyed last; absent until it does. */
+  readonly claim?: number;
   /** The last phase the run was told. */
   readonly told: TaskPhase;
   /** Ends of dependencies the run does not know it has heard of. */
@@ -319,6 +321,7 @@ const base = durable.extend({
             ...(params.withAgent === true ? { agent: doer(context) } : {}),
             ...(spec.phase === undefined ? {} : { phase: spec.phase }),
             ...(escalated ? { escalated } : {}),
+            claim: context.claim ?? null,
           },
         },
       });
@@ -963,12 +966,16 @@ const base = durable.extend({
             to: context.told,
             telling: 0,
             heard: context.heard,
+            claim: context.claim ?? null,
           },
         },
       });
       enqueue.assign({ heard: 0 });
     }),
     enable: assign({ staged: false }),
+    noteClaim: assign(({ event }) =>
+      event.type === 'task.claim' && event.claim !== undefined ? { claim: event.claim } : {},
+    ),
     askPause: assign({ pauseAsked: true }),
     clearPause: assign({ pauseAsked: false }),
   },
@@ -1174,7 +1181,7 @@ const unblockable = {
 
 /** A claim repeated for a task that has its place: it keeps it. */
 const claimed = (state: TaskState) =>
-  ({ 'task.claim': { actions: { type: 'answer', params: { state } } } }) as const;
+  ({ 'task.claim': { actions: ['noteClaim', { type: 'answer', params: { state } }] } }) as const;
 
 /** Cancelled, it only counts the ends of its dependencies; why it was cancelled stays what it says. */
 const deaf = {
@@ -1315,7 +1322,7 @@ export const taskMachine = base.createMachine({
         ...pausable,
         'task.claim': {
           target: 'preparing',
-          actions: { type: 'answer', params: { state: 'preparing' } },
+          actions: ['noteClaim', { type: 'answer', params: { state: 'preparing' } }],
         },
       },
     },

@@ -147,6 +147,9 @@ const submission = z.strictObject({
   interruptions,
 });
 
+/** A claim's number in its run. */
+const claimNumber = z.int().min(0);
+
 const scheduleReply = z.strictObject({
   state: z.enum(['active', 'paused', 'ended', 'deleted']),
   /** When it is due next; null: not, as it stands. */
@@ -174,6 +177,8 @@ const catalogue = {
       phase: name.optional(),
       /** With `to: person`: it was escalated, and does not only ask. */
       escalated: z.boolean().optional(),
+      /** The run's claim that it obeyed last; null: none yet. Absent: whatever it obeyed, this is how it stands now. */
+      claim: claimNumber.nullable().optional(),
     }),
   },
   'run.pause': { to: 'run', fields: z.strictObject({ by: name }) },
@@ -187,7 +192,12 @@ const catalogue = {
   },
   /** It was rolled back to a moment at which it had something under way with others: that begins again. */
   'task.rewound': { to: 'task', fields: empty },
-  'task.claim': { to: 'task', fields: empty, reply: z.strictObject({ state: taskState }) },
+  'task.claim': {
+    to: 'task',
+    // An earlier Troupe did not number the claims that it told.
+    fields: z.strictObject({ claim: claimNumber.optional() }),
+    reply: z.strictObject({ state: taskState }),
+  },
   'task.decide': { to: 'task', fields: decided, reply: z.strictObject({ state: taskState }) },
   'task.answer': {
     to: 'task',

@@ -11,6 +11,7 @@ import { CommandCache } from './command-cache.ts';
 import { removeCutOffWrites } from './durable-file.ts';
 import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
+import { Mutex } from './mutex.ts';
 import { PortPool } from './ports.ts';
 import type { Repository } from './repository.ts';
 import { SpareCheckouts } from './spare-checkouts.ts';
@@ -68,6 +69,8 @@ export class Workspaces {
   readonly #faultPoint: FaultPoint;
   readonly #removals = new Set<Promise<unknown>>();
   #pruning: Promise<unknown> = Promise.resolve();
+  /** By place: an attempt that was called off may still be at it when the next one begins. */
+  readonly #placesInUse = new Map<string, Mutex>();
 
   constructor(options: WorkspacesOptions) {
     this.repository = options.repository;
@@ -97,9 +100,15 @@ export class Workspaces {
   /**
    * Makes a fresh place for an attempt. What an earlier attempt left there is salvaged and replaced.
    * @throws {GitError} the disk is full, git is missing, …
+   * @throws the signal's reason: it was called off before the place had its name
    */
   async prepare(options: PrepareOptions): Promise<Workspace> {
+    return await this.#alone(this.#placeOf(options), () => this.#prepare(options));
+  }
+
+  async #prepare(options: PrepareOptions): Promise<Workspace> {
     const { run, task, attempt, signal } = options;
+    signal?.throwIfAborted();
     await ensureIgnoredDirectory(this.root);
     const existing = this.#placeOf(options);
     if (existsSync(existing)) await this.#retire(options);
@@ -129,6 +138,7 @@ export class Workspaces {
         JSON.stringify({ run, task, attempt, base } satisfies WorkspaceRecord),
       );
       await mkdir(path.dirname(existing), { recursive: true });
+      signal?.throwIfAborted();
       await rename(fresh, existing);
       this.spares.moved(fresh, existing);
     } catch (error) {
@@ -158,11 +168,14 @@ export class Workspaces {
 
   /** Removes a task's place, and its branch if asked. What cannot be deleted now is queued. */
   async release(
-    options: TaskName & { readonly deleteBranch?: boolean },
+    options: TaskName & { readonly deleteBranch?: boolean; readonly signal?: AbortSignal },
   ): Promise<{ readonly deleted: boolean }> {
     const place = this.#placeOf(options);
-    this.ports.release(place);
-    const deleted = !existsSync(place) || (await this.#discard(place));
+    const deleted = await this.#alone(place, async () => {
+      options.signal?.throwIfAborted();
+      this.ports.release(place);
+      return !existsSync(place) || (await this.#discard(place));
+    });
     if (options.deleteBranch === true) {
       const ref = `refs/heads/${branchOf(options)}`;
       await this.repository.exclusive(() =>
@@ -254,6 +267,17 @@ export class Workspaces {
     }
     await this.cleanup.drain();
     return { removed, salvaged, kept, left };
+  }
+
+  /** What is done to one place is done one after the other. */
+  async #alone<T>(place: string, work: () => Promise<T>): Promise<T> {
+    const mutex = this.#placesInUse.get(place) ?? new Mutex();
+    this.#placesInUse.set(place, mutex);
+    try {
+      return await mutex.run(work);
+    } finally {
+      if (mutex.isFree) this.#placesInUse.delete(place);
+    }
   }
 
   async #retire(name: TaskName): Promise<void> {

@@ -35,7 +35,7 @@ const changed = (
   task: string,
   from: TaskPhase,
   to: TaskPhase,
-  more: { telling?: number; heard?: number; agent?: string } = {},
+  more: { telling?: number; heard?: number; agent?: string; claim?: number | null } = {},
 ): Fact => ({ type: 'run.taskChanged', task, from, to, telling: 0, heard: 0, ...more });
 const claims = (...tasks: string[]): Fact =>
   claimsFor(...tasks.map((task) => ({ task, agent: 'writer' })));
@@ -81,6 +81,11 @@ function take(moment: Moment, { request, ...fact }: Fact & { request?: unknown }
 }
 
 const contextOf = ({ snapshot }: Moment): RunContext => snapshot.context as unknown as RunContext;
+/** Tasks in flight, and whose place each holds. */
+const places = (step: Step) =>
+  Object.fromEntries(
+    Object.entries(contextOf(step).claimed).map(([task, { agent }]) => [task, agent]),
+  );
 const claimAsked = (step: Step) =>
   step.actions.find((action) => action.kind === 'startEffect' && action.src === 'claim');
 
@@ -208,7 +213,7 @@ describe('places', () => {
         changed('a', 'ready', 'active'),
         changed('a', 'active', to),
       ]);
-      expect(contextOf(step).claimed).toEqual({ b: 'writer' });
+      expect(places(step)).toEqual({ b: 'writer' });
       expect(asked(step)).toMatchObject({ slots: { writer: 1 }, total: 3 });
     },
   );
@@ -227,7 +232,7 @@ describe('places', () => {
     },
   ])('a refused claim gives the place back, and others get it: $title', ({ facts }) => {
     const step = live(input({ ready: 9, waiting: 1 }), facts);
-    expect(Object.keys(contextOf(step).claimed)).not.toContain('a');
+    expect(Object.keys(places(step))).not.toContain('a');
     expect(stateOf(step)).toBe('running.claiming');
   });
 
@@ -241,7 +246,7 @@ describe('places', () => {
   ])('also in $from', ({ from, facts }) => {
     const step = live(input({ ready: 9, waiting: 1 }), [claims('a', 'b'), ...facts]);
     expect(stateOf(step)).toBe(from);
-    expect(Object.keys(contextOf(take(step, refuses('a'))).claimed)).not.toContain('a');
+    expect(Object.keys(places(take(step, refuses('a'))))).not.toContain('a');
   });
 
   test('a task that goes on after an answer has a place without a claim', () => {
@@ -252,10 +257,10 @@ describe('places', () => {
       claims('c'),
       changed('a', 'person', 'active', { agent: 'writer' }),
     ]);
-    expect(contextOf(step).claimed).toEqual({ a: 'writer', b: 'writer', c: 'writer' });
+    expect(places(step)).toEqual({ a: 'writer', b: 'writer', c: 'writer' });
     expect(claimAsked(step)).toBeUndefined();
     const verified = take(step, changed('a', 'active', 'verifying'));
-    expect(contextOf(verified).claimed).toEqual({ a: null, b: 'writer', c: 'writer' });
+    expect(places(verified)).toEqual({ a: null, b: 'writer', c: 'writer' });
   });
 
   test('one that was rejected, and is mended, takes a place of whoever mends it', () => {
@@ -265,14 +270,36 @@ describe('places', () => {
       changed('a', 'active', 'verifying'),
       changed('a', 'verifying', 'active', { agent: 'mender' }),
     ]);
-    expect(contextOf(step).claimed).toEqual({ a: 'mender' });
+    expect(places(step)).toEqual({ a: 'mender' });
     const verified = take(step, changed('a', 'active', 'verifying'));
-    expect(contextOf(verified).claimed).toEqual({ a: null });
+    expect(places(verified)).toEqual({ a: null });
+  });
+
+  test('what it tells of its life before a claim changes nothing of the place that the claim gave it', () => {
+    const before = { claim: 0 };
+    const step = live(input({ ready: 2 }, { concurrency: 1 }), [
+      claims('a'),
+      changed('a', 'ready', 'active', { agent: 'writer', ...before }),
+      changed('a', 'active', 'delayed', before),
+      // It is ready again in the store, and has not said so yet.
+      claims('a'),
+      changed('a', 'delayed', 'ready', before),
+      changed('a', 'ready', 'stuck', before),
+      changed('a', 'stuck', 'ready', before),
+    ]);
+    expect(places(step)).toEqual({ a: 'writer' });
+    expect(claimAsked(step)).toBeUndefined();
+    // Nor does what it told before it was ever claimed.
+    expect(places(take(step, changed('a', 'ready', 'person', { claim: null })))).toEqual({
+      a: 'writer',
+    });
+    expect(places(take(step, changed('a', 'ready', 'person', { claim: 1 })))).toEqual({});
+    expect(places(take(step, changed('a', 'ready', 'person')))).toEqual({});
   });
 
   test('one that was claimed in the moment in which it was cancelled leaves none behind', () => {
     const step = live(input({ ready: 1 }), [changed('a', 'ready', 'cancelled'), claims('a')]);
-    expect([step.snapshot.value, contextOf(step).claimed]).toEqual(['done', {}]);
+    expect([step.snapshot.value, places(step)]).toEqual(['done', {}]);
   });
 
   test('one that is taken back has none', () => {
@@ -280,7 +307,7 @@ describe('places', () => {
       claims(),
       changed('a', 'waiting', 'active'),
     ]);
-    expect(contextOf(step).claimed).toStrictEqual({});
+    expect(places(step)).toStrictEqual({});
   });
 
   test('an agent that a task was reassigned to gets a place', () => {
@@ -301,12 +328,12 @@ describe('places', () => {
       claimsFor({ task: 'toString', agent: 'constructor' }),
       changed('toString', 'ready', 'active', { agent: 'constructor' }),
     ]);
-    expect(contextOf(step).claimed).toEqual({ toString: 'constructor' });
+    expect(places(step)).toEqual({ toString: 'constructor' });
     expect(claimAsked(step)).toBeUndefined();
     expect(asked(take(step, changed('toString', 'active', 'verifying')))).toMatchObject({
       slots: { constructor: 1 },
     });
-    expect(contextOf(take(step, changed('valueOf', 'ready', 'verifying'))).claimed).toEqual({
+    expect(places(take(step, changed('valueOf', 'ready', 'verifying')))).toEqual({
       toString: 'constructor',
       valueOf: null,
     });

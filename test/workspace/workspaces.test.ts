@@ -557,9 +557,12 @@ test('release deletes the place, and the branch if asked', async () => {
 });
 
 test('a place that cannot be made leaves nothing', async () => {
-  const project = await openProject();
   const controller = new AbortController();
-  controller.abort(new Error('stop'));
+  const project = await openProject(undefined, {
+    faultPoint: (name) => {
+      if (name === 'workspace.before-clone') controller.abort(new Error('stop'));
+    },
+  });
   await expect(
     project.workspaces.prepare({ ...NAME, attempt: 1, signal: controller.signal }),
   ).rejects.toThrow('stop');
@@ -619,4 +622,34 @@ test('many tasks at once do not get in each other’s way', async () => {
   );
   expect(git(project.directory, 'for-each-ref', 'refs/heads/troupe')).toBe('');
   expect(git(project.directory, 'fsck', '--full', '--no-dangling')).toBe('');
+});
+
+test('an attempt that was called off and is still at its place does not meet the next one there', async () => {
+  const project = await openProject();
+  const { workspaces } = project;
+  for (let attempt = 1; attempt <= 5; attempt++) {
+    const old = await prepare(project, attempt);
+    write(old.directory, { 'a.txt': `${attempt}\n` });
+    const calledOff = new AbortController();
+    const first = workspaces.prepare({ ...NAME, attempt, signal: calledOff.signal });
+    const gone = workspaces.release({ ...NAME, signal: calledOff.signal });
+    const next = workspaces.prepare({ ...NAME, attempt: attempt + 1 });
+    calledOff.abort(new Error('called off'));
+    await expect(first).rejects.toThrow('called off');
+    await expect(gone).rejects.toThrow('called off');
+    const { directory } = await next;
+    // It is there, and as fresh as it was made.
+    expect(git(directory, 'status', '--porcelain')).toBe('');
+    expect(existsSync(path.join(directory, 'a.txt'))).toBe(false);
+    expect(await workspaces.find(NAME)).toMatchObject({ attempt: attempt + 1 });
+  }
+  expect(readdirSync(path.join(workspaces.root, '.new'))).toEqual([]);
+});
+
+test('two that make the same place at once do so one after the other', async () => {
+  const project = await openProject();
+  await prepare(project);
+  const both = [prepare(project, 2), prepare(project, 3), project.workspaces.release(NAME)];
+  await Promise.all(both);
+  expect(await project.workspaces.find(NAME)).toBeUndefined();
 });
