@@ -14,8 +14,8 @@ import type { StepOrders } from './steps.child.ts';
 const TASKS = 30;
 const PARALLEL = 6;
 /** `npm run faults` takes more time for it. */
-const KILLS_AROUND_COMMITS = ALL_FAULTS ? 40 : 16;
-const KILLS_AT_RANDOM = ALL_FAULTS ? 20 : 8;
+const KILLS_AROUND_COMMITS = ALL_FAULTS ? 40 : 8;
+const KILLS_AT_RANDOM = ALL_FAULTS ? 20 : 4;
 
 const POINTS = [
   'store.before-begin',

@@ -2,19 +2,19 @@ import { copyFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openReadOnlyStore } from '../../src/store/sqlite/read-only.ts';
-import { ALL_FAULTS } from '../extent.ts';
+import { ALL_FAULTS, firstOf } from '../extent.ts';
 import { Life, scratch } from './life.ts';
 import type { TravelOrders } from './travel.child.ts';
 
-const POINTS = [
+const POINTS = firstOf(4, [
   'host.before-commit',
-  'store.before-begin',
   'store.mid-transaction',
-  'store.before-commit',
   'store.after-commit',
-  'host.after-commit',
   'host.after-effects',
-] as const;
+  'store.before-begin',
+  'store.before-commit',
+  'host.after-commit',
+]);
 
 /** Everything that a rollback changes, as it is stored. */
 async function stored(file: string) {

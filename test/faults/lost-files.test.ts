@@ -17,6 +17,7 @@ import { Life, scratch } from '../crash/life.ts';
 import { RUN, release } from '../crash/project.ts';
 import { ProjectUnderTest } from '../crash/project-fixture.ts';
 import type { WorkerOrders } from '../crash/workload.ts';
+import { firstOf } from '../extent.ts';
 import { makeProject, troupe, writing } from '../operator/cli-fixture.ts';
 import { needNamespaces, onReadOnlyDisk, withLimit, withoutPrivileges } from './toolbox.ts';
 
@@ -33,7 +34,7 @@ describe('B06, C09: a file of the store is taken away while a run works on it', 
     const orders = {
       store: path.join(directory, 'state.db'),
       history: path.join(directory, 'history.jsonl'),
-      tasks: 30,
+      tasks: 6,
       workMs: 0,
     };
     const life = new Life('worker', { ...orders, endless: true });
@@ -141,7 +142,7 @@ describe('B09: what may not be done, or not once more', () => {
 
   test('EMFILE: no attempt is counted, and the next life goes on', async () => {
     let seen = 0;
-    for (const files of [24, 28, 32, 36, 40]) {
+    for (const files of firstOf(2, [32, 24, 28, 36, 40])) {
       using project = new ProjectUnderTest('good', 'solo', 'chain-1');
       const life = project.begin(PATIENT, withLimit('-n', files));
       const met = await life.lineOrDeath(`${RUN}/good {"retrying"`);

@@ -71,11 +71,11 @@ const SKIPPING: Scenario = {
 };
 
 /**
- * A run has some thousand places. `npm run faults` crashes at each of them; otherwise it is every fifth, from the first on,
- * and of the recoveries those of every 47th crash, each at every third hit.
+ * A run has some thousand places. `npm run faults` crashes at each of them; otherwise it is every 13th, from the first on,
+ * and of the recoveries those of every 149th crash, each at every third hit.
  */
-const STRIDE = ALL_FAULTS ? 1 : 5;
-const RECOVERED_STRIDE = ALL_FAULTS ? 13 : 47;
+const STRIDE = ALL_FAULTS ? 1 : 13;
+const RECOVERED_STRIDE = ALL_FAULTS ? 13 : 149;
 
 /** The faults may strike to the very end. */
 const HARSH = { harsh: true, replay: false };
@@ -121,8 +121,11 @@ describe('crash at the 1st, 2nd, 3rd … place until a run ends untouched', {
       ...['cancelled', 'cancelled', 'done', 'done'],
     ]);
     const faults = [
-      { stride: 3, fault: (n: number): Fault => ({ do: 'crash', step: n }) },
-      { stride: 1, fault: (n: number): Fault => ({ do: 'crashAtPoint', life: 0, hit: n + 1 }) },
+      { stride: ALL_FAULTS ? 3 : 11, fault: (n: number): Fault => ({ do: 'crash', step: n }) },
+      {
+        stride: ALL_FAULTS ? 1 : 3,
+        fault: (n: number): Fault => ({ do: 'crashAtPoint', life: 0, hit: n + 1 }),
+      },
     ];
     for (const { stride, fault } of faults) {
       for (let n = 0; ; n += stride) {

@@ -8,6 +8,7 @@ import { flattenBatch } from '../../../src/store/sqlite/batch-rows.ts';
 import { migrate, readMigrations } from '../../../src/store/sqlite/migrations.ts';
 import { SqliteConnection } from '../../../src/store/sqlite/sqlite-connection.ts';
 import type { Batch, Store } from '../../../src/store/store.ts';
+import { ALL_FAULTS } from '../../extent.ts';
 import {
   actor,
   batch,
@@ -394,7 +395,7 @@ test.each([
         }
         await compare(store, expected);
       }),
-      { numRuns: 60 },
+      { numRuns: ALL_FAULTS ? 500 : 25 },
     );
   },
   120_000,

@@ -2,6 +2,7 @@ import { copyFileSync } from 'node:fs';
 import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
+import { ALL_FAULTS, firstOf } from '../../extent.ts';
 import { endedRun, pruneAll } from '../pruning-contract.ts';
 import { actor, batch, checkpoint, effect, message, timer } from '../rows.ts';
 import { startChild } from './children.ts';
@@ -52,7 +53,7 @@ test('SIGKILL in the midst of pruning loses nothing that stays, and it goes on',
   await before.close();
   let killed = 0;
   let midway = 0;
-  for (let slices = 0; slices < 12; slices++) {
+  for (const slices of firstOf(4, [0, 3, 7, 11, 1, 2, 4, 5, 6, 8, 9, 10])) {
     const path = temporaryStore();
     copyFileSync(full, path);
     const child = startChild('prune', path, String(slices));
@@ -80,6 +81,6 @@ test('SIGKILL in the midst of pruning loses nothing that stays, and it goes on',
     expect((await store.listActors()).length).toBe(ACTORS);
     await store.close();
   }
-  expect(killed).toBeGreaterThan(3);
+  expect(killed).toBeGreaterThan(ALL_FAULTS ? 3 : 2);
   expect(midway).toBeGreaterThan(0);
 }, 120_000);

@@ -5,6 +5,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { LockConflictError } from '../../../src/protocol/errors.ts';
 import { acquireOwnerLock } from '../../../src/store/sqlite/owner-lock.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
+import { ALL_FAULTS } from '../../extent.ts';
 import { batch, turn } from '../rows.ts';
 import { startChild } from './children.ts';
 import { temporaryDirectory, temporaryStore } from './temporary.ts';
@@ -64,13 +65,13 @@ describe('an owner that stands still (SIGSTOP)', () => {
   });
 
   test('is taken over at any moment of its work: nothing it said is lost, nothing comes after', {
-    // Each of its eight rounds waits for two processes.
+    // Each of its rounds waits for two processes.
     timeout: 120_000,
   }, async () => {
     const path = temporaryStore();
     let rounds = 0;
     let locked = 0;
-    while (rounds < 8) {
+    while (rounds < (ALL_FAULTS ? 12 : 4)) {
       const owner = startChild('writer', path);
       const acknowledged = await owner.line();
       for (let lines = 0; lines < rounds * 3; lines++) await owner.line();
