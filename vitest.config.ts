@@ -9,7 +9,7 @@ const filesOf = (...folders: readonly string[]): string[] =>
 /** These leave nothing behind in their process: they share the modules that one of them has loaded. */
 const SHARED = filesOf('actors', 'machines', 'protocol', 'runtime');
 /** So do these, which start programs. */
-const STARTING = filesOf('store', 'workspace');
+const STARTING = filesOf('operator', 'store', 'workspace');
 const PROGRAMS = ['test/programs.setup.ts'];
 
 export default defineConfig({

@@ -7,12 +7,12 @@ import { ProjectUnderTest } from './project-fixture.ts';
 /*
  * A01 and A10 with real git: whatever the point at which the process is killed, the restarted run comes to the same
  * main and the same states as the undisturbed one. A run passes some hundred fault points; here each point's first
- * hit and a late hit of every eighth are killed, nine kills to a run. `FAULTS=all` kills at the n-th hit
+ * hit and a late hit of every 13th are killed, 14 kills to a run. `FAULTS=all` kills at the n-th hit
  * for n = 1, 2, 3 … until a run ends untouched, one kill to a run.
  */
 
 const LANES = 2;
-const FIRST_HITS_PER_RUN = 8;
+const FIRST_HITS_PER_RUN = 13;
 const LIMIT_MS = ALL_FAULTS ? 14_400_000 : 480_000;
 
 /** The undisturbed run, which everything else is compared with; made once. */

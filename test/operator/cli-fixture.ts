@@ -1,17 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import {
-  cpSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  watch,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, mkdtempSync, readFileSync, watch, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { afterAll, expect, onTestFinished } from 'vitest';
+import { expect, inject, onTestFinished } from 'vitest';
 import { runCli } from '../../src/operator/cli.ts';
 import { processStartTime } from '../../src/runtime/process-identity.ts';
 import { program, programEnvironment } from '../program.ts';
@@ -70,11 +60,11 @@ export interface FixtureTask {
   readonly [key: string]: unknown;
 }
 
-/** What the tests of this file have in common: made once, and copied for each. */
+/** What tests have in common: made once, and copied for each. */
 const kept = new Map<string, Promise<string> | string>();
 let count = 0;
-const keptIn = mkdtempSync(path.join(realpathSync(tmpdir()), 'troupe-kept-'));
-afterAll(() => rmSync(keptIn, { recursive: true, force: true }));
+/** Removed with the programs of the tests. */
+const keptIn = mkdtempSync(path.join(inject('programs'), 'kept-'));
 
 const keep = (directory: string): string => copy(directory, path.join(keptIn, `${count++}`));
 

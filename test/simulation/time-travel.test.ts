@@ -7,7 +7,7 @@ import { replay, yieldToEventLoop } from './worlds.ts';
 
 const env = process.env;
 /** How many worlds are lived through; `npm run faults` takes more time for it. */
-const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? (ALL_FAULTS ? 300 : 120));
+const SCHEDULES = Number(env['TROUPE_SIMULATIONS'] ?? (ALL_FAULTS ? 300 : 60));
 /*
  * Runs that are cut, rolled back and forked at any moment, in worlds that fail and crash. All the promises hold: each
  * run ends, every count is right, and each task is accepted once in each of its lives.
