@@ -106,8 +106,8 @@ await rm(directory, { recursive: true });
 // review: src/a.js:1: todo-without-issue
 // ok  package.json: version 0.3.0
 // ok  lock file: none, for 0 dependencies
-// ok  node: >=20
-// ok  scripts: test: node --test
+// ok  node: >=22.8
+// ok  scripts: test: node --test --test-isolation=none
 // ok  committed: nothing is open
 // ok  new version: the last release is v0.2.0
 // ready: true
