@@ -40,7 +40,9 @@ test('a run that version 2 has stored goes on with the places that it had', asyn
   });
   onTestFinished(() => troupe.stop());
   expect(await troupe.check()).toMatchObject({ problems: [] });
+  const paused = new Promise((resolve) => troupe.host.events.on('turn', resolve));
   await troupe.run('r').pause('ada');
+  await paused;
   const found = await troupe.host.inspect(address);
   expect(found?.record.version).toBe(3);
   expect(found?.snapshot.context['claimed']).toEqual({

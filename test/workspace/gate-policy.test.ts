@@ -10,7 +10,10 @@ import assert from 'node:assert';
 test('one', () => assert.equal(1, 1));
 test('two', () => assert.equal(2, 2));
 `;
-const NODE_TEST = { name: 'test', command: [process.execPath, '--test', '--test-reporter=tap'] };
+const NODE_TEST = {
+  name: 'test',
+  command: [process.execPath, '--test', '--test-isolation=none', '--test-reporter=tap'],
+};
 const ROWS = Array.from({ length: 8 }, (_, n) => [`data/${n}.csv`, `id\n${n}\n`] as const);
 const FILES: Files = {
   'readme.md': 'hello\n',
