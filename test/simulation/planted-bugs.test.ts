@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Batch } from '../../src/store/store.ts';
+import { ALL_FAULTS } from '../extent.ts';
 import { type Scenario, scenarios, sizeOf } from './scenario.ts';
 import type { Tampering } from './simulated-store.ts';
 import { World } from './world.ts';
@@ -9,7 +10,7 @@ import { World } from './world.ts';
 const WITHIN = 300;
 
 /** What is left of a scenario may be so large. A smaller one would say no more, and each world of the search takes its time. */
-const SMALL = 12;
+const SMALL = ALL_FAULTS ? 12 : 20;
 
 /** Each is made for one world: it may count. */
 const bugs: readonly { readonly bug: string; readonly plant: () => Tampering }[] = [
