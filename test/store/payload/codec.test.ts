@@ -24,7 +24,7 @@ import {
   turn,
 } from '../rows.ts';
 import { temporaryStore } from '../sqlite/temporary.ts';
-import { prose } from './texts.ts';
+import { prose } from './prose.ts';
 
 const key = (letter: string): Buffer => Buffer.alloc(32, letter);
 const v1 = aesGcmCodec({ keys: { v1: key('a') }, current: 'v1' });

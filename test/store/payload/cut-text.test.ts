@@ -8,7 +8,8 @@ import {
   MIN_PIECE,
   WANTED_PIECE,
 } from '../../../src/store/payload/cut-text.ts';
-import { longText, prose } from './texts.ts';
+import { prose } from './prose.ts';
+import { longText } from './texts.ts';
 
 /** Names that tell which text they were made for. */
 function named(text: string, before?: CutText): CutText {

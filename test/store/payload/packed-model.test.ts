@@ -20,7 +20,7 @@ import {
   step,
   timer,
 } from '../rows.ts';
-import { prose } from './texts.ts';
+import { prose } from './prose.ts';
 
 /*
  * Long texts that change, meet, are handled, pruned, copied and forgotten in any order, behind the packer's back too:

@@ -10,7 +10,7 @@ import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
 import { describeStore } from '../contract.ts';
 import { batch, deadLetter, turn } from '../rows.ts';
 import { temporaryStore } from '../sqlite/temporary.ts';
-import { prose } from './texts.ts';
+import { prose } from './prose.ts';
 
 const disks = new WeakMap<object, MemoryStore>();
 

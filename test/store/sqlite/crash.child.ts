@@ -3,7 +3,7 @@
 // directory or empty, length of the snapshots or empty (then through a PackedStore).
 import { PackedStore } from '../../../src/store/payload/packed-store.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
-import { prose } from '../payload/texts.ts';
+import { prose } from '../payload/prose.ts';
 import { batch, message, turn } from '../rows.ts';
 
 const [

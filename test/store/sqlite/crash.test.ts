@@ -3,7 +3,7 @@ import Database from 'better-sqlite3';
 import { expect, test } from 'vitest';
 import { PackedStore } from '../../../src/store/payload/packed-store.ts';
 import { openSqliteStore } from '../../../src/store/sqlite/sqlite-store.ts';
-import { prose } from '../payload/texts.ts';
+import { prose } from '../payload/prose.ts';
 import { batch, turn } from '../rows.ts';
 import { startChild } from './children.ts';
 import { temporaryStore } from './temporary.ts';
