@@ -63,10 +63,13 @@ export interface FixtureTask {
 /** What tests have in common: made once, and copied for each. */
 const kept = new Map<string, Promise<string> | string>();
 let count = 0;
-/** Removed with the programs of the tests. */
-const keptIn = mkdtempSync(path.join(inject('programs'), 'kept-'));
+let keptIn: string | undefined;
 
-const keep = (directory: string): string => copy(directory, path.join(keptIn, `${count++}`));
+function keep(directory: string): string {
+  // Removed with the programs of the tests.
+  keptIn ??= mkdtempSync(path.join(inject('programs'), 'kept-'));
+  return copy(directory, path.join(keptIn, `${count++}`));
+}
 
 function copy(from: string, to: string): string {
   // With its times, or git would have to look into every file.

@@ -195,7 +195,8 @@ test('whatever is done to a place, the next one that is made of it is as a fresh
       ],
     },
   );
-  expect(used).toBeGreaterThan(2);
+  // The two examples with nothing that makes a place unusable, at least.
+  expect(used).toBeGreaterThanOrEqual(2);
 });
 
 test('a verification gets one that an agent has used, and none when other attributes hold', async () => {
