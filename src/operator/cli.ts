@@ -32,7 +32,11 @@ export async function runCli({ argv, cwd, env, stdout, stderr }: CliOptions): Pr
   });
   try {
     await program.parseAsync([...argv], { from: 'user' });
-    return exitCode;
+    await new Promise((resolve) => setImmediate(resolve));
+    const { failure } = cli.stdout;
+    if (exitCode !== 0 || failure === undefined) return exitCode;
+    const { explain } = await import('./explain.ts');
+    return explain(await notWritten(failure), cli, false);
   } catch (error) {
     if (error instanceof CommanderError) {
       // Commander has said it. Its own exit code for every mistake is 1.
@@ -41,6 +45,15 @@ export async function runCli({ argv, cwd, env, stdout, stderr }: CliOptions): Pr
     const { explain } = await import('./explain.ts');
     return explain(error, cli, argv.includes('--json'));
   }
+}
+
+async function notWritten(failure: Error): Promise<Error> {
+  const { TroupeError } = await import('../index.ts');
+  return new TroupeError(
+    'unavailable',
+    `Could not write the output: ${failure.message}. What was to be done is done; only what was to be shown of it is cut off. Make room, and look at it with "troupe status".`,
+    { cause: failure },
+  );
 }
 
 /**

@@ -243,7 +243,11 @@ const NETWORK_CODES: ReadonlySet<string> = new Set([
   'ECONNRESET',
   'EPIPE',
   'ETIMEDOUT',
+  'ECONNABORTED',
   'EAI_AGAIN',
+  'ENOTFOUND',
+  'ENETDOWN',
+  'EHOSTDOWN',
   'ENETUNREACH',
   'EHOSTUNREACH',
   // Of Node's own `fetch`.

@@ -199,11 +199,17 @@ export class Cli {
   stderr = '';
   readonly #waiting = new Set<() => void>();
 
-  constructor(directory: string, args: readonly string[], env: NodeJS.ProcessEnv = {}) {
+  /** @param stdout a file to write to; default: what it prints is kept in `stdout` */
+  constructor(
+    directory: string,
+    args: readonly string[],
+    env: NodeJS.ProcessEnv = {},
+    stdout: number | 'pipe' = 'pipe',
+  ) {
     this.child = spawn(process.execPath, [program('operator/bin'), ...args], {
       cwd: directory,
       env: { ...environment(), ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', stdout, 'pipe'],
     });
     this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       this.stdout += text;

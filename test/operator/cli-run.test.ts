@@ -1,6 +1,6 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { processStartTime } from '../../src/runtime/process-identity.ts';
 import { commit, git } from '../workspace/git-fixture.ts';
 import {
@@ -136,6 +136,25 @@ describe('a backlog', () => {
     expect(await run.ended).toMatchObject({ exitCode: 0, stderr: '' });
     expect(merges(directory)).toHaveLength(2);
   });
+
+  // Only Linux has a disk that is always full.
+  test.runIf(existsSync('/dev/full'))(
+    'is worked off although the disk of its output is full, and that is said',
+    async () => {
+      const directory = makeProject([writing('one'), writing('two')]);
+      const full = openSync('/dev/full', 'w');
+      onTestFinished(() => closeSync(full));
+      const run = new Cli(directory, ['run'], {}, full);
+      expect(await run.ended).toEqual({
+        exitCode: 13,
+        signal: null,
+        stdout: '',
+        stderr:
+          'troupe: Could not write the output: ENOSPC: no space left on device, write. What was to be done is done; only what was to be shown of it is cut off. Make room, and look at it with "troupe status".\n',
+      });
+      expect(merges(directory)).toHaveLength(2);
+    },
+  );
 });
 
 describe('the environment', () => {

@@ -99,6 +99,11 @@ describe('errors', () => {
       Object.assign(new Error('x'), { code: 'ECONNREFUSED' }),
       { code: 'network', retryable: true, context: { name: 'Error', cause: 'ECONNREFUSED' } },
     ],
+    // There is no network, or the name of the server is not known at the moment.
+    [
+      Object.assign(new Error('x'), { code: 'ENOTFOUND' }),
+      { code: 'network', retryable: true, context: { name: 'Error', cause: 'ENOTFOUND' } },
+    ],
     // A full disk is nobody's work, whoever has met it.
     [
       Object.assign(new Error('x'), { code: 'ENOSPC' }),

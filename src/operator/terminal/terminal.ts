@@ -18,10 +18,11 @@ const DEFAULT_COLUMNS = 80;
 const DEFAULT_ROWS = 24;
 /** A terminal that says it is narrower cannot be drawn on usefully; the lines are cut there. */
 const MIN_COLUMNS = 20;
+const READER_GONE: ReadonlySet<unknown> = new Set(['EPIPE', 'ERR_STREAM_DESTROYED', 'EIO']);
 
 /**
- * One of the command's two outputs. A reader that went away (`| head`) is no error: what is written after that is
- * dropped and the work goes on.
+ * One of the command's two outputs. Whatever happens to it, what is written after that is dropped and the work goes on;
+ * a reader that went away (`| head`) is no error.
  */
 export class Output {
   readonly #stream: OutputStream;
@@ -30,6 +31,7 @@ export class Output {
   readonly #canMoveCursor: boolean;
   readonly #gone = Promise.withResolvers<void>();
   #open = true;
+  #failure: Error | undefined;
 
   constructor(stream: OutputStream, env: Environment, platform: NodeJS.Platform) {
     this.#stream = stream;
@@ -39,10 +41,13 @@ export class Output {
     stream.on('error', (error) => {
       this.#open = false;
       this.#gone.resolve();
-      if (error.code !== 'EPIPE' && error.code !== 'ERR_STREAM_DESTROYED' && error.code !== 'EIO') {
-        throw error;
-      }
+      if (!READER_GONE.has(error.code)) this.#failure ??= error;
     });
+  }
+
+  /** What could not be written, though somebody may still read it: a disk is full. It is known an event loop later. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   /** Resolves when the reader has gone away, which is noticed when something is written. */
