@@ -40,6 +40,15 @@ export interface JournalHost {
 type Work = (key: string) => Promise<KeptStep>;
 
 /**
+ * Steps run side by side, and one may fail while its effect still waits for another: that is no rejection that nobody
+ * handles, which would end the process.
+ */
+function awaitedLater<T>(step: Promise<T>): Promise<T> {
+  step.catch(() => undefined);
+  return step;
+}
+
+/**
  * The steps of one scope, as one start of an effect goes through them.
  *
  *     asked for → kept? ── yes ─────────────────────────────▶ its result, if kind and input are what they were
@@ -75,12 +84,12 @@ export class StepJournal {
     this.#signal = signal;
     this.step = Object.assign(
       <T extends JsonValue>(name: string, ...rest: StepArguments<StepOptions, StepFunction<T>>) =>
-        this.#step(name, ...optionsFirst(rest)),
+        awaitedLater(this.#step(name, ...optionsFirst(rest))),
       {
         tx: <T extends JsonValue>(
           name: string,
           ...rest: StepArguments<TransactionOptions, (tx: StepTransaction) => T>
-        ) => this.#tx(name, ...optionsFirst(rest)),
+        ) => awaitedLater(this.#tx(name, ...optionsFirst(rest))),
       },
     );
   }

@@ -318,6 +318,28 @@ describe('keys', () => {
     expect(ended().output).toEqual(['Error: no', 2]);
   });
 
+  test('one that fails while the effect still waits for another is a failure of the effect, and no end of the process', async () => {
+    const gate = Promise.withResolvers<null>();
+    const unhandled: unknown[] = [];
+    const note = (error: unknown) => unhandled.push(error);
+    process.on('unhandledRejection', note);
+    const { world, ended } = await open(async ({ step }) => {
+      const failing = step('fails', () => {
+        throw new TroupeError('validation', 'no');
+      });
+      await step('waits', () => gate.promise);
+      return await failing;
+    });
+    await world.settle();
+    // Node tells of those that nobody handles when the event loop goes round.
+    await new Promise((resolve) => setImmediate(resolve));
+    gate.resolve(null);
+    await world.settle();
+    process.off('unhandledRejection', note);
+    expect(unhandled).toEqual([]);
+    expect(ended().failure).toMatchObject({ code: 'validation', message: 'no' });
+  });
+
   test('two of one name at the same time without keys are refused, in a replay too', async () => {
     const program: Program = async ({ step }) => {
       await step('first', () => 1);
