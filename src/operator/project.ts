@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { ConfigurationError } from '../index.ts';
 import { describeFileError } from './project-files.ts';
+import { singleQuoted } from './single-quoted.ts';
 import { storePathOf } from './state-directory.ts';
 
 const CONFIG_NAME = 'troupe.yaml';
@@ -19,7 +20,8 @@ export interface ProjectPlace {
  * The project of a command: the one of the file named, or the nearest one: the current directory or a directory above
  * it that has a troupe.yaml or the state of a run. When there is none, the current directory; what is missing there is
  * for the command to say.
- * @throws {ConfigurationError} the directory of the file does not exist
+ * @throws {ConfigurationError} the directory of the file does not exist; or the nearest one lies above the current
+ * directory and is another user's, whose commands would be run
  */
 export async function findProject(cwd: string, file: string | undefined): Promise<ProjectPlace> {
   const given = file === undefined ? nearest(cwd) : fileOf(path.resolve(cwd, file));
@@ -44,11 +46,27 @@ function fileOf(given: string): string {
 function nearest(cwd: string): string {
   for (let directory = cwd; ; ) {
     const file = path.join(directory, CONFIG_NAME);
-    if (existsSync(file) || existsSync(storePathOf(directory))) return file;
+    const found = [file, storePathOf(directory)].find((name) => existsSync(name));
+    if (found !== undefined) {
+      if (directory !== cwd) refuseForeign(found, file);
+      return file;
+    }
     const parent = path.dirname(directory);
     if (parent === directory) return path.join(cwd, CONFIG_NAME);
     directory = parent;
   }
+}
+
+/** Anybody may put a troupe.yaml into /tmp, below which others work. As git does it: what belongs to us is ours. */
+function refuseForeign(found: string, file: string): void {
+  const own = process.getuid?.();
+  const uid = statSync(found, { throwIfNoEntry: false })?.uid;
+  if (own === undefined || uid === undefined || uid === own || uid === 0) return;
+  if (own === 0 && String(uid) === process.env['SUDO_UID']) return;
+  throw new ConfigurationError(
+    `Expected the project above the current directory to be yours; ${found} belongs to another user (uid ${uid}), and what it says would be run. ` +
+      `If that is meant, name it: troupe --file ${singleQuoted(file)}`,
+  );
 }
 
 /**

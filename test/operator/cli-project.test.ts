@@ -1,4 +1,5 @@
 import {
+  chownSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -10,7 +11,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { defaultRunId, findProject } from '../../src/operator/project.ts';
 import { prepareStateDirectory } from '../../src/operator/state-directory.ts';
 
@@ -19,6 +20,10 @@ function temporary(): string {
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
 
 describe('the project', () => {
   test('is that of the nearest troupe.yaml', async () => {
@@ -42,6 +47,26 @@ describe('the project', () => {
     writeFileSync(path.join(root, '.troupe', 'state.db'), '');
     expect(await findProject(inside, undefined)).toMatchObject({ directory: root });
   });
+
+  test.runIf(process.getuid?.() === 0)(
+    'is not one above the current directory that is another user’s, unless it is named',
+    async () => {
+      const root = temporary();
+      const inside = path.join(root, 'src');
+      mkdirSync(inside);
+      const file = path.join(root, 'troupe.yaml');
+      writeFileSync(file, '');
+      chownSync(file, 12345, 12345);
+      await expect(findProject(inside, undefined)).rejects.toMatchObject({
+        code: 'configuration',
+        message: `Expected the project above the current directory to be yours; ${file} belongs to another user (uid 12345), and what it says would be run. If that is meant, name it: troupe --file '${file}'`,
+      });
+      expect(await findProject(inside, file)).toMatchObject({ directory: root });
+      expect(await findProject(root, undefined)).toMatchObject({ directory: root });
+      vi.stubEnv('SUDO_UID', '12345');
+      expect(await findProject(inside, undefined)).toMatchObject({ directory: root });
+    },
+  );
 
   test('is that of the file, or the directory, that was named', async () => {
     const root = temporary();
