@@ -1113,7 +1113,13 @@ export class Troupe {
     machine: AnyStateMachine,
     options: { readonly id: Address; readonly input?: JsonValue } & MachineOptions,
   ): Promise<Address> {
+    if (typeof options !== 'object' || options === null) {
+      throw new ValidationError(
+        `Expected spawn to be given the machine and { id: "inbox/ada", input?, … }, got ${typeWord(options)}.`,
+      );
+    }
     const { id, input, ...machineOptions } = options;
+    parseAddress(id);
     if (ROLES.has(kindOf(id))) {
       throw new ConfigurationError(
         `The address "${id}" is of a kind that is Troupe's own. Choose another than ${[...ROLES].join(', ')}.`,
@@ -1261,9 +1267,10 @@ export class Troupe {
   async fork(
     address: Address,
     to: number | string,
-    { as }: { readonly as: Address },
+    options: { readonly as: Address },
   ): Promise<Address> {
-    for (const one of [address, parseAddress(as)]) {
+    const as = parseAddress(readSettings(options, ['as'], 'fork')['as']);
+    for (const one of [parseAddress(address), as]) {
       requireNoRole(one, 'forked', 'Fork a run: troupe.run(id).fork(cut, { id }).');
     }
     await this.#host.flush();
@@ -1483,8 +1490,14 @@ export class Troupe {
    * @returns its size in bytes
    * @throws {ConflictError} there is a file of that name
    * @throws {ConfigurationError} the store is in memory
+   * @throws {ValidationError} no name of a file
    */
   async backup(file: string): Promise<number> {
+    if (typeof file !== 'string' || file === '' || file.includes('\0')) {
+      throw new ValidationError(
+        `Expected backup to be given the file to write, got ${file === '' ? 'an empty text' : typeWord(file)}.`,
+      );
+    }
     return await this.#store.backup(file);
   }
 
@@ -1865,6 +1878,7 @@ export class Run {
   async unblockAll(
     options: { readonly transientOnly?: boolean; readonly by?: string } = {},
   ): Promise<readonly string[]> {
+    readSettings(options, ['by', 'transientOnly'], 'unblockAll');
     const { by = 'app', transientOnly = false } = options;
     await this.status();
     const stopped = (await this.tasks()).filter(
@@ -1996,6 +2010,7 @@ export class Run {
     task: string,
     options: { readonly by?: string; readonly strand?: boolean; readonly dryRun?: boolean } = {},
   ): Promise<SkipPlan<TaskState>> {
+    readSettings(options, ['by', 'strand', 'dryRun'], 'skipTo');
     const { by = 'app', strand = false, dryRun = false } = options;
     const { state } = await this.status();
     refuseSkip(`Run "${this.id}"`, state, 'none of its tasks can be skipped to');
@@ -2074,9 +2089,9 @@ export class Run {
    * @throws {NotFoundError} no such cut
    * @throws {ConflictError} there is a run of that id
    */
-  async fork(to: string, { id }: { readonly id: string }): Promise<Run> {
+  async fork(to: string, options: { readonly id: string }): Promise<Run> {
     await this.status();
-    parseId(id, 'the id of the fork');
+    const id = parseId(readSettings(options, ['id'], 'fork')['id'], 'the id of the fork');
     const cut = await this.#troupe.history.cut(this.id, to);
     await this.#troupe.runTravel.fork(this.id, cut.id, id);
     return this.#troupe.run(id);
@@ -2117,6 +2132,7 @@ export class Task {
     decision: Decision,
     options: { readonly guidance?: string; readonly agent?: string; readonly by?: string } = {},
   ): Promise<TaskState> {
+    readSettings(options, ['guidance', 'agent', 'by'], 'decide');
     const { by = 'app', ...rest } = options;
     if (decision === 'reassign') {
       this.#troupe.requireAgent(`the decision about task "${this.id}"`, rest.agent ?? '');
@@ -2133,9 +2149,12 @@ export class Task {
     return this.#ask({ type: 'task.answer', question, answer, by });
   }
 
-  unblock(options: { readonly by?: string; readonly delayMs?: number } = {}): Promise<TaskState> {
+  async unblock(
+    options: { readonly by?: string; readonly delayMs?: number } = {},
+  ): Promise<TaskState> {
+    readSettings(options, ['by', 'delayMs'], 'unblock');
     const { by = 'app', ...rest } = options;
-    return this.#ask({ type: 'task.unblock', by, ...rest });
+    return await this.#ask({ type: 'task.unblock', by, ...rest });
   }
 
   pause(by = 'app'): Promise<TaskState> {

@@ -1379,6 +1379,94 @@ describe('machines of your own', () => {
   });
 });
 
+// Calls from JavaScript, where no compiler has looked.
+// biome-ignore lint/suspicious/noExplicitAny: that is what they are
+test.each<{ call: string; does: (troupe: any) => unknown; says: RegExp }>([
+  {
+    call: 'spawn without options',
+    does: (t) => t.spawn({ id: 'm' }),
+    says: /^Expected spawn to be given .*, got undefined/,
+  },
+  {
+    call: 'spawn with null',
+    does: (t) => t.spawn({ id: 'm' }, null),
+    says: /^Expected spawn to be given .*, got null/,
+  },
+  {
+    call: 'spawn without an id',
+    does: (t) => t.spawn({ id: 'm' }, {}),
+    says: /^Expected an address .*, got undefined/,
+  },
+  {
+    call: 'backup without a file',
+    does: (t) => t.backup(),
+    says: /^Expected backup to be given the file to write, got undefined/,
+  },
+  { call: 'backup to a number', does: (t) => t.backup(5), says: /^Expected backup .*, got number/ },
+  {
+    call: 'fork without options',
+    does: (t) => t.fork('inbox/a', 1),
+    says: /^Expected an address .*, got undefined/,
+  },
+  {
+    call: 'fork with null',
+    does: (t) => t.fork('inbox/a', 1, null),
+    says: /^fork: expected an object with settings, got null/,
+  },
+  {
+    call: 'request with null',
+    does: (t) => t.request('inbox/a', { type: 'x' }, null),
+    says: /^Expected the options of request to be an object, or left out, got null/,
+  },
+  {
+    call: 'send with null',
+    does: (t) => t.send('inbox/a', { type: 'x' }, null),
+    says: /^Expected the options of send/,
+  },
+  {
+    call: 'fork of a run without options',
+    does: (t) => t.run('r').fork('start'),
+    says: /^Expected the id of the fork to be .*, got undefined/,
+  },
+  {
+    call: 'unblockAll with null',
+    does: (t) => t.run('r').unblockAll(null),
+    says: /^unblockAll: expected an object with settings, got null/,
+  },
+  {
+    call: 'skipTo with null',
+    does: (t) => t.run('r').skipTo('a', null),
+    says: /^skipTo: expected an object/,
+  },
+  {
+    call: 'decide with null',
+    does: (t) => t.task('r', 'a').decide('retry', null),
+    says: /^decide: expected an object/,
+  },
+  {
+    call: 'decide with a misspelt option',
+    does: (t) => t.task('r', 'a').decide('retry', { guidence: 'x' }),
+    says: /^decide: there is no setting "guidence".*guidance/,
+  },
+  {
+    call: 'unblock with null',
+    does: (t) => t.task('r', 'a').unblock(null),
+    says: /^unblock: expected an object/,
+  },
+])('$call is refused in words', async ({ does, says }) => {
+  const troupe = await createTroupe({
+    store: new MemoryStore(),
+    logger: pino({ level: 'silent' }),
+  });
+  onTestFinished(() => troupe.stop());
+  cast(troupe);
+  const run = await troupe.start({ id: 'r', tasks: [task('a')] });
+  await run.result();
+  const error = await (async () => does(troupe))().catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(TroupeError);
+  expect((error as Error).message).toMatch(says);
+});
+
 test('two on one file: the second is told who has it', async () => {
   const disk = sqliteDisk();
   const first = await disk.open();

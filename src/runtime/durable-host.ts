@@ -13,7 +13,7 @@ import {
 } from '../protocol/errors.ts';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import { deepHash } from '../protocol/hash.ts';
-import { findNonJson, type JsonValue } from '../protocol/json.ts';
+import { findNonJson, type JsonValue, typeWord } from '../protocol/json.ts';
 import { type Envelope, type Message, parseMessage } from '../protocol/message.ts';
 import { PRIORITIES, type Priority, parsePriority } from '../protocol/priority.ts';
 import type { Shutdown } from '../protocol/supervision.ts';
@@ -723,6 +723,7 @@ export class DurableHost {
 
   #request(to: Address, message: Message, options: RequestOptions): Promise<JsonValue> {
     this.#assertRunning();
+    checkGiven(options, 'request');
     const { timeoutMs = DEFAULT_TIMEOUT_MS, signal, retry } = options;
     checkTimeout(timeoutMs);
     const correlation = this.#correlationPrefix + this.#asked++;
@@ -914,6 +915,7 @@ export class DurableHost {
     checkNotAnswer(parsed.type);
     checkAgainstCatalogue(known?.kind ?? kindOf(address), parsed);
     this.#limit.checkMessage(parsed, address);
+    checkGiven(options, 'send');
     const { priority, fence } = options;
     if (fence !== undefined) this.leases.assertHeld(fence);
     checkKey(options);
@@ -1076,6 +1078,13 @@ function checkTimeout(timeoutMs: number): void {
 }
 
 /** @throws {ValidationError} */
+function checkGiven(options: unknown, to: 'send' | 'request'): void {
+  if (typeof options === 'object' && options !== null) return;
+  throw new ValidationError(
+    `Expected the options of ${to} to be an object, or left out, got ${typeWord(options)}.`,
+  );
+}
+
 function checkKey({ idempotencyKey: key, delivery }: SendOptions): void {
   if (key === undefined) return;
   if (typeof key !== 'string' || key === '' || key.length > 500 || !key.isWellFormed()) {
