@@ -516,7 +516,8 @@ async function readIfThere(
     return await readFile(file, encoding);
   } catch (error) {
     if (isAbsent(error)) return undefined;
-    throw error;
+    // Node does not say which one it could not read.
+    throw Object.assign(error as Error, { path: file });
   }
 }
 

@@ -76,8 +76,9 @@ function section<S extends z.core.$ZodShape>(what: string, shape: S) {
   });
 }
 
-const NAME = 'a name of 1 to 64 characters from a-z 0-9 . _ -, beginning with a letter or digit';
-const NAME_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/;
+const NAME =
+  'a name of 1 to 64 characters from a-z 0-9 . _ - (no two dots in a row), beginning with a letter or digit';
+const NAME_PATTERN = /^(?!.*\.\.)[a-z0-9][a-z0-9._-]{0,63}$/;
 
 function name() {
   return text(NAME, NAME_PATTERN);

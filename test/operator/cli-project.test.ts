@@ -1,5 +1,7 @@
+import { spawnSync } from 'node:child_process';
 import {
   chownSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -14,6 +16,8 @@ import path from 'node:path';
 import { afterEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { defaultRunId, findProject } from '../../src/operator/project.ts';
 import { prepareStateDirectory } from '../../src/operator/state-directory.ts';
+import { program } from '../program.ts';
+import { makeProject, troupe, writing } from './cli-fixture.ts';
 
 function temporary(): string {
   const directory = realpathSync(mkdtempSync(path.join(tmpdir(), 'troupe project #1 ')));
@@ -122,5 +126,44 @@ describe('the state directory', () => {
     const root = temporary();
     writeFileSync(path.join(root, '.troupe'), '');
     await expect(prepareStateDirectory(root)).rejects.toMatchObject({ code: 'configuration' });
+  });
+});
+
+describe('what is in the way of a file of ours is named, with what to do', () => {
+  test.each([
+    { argv: ['run'], there: '.troupe/logs', make: 'file' },
+    { argv: ['run'], there: '.troupe/control.token', make: 'directory' },
+    { argv: ['init'], there: 'package.json', make: 'directory' },
+    { argv: ['init'], there: '.gitignore', make: 'directory' },
+  ])('$argv: $there is a $make', async ({ argv, there, make }) => {
+    const directory = argv[0] === 'run' ? makeProject([writing('one')]) : temporary();
+    const file = path.join(directory, there);
+    if (make === 'directory') mkdirSync(file, { recursive: true });
+    else {
+      mkdirSync(path.dirname(file), { recursive: true });
+      writeFileSync(file, '');
+    }
+    const { exitCode, stderr } = await troupe(directory, ...argv);
+    expect(stderr).toMatch(
+      /^troupe: Could not use .*: .* \((?:EEXIST|EISDIR|ERR_FS_EISDIR)\)\. Move it out of the way or make it usable, then run the command again\.\n$/,
+    );
+    expect(stderr).toContain(`Could not use ${file}: `);
+    expect(exitCode).toBe(41);
+    expect(existsSync(path.join(directory, 'troupe.yaml'))).toBe(argv[0] === 'run');
+  });
+
+  test('a directory that is gone', async () => {
+    const directory = temporary();
+    // It is removed when the program is there already.
+    const script = 'cd "$1" && rmdir "$1" && exec "$2" "$3" status';
+    const { status, stderr } = spawnSync(
+      'sh',
+      ['-c', script, 'sh', directory, process.execPath, program('operator/bin')],
+      { encoding: 'utf8' },
+    );
+    expect(stderr).toBe(
+      'troupe: The current directory is not there any more. Change to one that is, and run the command again.\n',
+    );
+    expect(status).toBe(41);
   });
 });

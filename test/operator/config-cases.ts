@@ -288,6 +288,7 @@ tasks: [{ id: a, agent: a, patch: x, limits: { infrastructureBackoff: { initial:
   },
   // Tasks.
   { name: 'tasks is a mapping', text: tasks('first: { agent: scribe }') },
+  { name: 'an id with two dots in a row', text: tasks('- { id: a..b, agent: scribe }') },
   { name: 'task with a bad id', text: tasks('- { id: First Task, agent: scribe }') },
   { name: 'task with nothing', text: tasks('- {}') },
   {
