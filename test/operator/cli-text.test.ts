@@ -197,19 +197,24 @@ test.each([
   expect(formatDuration(ms)).toBe(text);
 });
 
-describe('an output whose reader has gone', () => {
-  test('takes what is written and drops it', () => {
+describe('an output', () => {
+  test('whose reader has gone takes what is written and drops it: nothing has failed', () => {
     const stream = new FakeStream();
     const output = new Output(stream, {}, 'linux');
     output.line('one');
     stream.fail('EPIPE');
     output.line('two');
     expect(stream.text).toBe('one\n');
+    expect(output.failure).toBeUndefined();
   });
 
-  test('is the only thing that may be wrong with it', () => {
+  test('on a full disk remembers the first failure', () => {
     const stream = new FakeStream();
-    new Output(stream, {}, 'linux');
-    expect(() => stream.fail('ENOSPC')).toThrow('ENOSPC');
+    const output = new Output(stream, {}, 'linux');
+    stream.fail('ENOSPC');
+    stream.fail('EIO');
+    output.line('one');
+    expect(stream.text).toBe('');
+    expect(output.failure).toMatchObject({ code: 'ENOSPC' });
   });
 });

@@ -319,7 +319,7 @@ export class SupervisionTurn {
 
   // ── orders ─────────────────────────────────────────────────────────────────────────────────────────
 
-  /** Adds a child, or sets one of this address, with the same specification, to work again. */
+  /** Adds a child and starts it. Refused: there is a child of this address already, or the supervisor is not running. */
   startChild(given: ChildInput, to: ReplyTo | undefined, type: string): void {
     if (this.#find(given.id) !== undefined) {
       this.#refuse(to, type, 'conflict', `${this.#name} has a child ${given.id} already.`);

@@ -316,8 +316,9 @@ export class SqliteConnection {
 
   #noteFailure(error: unknown): void {
     if (!leavesOutcomeUnknown(error)) return;
+    const { code, message } = error as Error & { code: string };
     this.#broken = unusable(
-      `The store ${this.#path} takes no more writes: an earlier commit ended with a disk error (${(error as Error).message}), and whether it was stored is unknown. Close the store and open it again: what is stored counts.`,
+      `The store ${this.#path} takes no more writes: an earlier commit ended with a disk error (${code}: ${message}), and whether it was stored is unknown. Close the store and open it again: what is stored counts.`,
     );
   }
 
