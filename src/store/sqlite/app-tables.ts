@@ -177,7 +177,10 @@ export function readRows(
     if (!statement.reader || !statement.readonly) {
       throw new ValidationError('it would write, which only step.tx can.');
     }
-    for (const row of statement.iterate(...values) as Iterable<JsonObject>) {
+    // Otherwise an integer beyond 2⁵³ would come as its neighbour, and nobody would be told.
+    statement.safeIntegers(true);
+    for (const read of statement.iterate(...values) as Iterable<Record<string, unknown>>) {
+      const row = withNumbers(read);
       if (rows.length === MAX_QUERY_ROWS) {
         throw new ValidationError(
           `it has more than ${MAX_QUERY_ROWS} rows; ask for fewer with LIMIT, and go on from the last.`,
@@ -186,7 +189,7 @@ export function readRows(
       const problem = findNonJson(row, 'row');
       if (problem !== undefined) {
         throw new ValidationError(
-          `${problem.path} is ${problem.found}, which JSON has not; read a blob as hex(…).`,
+          `${problem.path} is ${problem.found}, which JSON has not; read a blob as hex(…), and an integer beyond 2^53 as CAST(… AS TEXT).`,
         );
       }
       rows.push(row);
@@ -195,6 +198,16 @@ export function readRows(
     throw explainStatement(error, sql);
   }
   return rows;
+}
+
+/** Integers as the numbers that they are; those that no number is stay, and are refused as not JSON. */
+function withNumbers(read: Readonly<Record<string, unknown>>): JsonObject {
+  const values = Object.entries(read).map(([column, value]) => {
+    if (typeof value !== 'bigint') return [column, value];
+    const number = Number(value);
+    return [column, Number.isSafeInteger(number) ? number : value];
+  });
+  return Object.fromEntries(values) as JsonObject;
 }
 
 function isOfApp({ name, tbl_name: table }: SchemaObject): boolean {

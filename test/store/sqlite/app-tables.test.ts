@@ -429,6 +429,10 @@ describe('a query', () => {
     },
     { text: 'SELECT 9e999 AS b', says: /row\.b is Infinity/ },
     {
+      text: 'SELECT 9007199254740993 AS b',
+      says: /row\.b is a BigInt.*beyond 2\^53 as CAST\(… AS TEXT\)/,
+    },
+    {
       text: 'WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n',
       says: /more than 10000 rows/,
     },
@@ -438,6 +442,15 @@ describe('a query', () => {
       message: expect.stringMatching(says),
     });
     await store.commit(batch(turn('inbox/bob', seq++)));
+  });
+
+  test('gives integers as they are', async () => {
+    const text =
+      'SELECT ? AS least, ? AS most, 1 AS one, 0.5 AS half, CAST(9007199254740993 AS TEXT) AS far';
+    const [least, most] = [Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER];
+    expect(await store.query(sql(text, least, most))).toEqual([
+      { least, most, one: 1, half: 0.5, far: '9007199254740993' },
+    ]);
   });
 
   test('gives 10 000 rows, and no more', async () => {
