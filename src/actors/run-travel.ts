@@ -1,4 +1,5 @@
 import { projectTask } from '../machines/projections.ts';
+import type { RunContext } from '../machines/run-machine.ts';
 import type { TaskContext } from '../machines/task-machine.ts';
 import { type Address, kindOf, runAddress, taskAddress } from '../protocol/address.ts';
 import { ConflictError, NotFoundError } from '../protocol/errors.ts';
@@ -201,6 +202,7 @@ function rolledBack(loaded: LoadedCut, now: ReadonlyMap<string, ActorNow>, at: n
       ...tasks.flatMap(([address, checkpoint]) =>
         rewinds(address as Address, checkpoint, now.get(address)),
       ),
+      ...[...members].flatMap(([address, checkpoint]) => tellsSchedule(address, checkpoint)),
     ],
     clearedSteps: tasks.flatMap(([address, checkpoint]) =>
       stepsGivenUp(address, checkpoint, now.get(address)),
@@ -212,6 +214,20 @@ function rolledBack(loaded: LoadedCut, now: ReadonlyMap<string, ActorNow>, at: n
     claims: claimsOf(stored, tasks),
     rows: stored.attempts.map((row) => ({ table: 'attempts', row })),
   };
+}
+
+/** The schedule that has started a run takes it for running, or for ended, as it is after the rollback. */
+function tellsSchedule(address: string, checkpoint: CheckpointRecord): readonly Sent[] {
+  if (isTask(address)) return [];
+  const { status, value, context } = snapshotOf(checkpoint);
+  const { run, startedBy } = context as unknown as RunContext;
+  if (startedBy === undefined) return [];
+  const message =
+    status === 'active'
+      ? { type: 'schedule.runReopened', run }
+      : { type: 'schedule.runEnded', run, state: topLevel(value) };
+  const from = address as Address;
+  return [{ from, to: startedBy, message, priority: PRIORITIES.normal }];
 }
 
 /** A claim that was made since is forgotten: the same claim may be made again, and find other tasks. */

@@ -200,8 +200,11 @@ const base = durable.extend({
       const { at } = event.meta;
       let run: string;
       let failure = context.failure;
-      if (event.type === 'schedule.runEnded') run = event.run;
-      else if ('actorId' in event) {
+      if (event.type === 'schedule.runEnded') {
+        run = event.run;
+        // It has begun, whether its start has said so yet or not: begun again it would be the same run twice.
+        enqueue.stopChild(START + run);
+      } else if ('actorId' in event) {
         run = event.actorId.slice(START.length);
         enqueue.stopChild(event.actorId);
         const { error } = event;
@@ -220,6 +223,14 @@ const base = durable.extend({
         return;
       }
       enqueue.assign(begin({ ...state, queued }, next, at, enqueue));
+    }),
+    takeReopened: assign(({ context, event }) => {
+      if (event.type !== 'schedule.runReopened') return {};
+      const { run } = event;
+      const { running, lastFiring } = context;
+      if (running.some(({ key }) => key === run)) return {};
+      const dueAt = lastFiring?.key === run ? lastFiring.dueAt : event.meta.at;
+      return { running: [...running, { key: run, dueAt }] };
     }),
     /** Times that pass while it is paused or deleted are nobody's: it goes on with the next one. */
     lookAhead: assign(({ context, event }) => ({
@@ -330,6 +341,7 @@ export const scheduleMachine = base.createMachine({
   initial: 'active',
   on: {
     'schedule.runEnded': { actions: 'takeEnd' },
+    'schedule.runReopened': { actions: 'takeReopened' },
     'xstate.done.actor.*': { actions: 'takeEnd' },
     'xstate.error.actor.*': { actions: 'takeEnd' },
   },
@@ -340,13 +352,12 @@ export const scheduleMachine = base.createMachine({
       on: {
         'schedule.configure': configurable('active'),
         'schedule.trigger': { actions: 'fireByHand' },
-        'schedule.pause': { target: 'paused', actions: told('paused') },
+        'schedule.pause': { target: 'paused', actions: ['forgetQueue', told('paused')] },
         'schedule.resume': refused('active'),
         'schedule.delete': { target: 'deleted', actions: told('deleted') },
       },
     },
     paused: {
-      entry: 'forgetQueue',
       on: {
         'schedule.configure': configurable('paused'),
         'schedule.trigger': { actions: 'fireByHand' },

@@ -354,6 +354,8 @@ const catalogue = {
     to: 'schedule',
     fields: z.strictObject({ run: name, state: z.enum(['done', 'cancelled']) }),
   },
+  /** A run that it has started was rolled back to before its end. */
+  'schedule.runReopened': { to: 'schedule', fields: z.strictObject({ run: name }) },
 
   'breaker.record': {
     to: 'breaker',

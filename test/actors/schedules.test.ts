@@ -298,6 +298,46 @@ describe('runs', () => {
     expect(await schedule.status()).toMatchObject({ running: [expect.anything()], queued: 0 });
   });
 
+  test('what waits because somebody fired it stays, when a paused schedule is set anew', async () => {
+    const days = await running({ overlap: 'queue' }, true);
+    await advance(days.clock, 2 * HOUR);
+    const schedule = days.troupe.schedules.get('s');
+    await schedule.pause();
+    expect(await schedule.status()).toMatchObject({ state: 'paused', queued: 0 });
+    const key = await schedule.trigger();
+    await days.troupe.schedule('s', { everyMs: DAY, overlap: 'queue' }, start);
+    expect(await schedule.status()).toMatchObject({ state: 'paused', queued: 1 });
+    for (const letGo of days.held.values()) letGo();
+    await advance(days.clock, 0);
+    expect(await schedule.status()).toMatchObject({ queued: 0, running: [key] });
+  });
+
+  test('one that is rolled back counts as running, or as ended, as it is then', async () => {
+    const days = await running({ overlap: 'skip' });
+    await advance(days.clock, HOUR);
+    const schedule = days.troupe.schedules.get('s');
+    const [run] = await days.troupe.runs();
+    const id = (run as NonNullable<typeof run>).id;
+    const handle = days.troupe.run(id);
+    expect((await schedule.status()).running).toEqual([]);
+
+    days.holds = true;
+    await handle.rollback('start');
+    await advance(days.clock, 0);
+    expect((await schedule.status()).running).toEqual([id]);
+    await advance(days.clock, HOUR);
+    expect(await schedule.status()).toMatchObject({
+      fired: 1,
+      skipped: { reason: expect.any(String) },
+    });
+
+    const ended = (await handle.cuts()).find(({ kind }) => kind === 'milestone');
+    await handle.rollback(ended?.id as string);
+    await advance(days.clock, 0);
+    expect(await runs(days)).toEqual(['T010000Z done']);
+    expect((await schedule.status()).running).toEqual([]);
+  });
+
   test('by hand: refused when the queue is full, for nothing would come of it', async () => {
     const days = await running({ overlap: 'queue', queueAtMost: 1 }, true);
     await advance(days.clock, 2 * HOUR);
