@@ -11,7 +11,7 @@ export interface AgentLifeOptions {
   readonly start?: (signal: AbortSignal) => Promise<void> | void;
   /** Called when the runtime stops, after its last task, if it was started. */
   readonly stop?: (signal: AbortSignal) => Promise<void> | void;
-  /** It has failed to start after so long. Default 10 000 ms. */
+  /** It has failed to start after so long; it is started again when that start, told to give up, has ended. Default 10 000 ms. */
   readonly startTimeoutMs?: number;
   /** It is left behind after so long. Default 10 000 ms. */
   readonly stopTimeoutMs?: number;
@@ -27,6 +27,8 @@ export class AgentLife {
   readonly #logger: Logger;
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
+  /** A start or stop is on its way, perhaps one that nobody waits for any more. */
+  #acting = false;
 
   constructor(name: string, options: AgentLifeOptions, clock: Clock, logger: Logger) {
     this.#name = name;
@@ -78,6 +80,10 @@ export class AgentLife {
     const name = this.#name;
     const limit = new AbortController();
     const late = Promise.withResolvers<never>();
+    if (this.#acting) {
+      const text = `The agent "${name}" cannot ${what}: its last start took too long, and has not ended yet.`;
+      throw new TroupeError('unavailable', text, { context: { agent: name } });
+    }
     const cancel = this.#clock.setTimer(ms, () => {
       // Not a timeout, which would be laid to the account of the work.
       const text = `The agent "${name}" did not ${what} within ${ms} ms.`;
@@ -86,7 +92,7 @@ export class AgentLife {
       late.reject(error);
     });
     try {
-      await Promise.race([(async () => act(limit.signal))(), late.promise]);
+      await Promise.race([this.#act(act, limit.signal), late.promise]);
     } catch (error) {
       if (limit.signal.aborted) throw limit.signal.reason;
       throw new TroupeError(
@@ -96,6 +102,18 @@ export class AgentLife {
       );
     } finally {
       cancel();
+    }
+  }
+
+  async #act(
+    act: (signal: AbortSignal) => Promise<void> | void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#acting = true;
+    try {
+      await act(signal);
+    } finally {
+      this.#acting = false;
     }
   }
 }

@@ -33,6 +33,32 @@ describe('an agent with a start', () => {
     expect(begun).toEqual(['late']);
   });
 
+  test('that takes too long is not begun a second time beside itself', async () => {
+    const troupe = await memoryDisk().open();
+    troupe.gatekeeper('editor', accepts);
+    const first = new Gate();
+    let at = 0;
+    let most = 0;
+    let begun = 0;
+    troupe.agent('slow', () => null, {
+      // It does not listen to its signal.
+      start: async () => {
+        most = Math.max(most, ++at);
+        if (++begun === 1) await first.wait();
+        at--;
+      },
+      startTimeoutMs: 5,
+    });
+    const limits = { ...fast, infrastructureAttempts: 2 };
+    const run = await troupe.start({ id: 'r', limits, tasks: [task('a', 'slow')] });
+    const { tasks } = await run.result();
+    expect(tasks[0]?.reason).toContain('its last start took too long, and has not ended yet');
+    first.pass();
+    await run.task('a').decide('retry');
+    expect((await run.result()).state).toBe('done');
+    expect({ most, begun }).toEqual({ most: 1, begun: 2 });
+  });
+
   test('is stopped after its last task; one that fails or hangs keeps nobody else from it', async () => {
     const troupe = await memoryDisk().open();
     const log: string[] = [];
