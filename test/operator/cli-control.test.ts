@@ -9,11 +9,11 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { Flow } from '../../src/actors/flow.ts';
 import { ConflictError, TroupeError } from '../../src/index.ts';
 import { connectControl } from '../../src/operator/control/client.ts';
@@ -347,6 +347,35 @@ describe('the endpoint', () => {
     await server.close();
     expect(existsSync(path.dirname(elsewhere))).toBe(false);
     expect(existsSync(path.join(directory, 'control.path'))).toBe(false);
+  });
+
+  test('is found by who has another temporary directory', async () => {
+    const directory = stateDirectory(120);
+    await listen(directory);
+    vi.stubEnv('TMPDIR', path.dirname(path.dirname(directory)));
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const connection = await connectControl(directory);
+    expect(connection?.pid).toBe(process.pid);
+    connection?.close();
+  });
+
+  test.each([
+    {
+      says: '{"troupe":"control/9","pid":7}',
+      error: /^Process 7 works on .*it speaks control\/9/,
+    },
+    { says: '{"hello":"you"}', error: /^What answers at .*control\.sock is no troupe, or one of/ },
+    { says: 'HTTP/1.1 400 Bad Request', error: /^What answers at .* is no troupe, or one of/ },
+  ])('who answers with $says is not taken for this version', async ({ says, error }) => {
+    const directory = stateDirectory();
+    const { path: socket } = await createEndpoint(directory);
+    const server = createServer((client) => client.end(`${says}\n`)).listen(socket);
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    await expect(connectControl(directory)).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringMatching(error),
+    });
   });
 
   test.each([{ depth: 0 }, { depth: 120 }])(

@@ -1,7 +1,10 @@
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, utimesSync, watch, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import path from 'node:path';
 import Database from 'better-sqlite3';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
+import { createEndpoint } from '../../src/operator/control/endpoint.ts';
 import { describeProcess } from '../../src/store/sqlite/process-identity.ts';
 import {
   Cli,
@@ -149,6 +152,20 @@ describe('troupe doctor, about the store as a file', () => {
     const { checks } = JSON.parse(stdout) as { checks: { name: string }[] };
     return { exitCode, ...checks.find((one) => one.name === name) };
   };
+
+  test('says that another version works on it, and looks at all the rest', async () => {
+    const directory = await done();
+    const { path: socket } = await createEndpoint(path.join(directory, '.troupe'));
+    const server = createServer((client) => client.end('{"troupe":"control/9","pid":7}\n'));
+    server.listen(socket);
+    onTestFinished(() => void server.close());
+    await once(server, 'listening');
+    expect(await check(directory, 'control')).toMatchObject({
+      ...{ exitCode: 40, ok: false },
+      says: [expect.stringMatching(/^Process 7 works on this project with another version/)],
+    });
+    expect(await check(directory, 'store')).toMatchObject({ ok: true });
+  });
 
   test('finds damage, and an owner that shows no sign of life', async () => {
     expect(await check(makeProject([writing('one')]), 'store')).toMatchObject({

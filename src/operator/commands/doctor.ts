@@ -39,7 +39,7 @@ interface Diagnosis extends StoreDiagnosis {
 }
 
 interface Check {
-  readonly name: 'configuration' | 'store' | 'lock' | ProjectCheck['name'];
+  readonly name: 'configuration' | 'store' | 'lock' | 'control' | ProjectCheck['name'];
   readonly ok: boolean;
   readonly says: readonly string[];
 }
@@ -72,9 +72,7 @@ export async function doctor(
   { fixtures, json }: { readonly fixtures: boolean; readonly json: boolean },
 ): Promise<number> {
   const place = await cli.project();
-  const connection = await connectControl(stateDirectoryOf(place.directory));
-  connection?.close();
-  const owner = connection?.pid ?? null;
+  const { owner, check: control } = await examineControl(place.directory);
   const directories = new Set([place.directory, path.dirname(storePathOf(place.directory))]);
   const configuration = await examineConfiguration(place);
   const store = await examineStore(place);
@@ -86,6 +84,7 @@ export async function doctor(
       ...configuration.checks,
       store.check,
       examineLock(findStoreOwner(storePathOf(place.directory)), owner),
+      ...control,
       ...(await checkProject({
         directory: place.directory,
         live: store.live,
@@ -166,6 +165,20 @@ async function liveTasks(
     }
   }
   return live;
+}
+
+/** Who answers orders for a project. Somebody who does not understand us is no reason to look at nothing else. */
+async function examineControl(
+  directory: string,
+): Promise<{ readonly owner: number | null; readonly check: readonly Check[] }> {
+  try {
+    const connection = await connectControl(stateDirectoryOf(directory));
+    connection?.close();
+    return { owner: connection?.pid ?? null, check: [] };
+  } catch (error) {
+    if (!(error instanceof TroupeError)) throw error;
+    return { owner: null, check: [{ name: 'control', ok: false, says: [error.message] }] };
+  }
 }
 
 function examineLock(lock: StoreOwner | undefined, owner: number | null): Check {

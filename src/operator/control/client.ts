@@ -38,6 +38,7 @@ export interface ControlConnection {
 /**
  * Connects to the troupe that works on a project.
  * @returns undefined when none answers: nothing runs, it starts or stops just now, or it hangs
+ * @throws {TroupeError} `conflict`: something answers that is not this version of troupe
  */
 export async function connectControl(
   stateDirectory: string,
@@ -48,22 +49,24 @@ export async function connectControl(
   if (socket === undefined) return undefined;
   const lines = readLines(socket, MAX_ANSWER_BYTES);
   socket.setTimeout(HELLO_WITHIN_MS, () => socket.destroy());
-  const hello = await nextLine(lines);
+  const hello = await firstLine(lines);
   socket.setTimeout(0);
   // Cut off before a word was said: too many connections, or it stops just now.
   if (hello === undefined) {
     socket.destroy();
     return undefined;
   }
-  const { troupe, pid } = helloSchema.parse(hello);
-  if (troupe !== PROTOCOL) {
-    socket.destroy();
-    throw new TroupeError(
-      'conflict',
-      `Process ${pid} works on this project with another version of troupe (it speaks ${troupe}, this one ${PROTOCOL}). Use the same version, or stop that process first.`,
-    );
+  const { success, data } = helloSchema.safeParse(hello);
+  if (success && data.troupe === PROTOCOL) {
+    return new Connection(socket, lines, endpoint.token, data.pid);
   }
-  return new Connection(socket, lines, endpoint.token, pid);
+  socket.destroy();
+  throw new TroupeError(
+    'conflict',
+    success
+      ? `Process ${data.pid} works on this project with another version of troupe (it speaks ${data.troupe}, this one ${PROTOCOL}). Use the same version, or stop that process first.`
+      : `What answers at ${endpoint.path} is no troupe, or one of another version (this one speaks ${PROTOCOL}). Use the same version, or stop that process first.`,
+  );
 }
 
 type Lines = AsyncGenerator<string, void, undefined>;
@@ -125,6 +128,15 @@ class Connection implements ControlConnection {
     const answer = answerSchema.parse(line);
     if (!answer.ok) throw fromFailure(answer.failure);
     return answer.result;
+  }
+}
+
+/** As `nextLine`; what is no message at all is null. */
+async function firstLine(lines: Lines): Promise<unknown> {
+  try {
+    return await nextLine(lines);
+  } catch {
+    return null;
   }
 }
 

@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { lstatSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, statSync } from 'node:fs';
 import { mkdtemp, readFile, realpath, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -7,7 +7,8 @@ import path from 'node:path';
 /**
  * Where a project's running troupe listens: `.troupe/control.sock` (on Windows a named pipe). The path of a Unix
  * socket has at most 108 bytes, on some systems 104; when the project lies deeper, the socket lies in a directory of
- * its own in the temporary directory, and `.troupe/control.path` says where.
+ * its own in /tmp, and `.troupe/control.path` says where. In /tmp and not where TMPDIR says, if that can be: another shell, or
+ * a service, often has another TMPDIR, and both have to believe the path. (As tmux does, for the same reason.)
  */
 export interface Endpoint {
   readonly path: string;
@@ -65,10 +66,26 @@ async function socketPath(stateDirectory: string): Promise<string> {
   const own = path.join(stateDirectory, 'control.sock');
   if (Buffer.byteLength(own) <= MAX_PATH_BYTES) return own;
   // Made anew with mode 0700 and a name nobody can guess: in a shared directory nobody can have prepared it.
-  const directory = await mkdtemp(path.join(await realpath(os.tmpdir()), SHORT_PREFIX));
+  const directory = await shortDirectory();
   const short = path.join(directory, 's');
   await replaceFile(pathFileOf(stateDirectory), `${short}\n`);
   return short;
+}
+
+async function shortDirectory(): Promise<string> {
+  const [root, otherwise] = await shortRoots();
+  try {
+    return await mkdtemp(path.join(root, SHORT_PREFIX));
+  } catch (error) {
+    if (otherwise === undefined) throw error;
+    return await mkdtemp(path.join(otherwise, SHORT_PREFIX));
+  }
+}
+
+async function shortRoots(): Promise<readonly [string, string?]> {
+  const own = await realpath(os.tmpdir());
+  const shared = existsSync('/tmp') ? await realpath('/tmp') : own;
+  return shared === own ? [own] : [shared, own];
 }
 
 function pipeName(stateDirectory: string): string {
@@ -79,7 +96,7 @@ function pipeName(stateDirectory: string): string {
 /** A path file can come with a repository: it is followed only to a directory that `socketPath` may have made. */
 async function isOurs(socket: string): Promise<boolean> {
   const directory = path.dirname(socket);
-  if (path.dirname(directory) !== (await realpath(os.tmpdir()))) return false;
+  if (!(await shortRoots()).includes(path.dirname(directory))) return false;
   if (!path.basename(directory).startsWith(SHORT_PREFIX) || path.basename(socket) !== 's') {
     return false;
   }
