@@ -12,7 +12,7 @@ export interface CleanupQueueOptions {
   /** Milliseconds since 1970. Default `Date.now`. */
   readonly now?: () => number;
   readonly faultPoint?: FaultPoint;
-  /** Removes a file or a directory with all that is in it. For tests. */
+  /** Removes a file or a directory with all that is in it. Default `removeTree`. */
   readonly remove?: (target: string) => Promise<void>;
 }
 

@@ -190,6 +190,8 @@ class ReaderEnded extends Error {
 
 /** How long a reader that was told to end may take. It has nothing to tidy up. */
 const END_MS = 2000;
+/** How long its last words may take after its exit. */
+const DRAIN_MS = 200;
 
 /** One process. It answers in the order in which it is asked. */
 class ReaderProcess {
@@ -215,7 +217,15 @@ class ReaderProcess {
     this.#closed = once(child, 'close');
     child.once('exit', (code, signal) => {
       job.ended();
-      this.#fail(code, signal);
+      this.#ended = true;
+      clearTimeout(this.#timer);
+      // What it said last may still be in the pipe, which somebody else may hold.
+      const fail = (): void => this.#fail(code, signal);
+      const late = setTimeout(fail, DRAIN_MS);
+      child.once('close', () => {
+        clearTimeout(late);
+        fail();
+      });
     });
     // A signal that could not be sent; a pipe that closes is told of by `exit`.
     child.on('error', () => undefined);
@@ -290,7 +300,6 @@ class ReaderProcess {
   }
 
   #fail(code: number | null, signal: string | null): void {
-    this.#ended = true;
     clearTimeout(this.#timer);
     const kind = this.#timedOut ? 'timeout' : code === null ? 'disk' : 'failed';
     const how = this.#timedOut

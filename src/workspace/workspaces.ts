@@ -13,6 +13,7 @@ import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import { Mutex } from './mutex.ts';
 import { PortPool } from './ports.ts';
+import { removeTreeBeside } from './remove-tree.ts';
 import type { Repository } from './repository.ts';
 import { SpareCheckouts } from './spare-checkouts.ts';
 import type { Workspace } from './workspace.ts';
@@ -81,6 +82,7 @@ export class Workspaces {
       file: path.join(this.root, '.cleanup-queue.json'),
       root: this.stateDirectory,
       faultPoint: this.#faultPoint,
+      remove: (target) => removeTreeBeside(this.repository.git.processes.launcher, target),
       ...(options.now === undefined ? {} : { now: options.now }),
     });
     this.spares = new SpareCheckouts({

@@ -8,9 +8,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import path from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { CleanupQueue, cleanupDelayMs } from '../../src/workspace/cleanup-queue.ts';
-import { removeTree } from '../../src/workspace/remove-tree.ts';
+import { ProcessRegistry } from '../../src/workspace/process-registry.ts';
+import { removeTree, removeTreeBeside } from '../../src/workspace/remove-tree.ts';
 import { temporaryDirectory, write } from './git-fixture.ts';
 
 function makeQueue(root = temporaryDirectory()) {
@@ -101,15 +102,57 @@ test('only what lies below the root', async () => {
   }
 });
 
-test('symlinks are removed, not followed; read-only directories go too', async () => {
+/** A way to remove: by Node, or by the system's `rm`, which may not be there. */
+const ways = {
+  Node: () => removeTree,
+  rm: () => {
+    const processes = new ProcessRegistry(path.join(temporaryDirectory(), 'processes'));
+    onTestFinished(() => processes.close());
+    return (target: string) => removeTreeBeside(processes.launcher, target);
+  },
+  'Node, for want of rm,': () => {
+    vi.stubEnv('PATH', '/nowhere');
+    onTestFinished(() => void vi.unstubAllEnvs());
+    return ways.rm();
+  },
+};
+
+describe.each(Object.keys(ways) as (keyof typeof ways)[])('%s removes', (name) => {
+  test('symlinks, and does not follow them; read-only directories; what is not there', async () => {
+    const remove = ways[name]();
+    const root = temporaryDirectory();
+    write(root, { 'outside/precious': 'x', 'tree/locked/file': 'x' });
+    symlinkSync(path.join(root, 'outside'), path.join(root, 'tree/link'));
+    symlinkSync(path.join(root, 'outside'), path.join(root, 'link'));
+    mkdirSync(path.join(root, 'tree/locked/deep'));
+    chmodSync(path.join(root, 'tree/locked/deep'), 0o000);
+    chmodSync(path.join(root, 'tree/locked'), 0o555);
+    await remove(path.join(root, 'tree'));
+    await remove(path.join(root, 'link'));
+    expect(readdirSync(root)).toEqual(['outside']);
+    expect(readFileSync(path.join(root, 'outside/precious'), 'utf8')).toBe('x');
+    await remove(path.join(root, 'not there'));
+  });
+
+  test('what has a strange name', async () => {
+    const remove = ways[name]();
+    const root = temporaryDirectory();
+    for (const strange of ['-rf', 'a b\n$(touch x)', "it's", '*']) {
+      write(root, { [`${strange}/file`]: 'x', 'kept/file': 'x' });
+      await remove(path.join(root, strange));
+      expect(readdirSync(root)).toEqual(['kept']);
+    }
+  });
+});
+
+test('a tree is removed, too, when the disk has no room for the record of the program that would do it', async () => {
   const root = temporaryDirectory();
-  write(root, { 'outside/precious': 'x', 'tree/locked/file': 'x' });
-  symlinkSync(path.join(root, 'outside'), path.join(root, 'tree/link'));
-  mkdirSync(path.join(root, 'tree/locked/deep'));
-  chmodSync(path.join(root, 'tree/locked/deep'), 0o000);
-  chmodSync(path.join(root, 'tree/locked'), 0o555);
-  await removeTree(path.join(root, 'tree'));
-  expect(readdirSync(root)).toEqual(['outside']);
-  expect(readFileSync(path.join(root, 'outside/precious'), 'utf8')).toBe('x');
-  await removeTree(path.join(root, 'not there'));
+  write(root, { 'tree/file': 'x' });
+  const processes = new ProcessRegistry(path.join(root, 'processes'));
+  onTestFinished(() => processes.close());
+  processes.announce = () => {
+    throw new Error('ENOSPC');
+  };
+  await removeTreeBeside(processes.launcher, path.join(root, 'tree'));
+  expect(readdirSync(root)).not.toContain('tree');
 });

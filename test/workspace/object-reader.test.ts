@@ -180,6 +180,13 @@ test.each([
     says: /exit code 3.*broken/s,
   },
   {
+    does: 'is dead before it is heard',
+    script: '(sleep 0.05; echo broken >&2) & exit 3',
+    timeoutMs: 30_000,
+    kind: 'failed',
+    says: /exit code 3.*broken/s,
+  },
+  {
     does: 'is always killed',
     script: 'kill -9 $$',
     timeoutMs: 30_000,
