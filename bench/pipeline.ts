@@ -23,7 +23,8 @@ import {
  * its exit, through Node's diagnostics channel. The git that lives on and answers question after question is counted
  * when it is started, but not timed: waiting for its answers is overhead. Overhead = wall time per task − time in which
  * at least one of the others ran; git that runs beside other git counts once. So the overhead holds everything of ours:
- * turns, commits, fsyncs, reading and writing files, looking through /proc, and waiting for a core. The patch agent's work is one
+ * turns, commits, fsyncs, reading and writing files, removing places (`rm`, beside what comes next), looking through /proc, and
+ * waiting for a core. The patch agent's work is one
  * `git apply`, the command agent's one `cp`. CPU is that of all threads of this process, without its children; most of
  * it is `fork`, which counts as git's time above.
  *
@@ -45,8 +46,8 @@ export const pipeline: Bench = {
         const { wall, cpu, children: all } = await runTasks(agent, tasks, run, options);
         const children = all.filter((child) => !isLauncher(child));
         const git = children.filter(({ argv }) => argv[0] === 'git');
-        const others = children.filter(({ argv }) => argv[0] !== 'git');
-        const ending = children.filter((child) => !isReader(child));
+        const others = children.filter(({ argv }) => argv[0] !== 'git' && argv[0] !== 'rm');
+        const ending = [...git.filter((child) => !isReader(child)), ...others];
         samples.add(`${agent} wall`, wall / tasks);
         samples.add(`${agent} git`, timeCovered(git.filter((child) => !isReader(child))) / tasks);
         samples.add(`${agent} git count`, git.length / tasks);

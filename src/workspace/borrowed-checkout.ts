@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, cp, mkdir, writeFile } from 'node:fs/promises';
+import { constants, copyFile, mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Repository } from './repository.ts';
 
@@ -25,23 +25,37 @@ export interface GitDirectoryOptions {
  */
 export async function makeGitDirectory(options: GitDirectoryOptions): Promise<void> {
   const { repository, gitDir, branch, commit } = options;
+  await mkdir(path.dirname(gitDir), { recursive: true });
+  await mkdir(gitDir);
   const file = (name: string) => path.join(gitDir, name);
-  await mkdir(file('objects/info'), { recursive: true });
-  await mkdir(file('objects/pack'), { recursive: true });
   const objects = [path.join(repository.commonDir, 'objects'), ...(options.objects ?? [])];
-  await writeFile(file('objects/info/alternates'), `${objects.map(quoteAlternate).join('\n')}\n`);
-  await writeFile(file('config'), configText(repository, commit));
-  for (const [name, at] of [
-    [repository.target, options.base],
-    [branch, commit],
-  ] as const) {
-    await mkdir(path.dirname(file(`refs/heads/${name}`)), { recursive: true });
-    await writeFile(file(`refs/heads/${name}`), `${at}\n`);
-  }
-  await writeFile(file('HEAD'), `ref: refs/heads/${branch}\n`);
+  const files = new Map([
+    ['objects/info/alternates', `${objects.map(quoteAlternate).join('\n')}\n`],
+    ['config', configText(repository, commit)],
+    [`refs/heads/${repository.target}`, `${options.base}\n`],
+    [`refs/heads/${branch}`, `${commit}\n`],
+    ['HEAD', `ref: refs/heads/${branch}\n`],
+  ]);
+  const directories = new Set(['objects/pack', ...Array.from(files.keys(), path.posix.dirname)]);
+  await Promise.all(Array.from(directories, (name) => mkdir(file(name), { recursive: true })));
+  await Promise.all(Array.from(files, ([name, text]) => writeFile(file(name), text)));
   // A shallow repository lacks the parents of some commits; whoever borrows from it must know of which.
   const shallow = path.join(repository.commonDir, 'shallow');
   if (existsSync(shallow)) await copyFile(shallow, file('shallow'));
+}
+
+/**
+ * Makes another one for the same checkout. Not by copying the whole directory: to ask of everything what it is takes longer
+ * than to write it.
+ * @param filled where the first was made, and its index written by `fillWorkTree`
+ */
+export async function makeGitDirectoryBeside(
+  filled: string,
+  options: GitDirectoryOptions,
+): Promise<void> {
+  await makeGitDirectory(options);
+  const index = path.join(options.gitDir, 'index');
+  await copyFile(path.join(filled, 'index'), index, constants.COPYFILE_EXCL);
 }
 
 export interface CheckoutPlace {
@@ -68,11 +82,6 @@ export async function fillWorkTree(
     timeoutMs: 600_000,
     ...(signal === undefined ? {} : { signal }),
   });
-}
-
-/** Copies a git directory that has no objects of its own yet. */
-export async function copyGitDirectory(from: string, to: string): Promise<void> {
-  await cp(from, to, { recursive: true, errorOnExist: true, force: false });
 }
 
 /** Where an agent's or a verification's git must stop looking for a repository when its own was removed. */

@@ -3,7 +3,11 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
-import { ceilingEnvironment, copyGitDirectory, makeGitDirectory } from './borrowed-checkout.ts';
+import {
+  ceilingEnvironment,
+  makeGitDirectory,
+  makeGitDirectoryBeside,
+} from './borrowed-checkout.ts';
 import { branchOf, type TaskName, taskPath } from './branch-name.ts';
 import { CleanupQueue } from './cleanup-queue.ts';
 import { type Collected, type CollectOptions, collectWork, salvageWork } from './collect.ts';
@@ -131,10 +135,11 @@ export class Workspaces {
       const { repository } = this;
       const { branch } = workspace;
       const objects = [path.join(workspace.directory, '.git', 'objects')];
-      const make = () =>
-        makeGitDirectory({ repository, gitDir: place.gitDir, branch, commit, base, objects });
-      await this.spares.fill(place, make, signal);
-      await copyGitDirectory(place.gitDir, path.join(place.workTree, '.git'));
+      const { gitDir } = place;
+      const checkout = { repository, branch, commit, base, objects };
+      await this.spares.fill(place, () => makeGitDirectory({ ...checkout, gitDir }), signal);
+      const own = path.join(place.workTree, '.git');
+      await makeGitDirectoryBeside(gitDir, { ...checkout, gitDir: own });
       await writeFile(
         path.join(fresh, RECORD),
         JSON.stringify({ run, task, attempt, base } satisfies WorkspaceRecord),
