@@ -10,8 +10,24 @@ let counter = 0;
  * `removeCutOffWrites`.
  */
 export async function writeDurably(file: string, text: string): Promise<void> {
-  const directory = path.dirname(file);
-  await mkdir(directory, { recursive: true });
+  await writeWhole(file, text, { flush: true });
+  await syncDirectory(path.dirname(file));
+}
+
+/**
+ * As `writeDurably`, without waiting for the disk: for what can be found out again.
+ * Crash: after a power cut the file may hold anything, so whoever reads it has to tell.
+ */
+export async function writeRebuildable(file: string, text: string): Promise<void> {
+  await writeWhole(file, text, { flush: false });
+}
+
+async function writeWhole(
+  file: string,
+  text: string,
+  { flush }: { readonly flush: boolean },
+): Promise<void> {
+  await mkdir(path.dirname(file), { recursive: true });
   // Unique per process and call: two writers of one file must not share a temporary one.
   const temporary = `${file}.${process.pid}-${counter++}.tmp`;
   try {
@@ -19,7 +35,7 @@ export async function writeDurably(file: string, text: string): Promise<void> {
     const handle = await open(temporary, 'wx', 0o644);
     try {
       await handle.writeFile(text);
-      await handle.sync();
+      if (flush) await handle.sync();
     } finally {
       await handle.close();
     }
@@ -28,7 +44,6 @@ export async function writeDurably(file: string, text: string): Promise<void> {
     await rm(temporary, { force: true });
     throw error;
   }
-  await syncDirectory(directory);
 }
 
 const TEMPORARY = /\.\d+-\d+\.tmp$/;

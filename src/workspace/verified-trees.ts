@@ -3,7 +3,7 @@ import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { deepHash } from '../protocol/hash.ts';
 import type { CommandEvidence } from '../protocol/verdict.ts';
-import { writeDurably } from './durable-file.ts';
+import { writeRebuildable } from './durable-file.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import { oldestEntries } from './oldest-entries.ts';
 import type { VerifyCommand } from './verification.ts';
@@ -68,7 +68,7 @@ export class VerifiedTrees {
 
   async remember(tree: string, verified: VerifiedTree): Promise<void> {
     await ensureIgnoredDirectory(this.#root);
-    await writeDurably(this.#file(tree), `${JSON.stringify(verified)}\n`);
+    await writeRebuildable(this.#file(tree), `${JSON.stringify(verified)}\n`);
     await this.#prune();
   }
 
