@@ -126,6 +126,7 @@ export class MachineDriver {
       ...own.options,
       maxIterations: Math.min(own.options.maxIterations, MAX_ITERATIONS),
     };
+    lookUpInPassing(this.#machine);
     this.#freeze = options.freeze;
     this.#scope = createScope(this.#machine, (action) => this.#raw.push(action));
     this.#milestones = milestonesOf(this.#machine);
@@ -509,6 +510,12 @@ interface StateNode {
   readonly states: Readonly<Record<string, StateNode>>;
 }
 
+interface SelectingNode {
+  /** By event descriptor. */
+  readonly transitions: ReadonlyMap<string, unknown>;
+  next: (this: SelectingNode, snapshot: unknown, event: { readonly type: string }) => unknown;
+}
+
 function milestonesOf(machine: AnyStateMachine): ReadonlyMap<unknown, string> {
   const found = new Map<unknown, string>();
   const look = (node: StateNode): void => {
@@ -518,6 +525,24 @@ function milestonesOf(machine: AnyStateMachine): ReadonlyMap<unknown, string> {
   };
   look(machine.root as unknown as StateNode);
   return found;
+}
+
+/**
+ * XState keeps, for each state and each type of event that has ever come there, which transitions may apply, and forgets none:
+ * a leak where types are made up as a machine goes on (`xstate.done.actor.job-17`). Those that no transition names are
+ * looked up by a passing copy of the state instead, and what is kept of them goes with it.
+ * Source: `memo` and `StateNode.next` of xstate 5.33.
+ */
+function lookUpInPassing(machine: AnyStateMachine): void {
+  const nodes = [...(machine as unknown as { idMap: Map<string, SelectingNode> }).idMap.values()];
+  const named = new Set(nodes.flatMap(({ transitions }) => [...transitions.keys()]));
+  for (const node of nodes) {
+    const { next } = node;
+    node.next = (snapshot, event) => {
+      const asked = named.has(event.type) ? node : (Object.create(node) as SelectingNode);
+      return next.call(asked, snapshot, event);
+    };
+  }
 }
 
 const nodesOf = (snapshot: LiveSnapshot): readonly unknown[] =>
