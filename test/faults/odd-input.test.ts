@@ -202,7 +202,7 @@ describe('C12: odd values are refused with their path, or come back byte for byt
       { numRuns: ALL_FAULTS ? 2_000 : 50 },
     );
     await first.stop();
-    const second = await disk.open();
+    const second = await disk.open({ retention: false });
     workers(second);
     for (const [id, given] of known) {
       const stored = await second.host.inspect(`task/${id}/t0` as Address);
