@@ -487,7 +487,9 @@ class GateRound {
   async #remember(tree: string, commands: readonly CommandEvidence[]): Promise<void> {
     const artifact = this.#relativeArtifact();
     const own = this.#ownCommands();
-    await this.#verifiedTrees().remember(tree, { commands, artifact });
+    const trees = this.#verifiedTrees();
+    await trees.remember(tree, { commands, artifact });
+    this.#options.workspaces.removeMeanwhile(trees.prune());
     if (own.length === 0 || own.length === this.#options.verify.length) return;
     const ofOwn = commands.slice(0, own.length);
     await this.#verifiedTrees(own).remember(tree, { commands: ofOwn, artifact });

@@ -62,11 +62,7 @@ export class SpareCheckouts {
    * @param make makes the git directory; `place.workTree` is there by then, empty or with the files of a spare
    * @throws {GitError} the disk is full, …
    */
-  async fill(
-    place: CheckoutPlace,
-    make: () => Promise<unknown>,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  async fill(place: CheckoutPlace, make: () => void, signal?: AbortSignal): Promise<void> {
     const spare = await this.#take(place.commit);
     if (spare !== undefined) {
       if (await this.#refill(spare, place, make, signal)) return;
@@ -74,7 +70,7 @@ export class SpareCheckouts {
       await Promise.all([place.workTree, place.gitDir].map(removeTree));
     }
     await mkdir(place.workTree, { recursive: true });
-    await make();
+    make();
     await fillWorkTree(this.#repository, place, signal);
     await this.#noteFilled(place);
   }
@@ -136,7 +132,7 @@ export class SpareCheckouts {
   async #refill(
     spare: Spare,
     place: CheckoutPlace,
-    make: () => Promise<unknown>,
+    make: () => void,
     signal?: AbortSignal,
   ): Promise<boolean> {
     try {
@@ -144,7 +140,7 @@ export class SpareCheckouts {
       await mkdir(path.dirname(workTree), { recursive: true });
       await rename(path.join(spare.directory, 'work'), workTree);
       await removeTree(path.join(workTree, '.git'));
-      await make();
+      make();
       await copyFile(path.join(spare.directory, INDEX), path.join(gitDir, 'index'));
       // Before the files are compared: below a link in a directory's place lies what is not ours.
       await this.#repository.git.run(['clean', '-ffdxq'], {

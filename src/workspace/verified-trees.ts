@@ -29,7 +29,7 @@ export interface VerifiedUnder {
 
 /**
  * Remembers on disk which trees have passed which commands, so that the same tree is not verified twice: one file
- * per tree, in a directory per list of commands and environment. Only what passed is remembered; at most 200 trees for
+ * per tree, in a directory per list of commands and environment. Only what passed is remembered; `prune` leaves 200 trees for
  * each of the 100 configurations used last. A record whose artifact is gone proves nothing, and is not found.
  */
 export class VerifiedTrees {
@@ -69,10 +69,10 @@ export class VerifiedTrees {
   async remember(tree: string, verified: VerifiedTree): Promise<void> {
     await ensureIgnoredDirectory(this.#root);
     await writeRebuildable(this.#file(tree), `${JSON.stringify(verified)}\n`);
-    await this.#prune();
   }
 
-  async #prune(): Promise<void> {
+  /** Forgets what was remembered longest ago. */
+  async prune(): Promise<void> {
     await pruneOldest(this.#directory, KEPT_PER_CONFIGURATION);
     await pruneOldest(this.#root, KEPT_CONFIGURATIONS);
   }

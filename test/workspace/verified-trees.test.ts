@@ -87,6 +87,7 @@ test('the configurations used last are kept', async () => {
   );
   for (let n = 0; n < 100; n++) utimesSync(path.join(root, `old-${n}`), n, n);
   await trees().remember('tree', PROOF);
+  await trees().prune();
   expect(existsSync(path.join(root, 'old-0'))).toBe(false);
   expect(existsSync(path.join(root, 'old-1'))).toBe(true);
   expect(await trees().find('tree')).toEqual(PROOF);
