@@ -36,7 +36,7 @@ import {
   type VerifyCommand,
   verifyCommit,
 } from './verification.ts';
-import { VerifiedTrees } from './verified-trees.ts';
+import { type VerifiedTree, VerifiedTrees } from './verified-trees.ts';
 import type { Workspaces } from './workspaces.ts';
 
 /** What an agent has submitted. */
@@ -487,12 +487,20 @@ class GateRound {
   async #remember(tree: string, commands: readonly CommandEvidence[]): Promise<void> {
     const artifact = this.#relativeArtifact();
     const own = this.#ownCommands();
-    const trees = this.#verifiedTrees();
-    await trees.remember(tree, { commands, artifact });
-    this.#options.workspaces.removeMeanwhile(trees.prune());
+    await this.#rememberUnder(this.#options.verify, tree, { commands, artifact });
     if (own.length === 0 || own.length === this.#options.verify.length) return;
     const ofOwn = commands.slice(0, own.length);
-    await this.#verifiedTrees(own).remember(tree, { commands: ofOwn, artifact });
+    await this.#rememberUnder(own, tree, { commands: ofOwn, artifact });
+  }
+
+  async #rememberUnder(
+    verify: readonly VerifyCommand[],
+    tree: string,
+    verified: VerifiedTree,
+  ): Promise<void> {
+    const trees = this.#verifiedTrees(verify);
+    await trees.remember(tree, verified);
+    this.#options.workspaces.removeMeanwhile(trees.prune());
   }
 
   async #merge(head: string, commit: string): Promise<Verdict | 'target_moved'> {

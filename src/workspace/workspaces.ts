@@ -194,7 +194,7 @@ export class Workspaces {
 
   /**
    * Lets a removal go on beside other work; `settled` waits for it. Nobody's result depends on it: what it cannot
-   * remove is queued, and what it cannot even queue (a full disk) the next `reap` finds.
+   * remove is queued, or found by the next one; what it cannot even queue (a full disk) the next `reap` finds.
    */
   removeMeanwhile(removal: Promise<unknown>): void {
     const settled = removal

@@ -319,6 +319,30 @@ test('green apart, red together: the second is refused on the merged tree', asyn
   });
 });
 
+test("of the trees that have passed 200 are remembered, by the project's own commands as well as with a task's", async () => {
+  const project = await openProject();
+  const verify = [
+    { name: 'test', command: 'true' },
+    { name: 'accept: a', command: 'true' },
+  ];
+  const submitted = async (name: string) => {
+    const submission = await submit(project, { [name]: 'a\n' }, { task: name });
+    expect((await gate(project, submission, { verify })).verdict).toBe('accepted');
+    await project.workspaces.settled();
+  };
+  await submitted('one');
+  const root = path.join(project.directory, '.troupe/verified-trees');
+  const configurations = readdirSync(root).filter((name) => name !== '.gitignore');
+  expect(configurations).toHaveLength(2);
+  for (const name of configurations) {
+    for (let n = 0; n < 220; n++) writeFileSync(path.join(root, name, `${n}.json`), '{}');
+  }
+  await submitted('two');
+  expect(configurations.map((name) => readdirSync(path.join(root, name)).length)).toEqual([
+    200, 200,
+  ]);
+});
+
 test('main that moves during the verification is verified again, on its new state', async () => {
   const project = await openProject();
   const submission = await submit(project, { 'a.txt': 'a\n' });
