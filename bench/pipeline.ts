@@ -24,9 +24,8 @@ import {
  * when it is started, but not timed: waiting for its answers is overhead. Overhead = wall time per task − time in which
  * at least one of the others ran; git that runs beside other git counts once. So the overhead holds everything of ours:
  * turns, commits, fsyncs, reading and writing files, removing places (`rm`, beside what comes next), looking through /proc, and
- * waiting for a core. The patch agent's work is one
- * `git apply`, the command agent's one `cp`. CPU is that of all threads of this process, without its children; most of
- * it is `fork`, which counts as git's time above.
+ * waiting for a core. The patch agent's work is one `git apply`, the command agent's one `cp`. CPU is that of all threads of
+ * this process, without its children.
  *
  * The second table says what starting one process costs: by Node alone, and with its process group, registry record and
  * sweep, as the pipeline starts it. The third counts git's commands per task.
@@ -47,13 +46,13 @@ export const pipeline: Bench = {
         const children = all.filter((child) => !isLauncher(child));
         const git = children.filter(({ argv }) => argv[0] === 'git');
         const others = children.filter(({ argv }) => argv[0] !== 'git' && argv[0] !== 'rm');
-        const ending = [...git.filter((child) => !isReader(child)), ...others];
+        const timed = git.filter((child) => !isReader(child));
         samples.add(`${agent} wall`, wall / tasks);
-        samples.add(`${agent} git`, timeCovered(git.filter((child) => !isReader(child))) / tasks);
+        samples.add(`${agent} git`, timeCovered(timed) / tasks);
         samples.add(`${agent} git count`, git.length / tasks);
         samples.add(`${agent} commands`, timeCovered(others) / tasks);
         samples.add(`${agent} cpu`, cpu / tasks);
-        samples.add(`${agent} overhead`, (wall - timeCovered(ending)) / tasks);
+        samples.add(`${agent} overhead`, (wall - timeCovered([...timed, ...others])) / tasks);
         if (agent !== 'patch') continue;
         gitTasks += tasks;
         for (const child of git) {

@@ -27,8 +27,8 @@ export class AgentLife {
   readonly #logger: Logger;
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
-  /** A start or stop is on its way, perhaps one that nobody waits for any more. */
-  #acting = false;
+  /** Its `start` has not ended, though perhaps nobody waits for it any more. */
+  #isBusy = false;
 
   constructor(name: string, options: AgentLifeOptions, clock: Clock, logger: Logger) {
     this.#name = name;
@@ -45,13 +45,29 @@ export class AgentLife {
     const { start, startTimeoutMs = DEFAULT_START_TIMEOUT_MS } = this.#options;
     if (start === undefined) return Promise.resolve();
     if (this.#starting !== undefined) return this.#starting;
-    const starting = this.#inTime(start, startTimeoutMs, 'start');
+    const starting = this.#start(start, startTimeoutMs);
     this.#starting = starting;
     starting.catch((error: unknown) => {
       this.#logger.warn({ agent: this.#name, err: error }, 'an agent did not start');
       this.#starting = undefined;
     });
     return starting;
+  }
+
+  async #start(start: NonNullable<AgentLifeOptions['start']>, limitMs: number): Promise<void> {
+    if (this.#isBusy) {
+      const text = `The agent "${this.#name}" cannot start: its last start took too long, and has not ended yet.`;
+      throw new TroupeError('unavailable', text, { context: { agent: this.#name } });
+    }
+    this.#isBusy = true;
+    const begin = async (signal: AbortSignal): Promise<void> => {
+      try {
+        await start(signal);
+      } finally {
+        this.#isBusy = false;
+      }
+    };
+    await this.#inTime(begin, limitMs, 'start');
   }
 
   /** Never rejects: what goes wrong is logged, and keeps nobody else from their end. */
@@ -80,10 +96,6 @@ export class AgentLife {
     const name = this.#name;
     const limit = new AbortController();
     const late = Promise.withResolvers<never>();
-    if (this.#acting) {
-      const text = `The agent "${name}" cannot ${what}: its last start took too long, and has not ended yet.`;
-      throw new TroupeError('unavailable', text, { context: { agent: name } });
-    }
     const cancel = this.#clock.setTimer(ms, () => {
       // Not a timeout, which would be laid to the account of the work.
       const text = `The agent "${name}" did not ${what} within ${ms} ms.`;
@@ -92,7 +104,7 @@ export class AgentLife {
       late.reject(error);
     });
     try {
-      await Promise.race([this.#act(act, limit.signal), late.promise]);
+      await Promise.race([(async () => act(limit.signal))(), late.promise]);
     } catch (error) {
       if (limit.signal.aborted) throw limit.signal.reason;
       throw new TroupeError(
@@ -102,18 +114,6 @@ export class AgentLife {
       );
     } finally {
       cancel();
-    }
-  }
-
-  async #act(
-    act: (signal: AbortSignal) => Promise<void> | void,
-    signal: AbortSignal,
-  ): Promise<void> {
-    this.#acting = true;
-    try {
-      await act(signal);
-    } finally {
-      this.#acting = false;
     }
   }
 }

@@ -202,7 +202,7 @@ function rolledBack(loaded: LoadedCut, now: ReadonlyMap<string, ActorNow>, at: n
       ...tasks.flatMap(([address, checkpoint]) =>
         rewinds(address as Address, checkpoint, now.get(address)),
       ),
-      ...[...members].flatMap(([address, checkpoint]) => tellsSchedule(address, checkpoint)),
+      ...tellsSchedule(loaded),
     ],
     clearedSteps: tasks.flatMap(([address, checkpoint]) =>
       stepsGivenUp(address, checkpoint, now.get(address)),
@@ -217,8 +217,10 @@ function rolledBack(loaded: LoadedCut, now: ReadonlyMap<string, ActorNow>, at: n
 }
 
 /** The schedule that has started a run takes it for running, or for ended, as it is after the rollback. */
-function tellsSchedule(address: string, checkpoint: CheckpointRecord): readonly Sent[] {
-  if (isTask(address)) return [];
+function tellsSchedule({ stored, members }: LoadedCut): readonly Sent[] {
+  const from = runAddress(stored.cut.run);
+  const checkpoint = members.get(from);
+  if (checkpoint === undefined) return [];
   const { status, value, context } = snapshotOf(checkpoint);
   const { run, startedBy } = context as unknown as RunContext;
   if (startedBy === undefined) return [];
@@ -226,7 +228,6 @@ function tellsSchedule(address: string, checkpoint: CheckpointRecord): readonly 
     status === 'active'
       ? { type: 'schedule.runReopened', run }
       : { type: 'schedule.runEnded', run, state: topLevel(value) };
-  const from = address as Address;
   return [{ from, to: startedBy, message, priority: PRIORITIES.normal }];
 }
 

@@ -200,13 +200,12 @@ const base = durable.extend({
       const { at } = event.meta;
       let run: string;
       let failure = context.failure;
-      if (event.type === 'schedule.runEnded') {
-        run = event.run;
-        // It has begun, whether its start has said so yet or not: begun again it would be the same run twice.
-        enqueue.stopChild(START + run);
-      } else if ('actorId' in event) {
-        run = event.actorId.slice(START.length);
-        enqueue.stopChild(event.actorId);
+      if (event.type === 'schedule.runEnded') run = event.run;
+      else if ('actorId' in event) run = event.actorId.slice(START.length);
+      else return;
+      // It has begun, whether its start has said so yet or not: begun again it would be the same run twice.
+      enqueue.stopChild(START + run);
+      if ('actorId' in event) {
         const { error } = event;
         const output = event.output as unknown as StartOutput | undefined;
         if (error === undefined && output?.ended !== true) return;
@@ -214,7 +213,7 @@ const base = durable.extend({
         if (error !== undefined && firing !== undefined) {
           failure = { ...firing, at, reason: error.message };
         }
-      } else return;
+      }
       const running = context.running.filter(({ key }) => key !== run);
       const [next, ...queued] = context.queued;
       const state = { ...context, running, failure };

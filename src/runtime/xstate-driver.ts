@@ -224,7 +224,7 @@ export class MachineDriver {
     }
     for (const [key, ids] of Object.entries(persisted.historyValue ?? {})) {
       for (const id of ids) {
-        if (!hasStateNode(this.#machine, id)) {
+        if (!stateNodesOf(this.#machine).has(id)) {
           throw new ConfigurationError(
             `The stored history "${key}" of ${address} names the state "${id}", which the machine no longer has.`,
           );
@@ -507,23 +507,21 @@ function createScope(machine: AnyStateMachine, collect: (action: RawAction) => v
 
 interface StateNode {
   readonly meta?: unknown;
-  readonly states: Readonly<Record<string, StateNode>>;
-}
-
-interface SelectingNode {
   /** By event descriptor. */
   readonly transitions: ReadonlyMap<string, unknown>;
-  next: (this: SelectingNode, snapshot: unknown, event: { readonly type: string }) => unknown;
+  next: (this: StateNode, snapshot: unknown, event: { readonly type: string }) => unknown;
 }
+
+/** All of a machine's, by id. */
+const stateNodesOf = (machine: AnyStateMachine): ReadonlyMap<string, StateNode> =>
+  (machine as unknown as { readonly idMap: ReadonlyMap<string, StateNode> }).idMap;
 
 function milestonesOf(machine: AnyStateMachine): ReadonlyMap<unknown, string> {
   const found = new Map<unknown, string>();
-  const look = (node: StateNode): void => {
+  for (const node of stateNodesOf(machine).values()) {
     const label = (node.meta as { readonly milestone?: unknown } | undefined)?.milestone;
     if (typeof label === 'string' && label !== '') found.set(node, label);
-    for (const child of Object.values(node.states)) look(child);
-  };
-  look(machine.root as unknown as StateNode);
+  }
   return found;
 }
 
@@ -534,12 +532,12 @@ function milestonesOf(machine: AnyStateMachine): ReadonlyMap<unknown, string> {
  * Source: `memo` and `StateNode.next` of xstate 5.33.
  */
 function lookUpInPassing(machine: AnyStateMachine): void {
-  const nodes = [...(machine as unknown as { idMap: Map<string, SelectingNode> }).idMap.values()];
+  const nodes = [...stateNodesOf(machine).values()];
   const named = new Set(nodes.flatMap(({ transitions }) => [...transitions.keys()]));
   for (const node of nodes) {
     const { next } = node;
     node.next = (snapshot, event) => {
-      const asked = named.has(event.type) ? node : (Object.create(node) as SelectingNode);
+      const asked = named.has(event.type) ? node : (Object.create(node) as StateNode);
       return next.call(asked, snapshot, event);
     };
   }
@@ -547,7 +545,3 @@ function lookUpInPassing(machine: AnyStateMachine): void {
 
 const nodesOf = (snapshot: LiveSnapshot): readonly unknown[] =>
   (snapshot as unknown as { readonly _nodes: readonly unknown[] })._nodes;
-
-function hasStateNode(machine: AnyStateMachine, id: string): boolean {
-  return (machine as unknown as { idMap: Map<string, unknown> }).idMap.has(id);
-}

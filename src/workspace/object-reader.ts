@@ -7,6 +7,7 @@ import { excerptOf } from './excerpt.ts';
 import { type Git, GitError, type GitErrorKind, type GitOptions } from './git.ts';
 import type { Job } from './process-registry.ts';
 import { MARKER_VARIABLE } from './process-scan.ts';
+import { DRAIN_MS, within } from './process-tree.ts';
 import { terminateGroup } from './terminate.ts';
 
 export interface ObjectReaderOptions {
@@ -190,8 +191,6 @@ class ReaderEnded extends Error {
 
 /** How long a reader that was told to end may take. It has nothing to tidy up. */
 const END_MS = 2000;
-/** How long its last words may take after its exit. */
-const DRAIN_MS = 200;
 
 /** One process. It answers in the order in which it is asked. */
 class ReaderProcess {
@@ -214,18 +213,13 @@ class ReaderProcess {
     this.#pid = pid;
     this.#timeoutMs = timeoutMs;
     job.started(pid);
-    this.#closed = once(child, 'close');
+    this.#closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
     child.once('exit', (code, signal) => {
       job.ended();
       this.#ended = true;
       clearTimeout(this.#timer);
       // What it said last may still be in the pipe, which somebody else may hold.
-      const fail = (): void => this.#fail(code, signal);
-      const late = setTimeout(fail, DRAIN_MS);
-      child.once('close', () => {
-        clearTimeout(late);
-        fail();
-      });
+      void within(this.#closed, DRAIN_MS).then(() => this.#fail(code, signal));
     });
     // A signal that could not be sent; a pipe that closes is told of by `exit`.
     child.on('error', () => undefined);

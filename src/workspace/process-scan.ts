@@ -40,7 +40,7 @@ export async function isGroupAlive(group: number): Promise<boolean> {
   return alive;
 }
 
-/** The event loop waits for so many at most: they take a millisecond. */
+/** The event loop waits for so many at most: they take a millisecond or two. */
 const VISITED_AT_ONCE = 50;
 
 /** Synchronously: the system answers from memory, and a thread that waits for the answer costs as much as the answer itself. */

@@ -38,7 +38,7 @@ export interface ProcessEnd {
 }
 
 /** After the program has exited, how long its output may still come while a grandchild holds the pipe. */
-const DRAIN_MS = 200;
+export const DRAIN_MS = 200;
 /** What is left of a tree whose leader exited by itself gets less time than one that is being told to stop. */
 const LEFTOVER_GRACE_MS = 500;
 /** After SIGKILL, how long we wait for the exit of something that hangs in the kernel. */
@@ -168,7 +168,8 @@ export function stopRequest({
 }
 
 /** @returns undefined when the limit comes first */
-async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | undefined> {
+/** @returns undefined when it takes longer */
+export async function within<T>(promise: Promise<T>, limitMs: number): Promise<T | undefined> {
   let timer: NodeJS.Timeout | undefined;
   const limit = new Promise<undefined>((resolve) => {
     timer = setTimeout(() => resolve(undefined), limitMs);

@@ -1,5 +1,6 @@
 import { chmod, lstat, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { entryAt } from './entry-at.ts';
 import type { Launcher } from './launcher.ts';
 
 /** A tree that takes longer is removed by Node, however long that takes. */
@@ -26,7 +27,7 @@ export async function removeTree(target: string): Promise<void> {
  * few threads for each file, twice, and whatever else is done meanwhile waits for them.
  */
 export async function removeTreeBeside(launcher: Launcher, target: string): Promise<void> {
-  if (await isDirectory(target)) {
+  if (entryAt(target)?.isDirectory() === true) {
     const nothing = (): void => undefined;
     const command = launcher.run({
       argv: ['rm', '-rf', '--', target],
@@ -43,14 +44,6 @@ export async function removeTreeBeside(launcher: Launcher, target: string): Prom
   }
   // What `rm` cannot remove this can, or it says why.
   await removeTree(target);
-}
-
-async function isDirectory(target: string): Promise<boolean> {
-  try {
-    return (await lstat(target)).isDirectory();
-  } catch {
-    return false; // `removeTree` says what is wrong
-  }
 }
 
 async function makeWritable(target: string): Promise<void> {

@@ -1,5 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Address } from '../../src/protocol/address.ts';
@@ -9,6 +7,7 @@ import { createTroupe } from '../../src/troupe.ts';
 import { ALL_FAULTS } from '../extent.ts';
 import { counterMachine } from '../runtime/machines.ts';
 import { SimulatedClock } from '../runtime/simulated-clock.ts';
+import { usedHeap } from '../used-heap.ts';
 
 /*
  * D09: a day of work, compressed by the clock. Runs are started, done and forgotten; actors of the app count and fall
@@ -21,17 +20,6 @@ const POINTS = 10;
 const DAY_MS = 86_400_000;
 /** Until then caches fill, code is compiled, and the first history is younger than anything that is removed. */
 const WARM_POINTS = 4;
-
-/** Of this life of the process; in heap bytes, after a full collection. */
-function usedHeap(): () => number {
-  setFlagsFromString('--expose-gc');
-  const gc = runInNewContext('gc') as () => void;
-  return () => {
-    gc();
-    gc();
-    return process.memoryUsage().heapUsed;
-  };
-}
 
 /** Least squares: by how much `values` grow from one point to the next. */
 function slope(values: readonly number[]): number {

@@ -72,7 +72,8 @@ export async function doctor(
   { fixtures, json }: { readonly fixtures: boolean; readonly json: boolean },
 ): Promise<number> {
   const place = await cli.project();
-  const { owner, check: control } = await examineControl(place.directory);
+  const control = await examineControl(place.directory);
+  const { owner } = control;
   const directories = new Set([place.directory, path.dirname(storePathOf(place.directory))]);
   const configuration = await examineConfiguration(place);
   const store = await examineStore(place);
@@ -84,7 +85,7 @@ export async function doctor(
       ...configuration.checks,
       store.check,
       examineLock(findStoreOwner(storePathOf(place.directory)), owner),
-      ...control,
+      ...control.checks,
       ...(await checkProject({
         directory: place.directory,
         live: store.live,
@@ -170,14 +171,14 @@ async function liveTasks(
 /** Who answers orders for a project. Somebody who does not understand us is no reason to look at nothing else. */
 async function examineControl(
   directory: string,
-): Promise<{ readonly owner: number | null; readonly check: readonly Check[] }> {
+): Promise<{ readonly owner: number | null; readonly checks: readonly Check[] }> {
   try {
     const connection = await connectControl(stateDirectoryOf(directory));
     connection?.close();
-    return { owner: connection?.pid ?? null, check: [] };
+    return { owner: connection?.pid ?? null, checks: [] };
   } catch (error) {
     if (!(error instanceof TroupeError)) throw error;
-    return { owner: null, check: [{ name: 'control', ok: false, says: [error.message] }] };
+    return { owner: null, checks: [{ name: 'control', ok: false, says: [error.message] }] };
   }
 }
 
