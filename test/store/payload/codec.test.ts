@@ -130,8 +130,10 @@ describe.each([
     expect(await everything(last)).toBe(at1);
     await last.close();
     const db = new Database(path, { readonly: true });
-    const texts = db.prepare('SELECT snapshot_json FROM checkpoints').pluck().all().join();
-    expect(texts).not.toContain('v1');
+    // By its beginning alone: what is encrypted may well contain the letters "v1". A long text is a list of chunks.
+    const texts = db.prepare<[], string>('SELECT snapshot_json FROM checkpoints').pluck().all();
+    const beginnings = new Set(texts.map((stored) => stored.slice(0, 4)));
+    expect([...beginnings]).toEqual([times === 2 ? '={"l' : '~v2:']);
     const chunks = db.prepare<[], Buffer>('SELECT data FROM chunk_data').pluck().all();
     expect(chunks.every((data) => data.subarray(2, 4).toString() === 'v2')).toBe(true);
     expect(chunks.length > 0).toBe(times === 2);
