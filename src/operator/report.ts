@@ -28,6 +28,12 @@ export interface RunReport {
   readonly tasks: readonly TaskView[];
   /** Empty while something moves by itself. */
   readonly needs: readonly Need[];
+  /** Of several tasks that were stopped by infrastructure; absent when there are fewer than two. */
+  readonly transient?: {
+    readonly count: number;
+    /** The command that lets all of them go on, for when what failed is mended. */
+    readonly command: string;
+  };
   /** The command that ends the pause; null when the run is not paused. */
   readonly resume: string | null;
 }
@@ -45,6 +51,10 @@ export function reportOf(run: RunView, tasks: readonly TaskView[], names: Comman
     const phase = phaseOf(task.state);
     counts[phase] = (counts[phase] ?? 0) + 1;
   }
+  const transient = tasks.filter(
+    (task) => RESTS.has(phaseOf(task.state)) && task.cause === 'infrastructure',
+  ).length;
+  const unblockAll = `${names.command} unblock --all --transient`;
   return {
     run: run.id,
     title: run.title,
@@ -57,6 +67,14 @@ export function reportOf(run: RunView, tasks: readonly TaskView[], names: Comman
     ...(run.phases === undefined ? {} : { phases: run.phases }),
     tasks,
     needs: tasks.flatMap((task) => needOf(task, names) ?? []),
+    ...(transient < 2
+      ? {}
+      : {
+          transient: {
+            count: transient,
+            command: names.qualified ? `${unblockAll} --run ${run.id}` : unblockAll,
+          },
+        }),
     resume: run.state === 'paused' ? `${names.command} resume ${run.id}` : null,
   };
 }
@@ -92,6 +110,9 @@ function needOf(task: TaskView, { command, qualified }: CommandNames): Need | un
 export const quoted = (text: string): string =>
   /["$`\\!]/.test(text) ? singleQuoted(text) : `"${text}"`;
 
+/** The phases that a task leaves only when somebody says so. */
+const RESTS: ReadonlySet<TaskPhase> = new Set(['person', 'stuck']);
+
 /** Waits only for a person's word; nothing is wrong with it. */
 const ASKS: ReadonlySet<TaskView['state']> = new Set(['awaitingApproval', 'awaitingInput']);
 
@@ -104,7 +125,7 @@ export function exitCodeOf({ state, tasks }: Pick<RunReport, 'state' | 'tasks'>)
   if (state === 'done') {
     return tasks.every((task) => task.state === 'done') ? 0 : EXIT_CODES.conflict;
   }
-  const waiting = tasks.filter((task) => ['person', 'stuck'].includes(phaseOf(task.state)));
+  const waiting = tasks.filter((task) => RESTS.has(phaseOf(task.state)));
   return waiting.length > 0 && waiting.every((task) => ASKS.has(task.state))
     ? EXIT_CODES.approval_required
     : EXIT_CODES.policy;

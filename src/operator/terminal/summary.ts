@@ -168,19 +168,11 @@ function needLines(report: RunReport, options: SummaryOptions): Line[] {
       ]);
     }
   }
-  const transient = report.tasks.filter(
-    (task) => ['person', 'stuck'].includes(phaseOf(task.state)) && task.cause === 'infrastructure',
-  );
-  if (transient.length > 1) {
-    const [, command = 'troupe', name = ''] =
-      report.needs
-        .map(({ commands }) => /^(.*) show (\S+)$/.exec(commands[0] ?? ''))
-        .find((found) => found !== null) ?? [];
-    // With several runs tasks are named with theirs, and the command needs it, too.
-    const run = name.includes('/') ? ` --run ${report.run}` : '';
+  if (report.transient !== undefined) {
+    const { count, command } = report.transient;
     lines.push([
-      `  ${transient.length} of them were stopped by infrastructure. When that is mended: `,
-      { text: `${command} unblock --all --transient${run}`, style: 'cyan' },
+      `  ${count} of them were stopped by infrastructure. When that is mended: `,
+      { text: command, style: 'cyan' },
     ]);
   }
   if (goOn !== undefined && report.resume === null)
