@@ -220,6 +220,9 @@ describe('troupe resume', () => {
     const directory = makeProject(TASKS);
     const run = new Cli(directory, ['run']);
     await untilWritten(directory, 'pid');
+    const agent = Number(readFileSync(path.join(directory, 'pid'), 'utf8'));
+    // Nobody resumes it here, so that nobody else ends its agent.
+    onTestFinished(() => void process.kill(agent, 'SIGKILL'));
     run.child.kill('SIGKILL');
     await run.ended;
     const planned = await troupeProcess(directory, 'resume', '--dry-run');
