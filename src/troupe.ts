@@ -681,7 +681,13 @@ export class Troupe {
           }
         }
       }
-      await this.#project.reap(live);
+      const { kept, left } = await this.#project.reap(live);
+      if (kept.length + left.length > 0) {
+        this.#logger.warn(
+          { kept, left },
+          'put aside, or left, places of agents that a crash had left behind',
+        );
+      }
       this.#verifiers.add(
         GIT_GATEKEEPER,
         this.#project.verifier(() => this.#store.assertOwner()),

@@ -60,7 +60,9 @@ export async function removeCutOffWrites(
   try {
     names = await readdir(directory, { encoding: 'utf8', recursive: options.recursive });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return;
+    const { code } = error as NodeJS.ErrnoException;
+    // A file in its place holds none, and is refused by whoever wants to write there.
+    if (code === 'ENOENT' || code === 'ENOTDIR') return;
     throw error;
   }
   for (const name of names) {

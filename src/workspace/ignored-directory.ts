@@ -12,11 +12,18 @@ export async function ensureIgnoredDirectory(directory: string): Promise<void> {
     await mkdir(directory, { recursive: true });
     await writeFile(path.join(directory, '.gitignore'), '*\n', { flag: 'wx' });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return;
-    throw new TroupeError(
-      'unavailable',
-      `Could not keep files in ${directory}: ${(error as Error).message}. Troupe needs a directory there that it may write to, and space.`,
-      { cause: error },
-    );
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    // Of mkdir it means that something else is there.
+    if (code === 'EEXIST' && syscall === 'open') return;
+    throw cannotKeepFiles(directory, error);
   }
+}
+
+/** The one error for a directory of ours that cannot be made, or not be written to. */
+export function cannotKeepFiles(directory: string, error: unknown): TroupeError {
+  return new TroupeError(
+    'unavailable',
+    `Could not keep files in ${directory}: ${(error as Error).message}. Troupe needs a directory there that it may write to, and space.`,
+    { cause: error },
+  );
 }

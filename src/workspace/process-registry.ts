@@ -18,6 +18,7 @@ import {
   type ProcessIdentity,
   processStartTime,
 } from '../runtime/process-identity.ts';
+import { cannotKeepFiles } from './ignored-directory.ts';
 import { Launcher } from './launcher.ts';
 import { findMarkedProcesses } from './process-scan.ts';
 import { terminateGroup, terminateProcesses } from './terminate.ts';
@@ -42,9 +43,13 @@ export class ProcessRegistry {
   /** @param directory for the files, made if need be; one registry directory per project */
   constructor(directory: string) {
     this.#directory = directory;
-    mkdirSync(directory, { recursive: true });
-    // The directory lies in the user's project: their git is not to see it.
-    writeFileSync(path.join(directory, IGNORE_FILE), '*\n');
+    try {
+      mkdirSync(directory, { recursive: true });
+      // The directory lies in the user's project: their git is not to see it.
+      writeFileSync(path.join(directory, IGNORE_FILE), '*\n');
+    } catch (error) {
+      throw cannotKeepFiles(directory, error);
+    }
     const owner = identifyProcess(process.pid);
     if (owner === undefined)
       throw new Error(`cannot find the start time of process ${process.pid}`);

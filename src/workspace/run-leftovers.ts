@@ -1,7 +1,8 @@
-import { lstat, readdir, realpath, rmdir } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { BRANCH_PREFIX } from './branch-name.ts';
 import type { CleanupQueue } from './cleanup-queue.ts';
+import { directoriesIn, entriesIn, ignoreMissing, removeIfEmpty } from './real-directories.ts';
 
 /*
  * What runs leave behind beside the store: files of their tasks, below `.troupe/tasks/<run>/<task>`, and refs. Here `run`
@@ -181,18 +182,6 @@ async function collect(directory: string, rules: readonly Rule[], into: Leftover
   }
 }
 
-/** Real ones: a link to a directory is none. */
-async function directoriesIn(directory: string): Promise<string[]> {
-  const entries = await entriesIn(directory);
-  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
-}
-
-async function entriesIn(directory: string) {
-  // The way there may be a link as well, of the last part only: what leads to it was looked at before.
-  if ((await lstat(directory).catch(ignoreMissing))?.isDirectory() !== true) return [];
-  return (await readdir(directory, { withFileTypes: true }).catch(ignoreMissing)) ?? [];
-}
-
 /** Whether the path leads where it says, below the state directory, without a link on its way. */
 async function isReally(stateDirectory: string, directory: string): Promise<boolean> {
   const [root, real] = await Promise.all([
@@ -200,25 +189,4 @@ async function isReally(stateDirectory: string, directory: string): Promise<bool
     realpath(directory).catch(ignoreMissing),
   ]);
   return real === path.join(root, path.relative(stateDirectory, directory));
-}
-
-async function removeIfEmpty(directory: string): Promise<boolean> {
-  try {
-    await rmdir(directory);
-    return true;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    // Something else is there, or it must not be removed: it stays, and harms nobody.
-    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'EACCES' || code === 'EPERM') {
-      return false;
-    }
-    if (code === 'ENOENT') return true;
-    throw error;
-  }
-}
-
-function ignoreMissing(error: unknown): undefined {
-  const { code } = error as NodeJS.ErrnoException;
-  if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-  throw error;
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { type FaultPoint, noFaults } from '../protocol/fault-point.ts';
 import {
@@ -17,6 +17,7 @@ import { GitError } from './git.ts';
 import { ensureIgnoredDirectory } from './ignored-directory.ts';
 import { Mutex } from './mutex.ts';
 import { PortPool } from './ports.ts';
+import { directoriesIn, entriesIn, removeIfEmpty } from './real-directories.ts';
 import { removeTreeBeside } from './remove-tree.ts';
 import type { Repository } from './repository.ts';
 import { SpareCheckouts } from './spare-checkouts.ts';
@@ -231,7 +232,8 @@ export class Workspaces {
 
   /**
    * Removes what a crash or an ended task has left: half-made places, places of tasks that are not in `live`,
-   * old verification directories, files that were not written to their end, and what the queue holds. Call it at start-up, before anything runs.
+   * old verification directories, files that were not written to their end, and what the queue holds. Links are not followed, and
+   * what lies where a run's directory would is left alone. Call it at start-up, before anything runs.
    */
   async reap(live: readonly TaskName[]): Promise<Reaped> {
     await ensureIgnoredDirectory(this.root);
@@ -246,7 +248,7 @@ export class Workspaces {
       path.join(this.stateDirectory, 'verify'),
     ];
     for (const directory of scratch) {
-      for (const name of await namesIn(directory)) {
+      for (const { name } of await entriesIn(directory)) {
         if (name !== '.gitignore') await this.cleanup.removeOrQueue(path.join(directory, name));
       }
     }
@@ -256,14 +258,16 @@ export class Workspaces {
     // Not below it: there lie the agents' own files.
     await removeCutOffWrites(this.root, { recursive: false });
     const living = new Set(live.map(taskPath));
-    for (const run of await namesIn(this.root)) {
-      if (run.startsWith('.')) continue; // ours: no slug begins with a dot
-      for (const task of await namesIn(path.join(this.root, run))) {
-        const name = `${run}/${task}`;
+    const runs = (await directoriesIn(this.root)).filter((name) => !name.startsWith('.')); // ours: no slug begins with a dot
+    for (const run of runs) {
+      for (const entry of await entriesIn(path.join(this.root, run))) {
+        const name = `${run}/${entry.name}`;
         if (living.has(name)) continue;
-        const directory = path.join(this.root, run, task);
+        const directory = path.join(this.root, run, entry.name);
         try {
-          const outcome = await this.#retirePlace(directory);
+          const outcome = entry.isDirectory()
+            ? await this.#retirePlace(directory)
+            : { kept: await this.#keep(directory) };
           if (outcome.salvaged !== undefined) salvaged.push(outcome.salvaged);
           if (outcome.kept === undefined) removed.push(name);
           else kept.push(outcome.kept);
@@ -271,6 +275,7 @@ export class Workspaces {
           left.push({ directory, reason: error instanceof Error ? error.message : String(error) });
         }
       }
+      await removeIfEmpty(path.join(this.root, run));
     }
     await this.cleanup.drain();
     return { removed, salvaged, kept, left };
@@ -373,13 +378,4 @@ async function readRecord(file: string): Promise<WorkspaceRecord | undefined> {
     typeof record.base === 'string' &&
     /^[0-9a-f]{40,64}$/.test(record.base);
   return wellFormed ? (record as WorkspaceRecord) : undefined;
-}
-
-async function namesIn(directory: string): Promise<string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
-  }
 }

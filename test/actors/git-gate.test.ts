@@ -252,3 +252,18 @@ test('what weakens the tests waits for a person, and what was approved is merged
     git(directory, 'rev-parse', `${commit}^{tree}`),
   );
 });
+
+test.each(['workspaces', 'processes'])(
+  'a file in place of %s is named, with what is needed',
+  async (name) => {
+    const directory = makeRepository();
+    write(directory, { [`.troupe/${name}`]: 'mine' });
+    await expect(open(directory)).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringMatching(
+        `Could not keep files in .*${name}: EEXIST.* needs a directory`,
+      ),
+    });
+    expect(readFileSync(path.join(directory, '.troupe', name), 'utf8')).toBe('mine');
+  },
+);

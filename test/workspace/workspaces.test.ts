@@ -525,6 +525,33 @@ test('start-up removes what is over, keeps what lives, and salvages once', async
   expect(await workspaces.reap([{ run: 'run', task: 'alive' }])).toMatchObject({ removed: [] });
 });
 
+test('start-up follows no link and removes nothing that is not ours, and no empty directory of a run stays', async () => {
+  const project = await openProject();
+  await project.workspaces.prepare({ run: 'over', task: 'task', attempt: 1 });
+  const victim = temporaryDirectory();
+  write(victim, { file: 'mine', 'directory/file': 'mine' });
+  const root = path.join(project.directory, '.troupe', 'workspaces');
+  write(root, { 'notes.txt': 'x' });
+  mkdirSync(path.join(root, 'run'));
+  rmSync(path.join(root, '.trash'), { recursive: true, force: true });
+  for (const name of ['link', '.trash', '.spare', '../verify', 'run/task']) {
+    symlinkSync(victim, path.join(root, name));
+  }
+  const { workspaces } = await reopenProject(project.directory);
+  expect(await workspaces.reap([])).toMatchObject({
+    removed: ['over/task'],
+    kept: [expect.stringContaining('run-task')],
+    left: [],
+  });
+  expect(readdirSync(victim, { recursive: true }).toSorted()).toEqual([
+    'directory',
+    path.join('directory', 'file'),
+    'file',
+  ]);
+  const names = readdirSync(root).filter((name) => !name.startsWith('.'));
+  expect(names.toSorted()).toEqual(['link', 'notes.txt']);
+});
+
 test('work that no ref can hold is put aside, not deleted', async () => {
   const project = await openProject();
   const workspace = await prepare(project);
