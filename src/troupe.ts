@@ -165,6 +165,7 @@ import type { HostEvents, Turn } from './runtime/host-events.ts';
 import type { PruneReport } from './runtime/housekeeping.ts';
 import type { Leases } from './runtime/leases.ts';
 import type { Ending } from './runtime/lives.ts';
+import { requireMachine } from './runtime/machine-check.ts';
 import { type MailboxPolicy, type Overflow, parseMailboxPolicy } from './runtime/mailbox-policy.ts';
 import type { MessageCounts } from './runtime/message-counts.ts';
 import { rx } from './runtime/rx.ts';
@@ -1579,15 +1580,18 @@ export class Troupe {
    */
   async stop(options: { readonly drain?: boolean; readonly graceMs?: number } = {}): Promise<void> {
     this.#timedCuts.stop();
-    await this.#host.stop(options);
-    await Promise.all(this.#agentLives.map((life) => life.stop()));
-    await this.#project?.close();
-    this.#over.abort();
-    const error = new StoppedError();
-    for (const reject of [...this.#waiting]) reject(error);
-    this.#waiting.clear();
-    clearInterval(this.#keepAlive);
-    this.#keepAlive = undefined;
+    try {
+      await this.#host.stop(options);
+      await Promise.all(this.#agentLives.map((life) => life.stop()));
+      await this.#project?.close();
+    } finally {
+      this.#over.abort();
+      const error = new StoppedError();
+      for (const reject of [...this.#waiting]) reject(error);
+      this.#waiting.clear();
+      clearInterval(this.#keepAlive);
+      this.#keepAlive = undefined;
+    }
   }
 
   /** @internal */
@@ -2235,7 +2239,8 @@ function requireNoRole(address: Address, what: string, instead: string): void {
 }
 
 function requireOwnId(machine: AnyStateMachine): void {
-  const { id } = machine ?? {};
+  requireMachine(machine);
+  const { id } = machine;
   // What XState calls a machine without an id: the next one without would be taken for it.
   if (id !== '(machine)' && !ROLES.has(id)) return;
   throw new ConfigurationError(

@@ -18,11 +18,12 @@ export interface JsonProblem {
 /**
  * Finds the first part of `value` that would not survive a JSON round trip.
  * A property that is `undefined` is fine (JSON leaves it out); `undefined` in an array is not (it becomes null).
+ * @param depth how deep `value` lies in what is stored: levels are counted from there
  * @returns undefined when the whole value is JSON.
  */
-export function findNonJson(value: unknown, root = 'value'): JsonProblem | undefined {
+export function findNonJson(value: unknown, root = 'value', depth = 0): JsonProblem | undefined {
   // Nearly all is fine, and then nobody needs a path.
-  return isJson(value, undefined, 0) ? undefined : visit(value, root, new Set(), 0);
+  return isJson(value, undefined, 0) ? undefined : visit(value, root, new Set(), depth);
 }
 
 /** An object that is being looked into, and the one that it is in. */

@@ -1,10 +1,11 @@
 import { type Address, isAddress, parseAddress } from '../protocol/address.ts';
 import type { ReplyParams, RequestParams, SendParams, SpawnParams } from '../protocol/commands.ts';
-import { ConfigurationError, ValidationError } from '../protocol/errors.ts';
-import { findNonJson } from '../protocol/json.ts';
+import { ConfigurationError, type Failure, ValidationError } from '../protocol/errors.ts';
+import { findNonJson, typeWord } from '../protocol/json.ts';
 import { parseMessage, REQUEST_CANCELLED, type ReplyTo } from '../protocol/message.ts';
 import { parsePriority } from '../protocol/priority.ts';
 import { APP, APP_KIND } from './delivery.ts';
+import { ignoreRejection } from './ignore-rejection.ts';
 import type { Registration } from './registration.ts';
 import type { MachineAction } from './xstate-driver.ts';
 
@@ -29,6 +30,10 @@ export function checkAction(
       checkName(address, 'a delayed event', action.id);
       checkJson(address, action.event, action.event.type);
       return;
+    case 'cancelTimer':
+    case 'stopEffect':
+      checkName(address, 'what is cancelled', action.id);
+      return;
     case 'sendParent':
       if (action.delayMs !== undefined) checkDelay(address, action.delayMs);
       checkNotAnswer(parseMessage(action.event).type);
@@ -49,6 +54,12 @@ function checkCommand(
   address: Address,
   action: Extract<MachineAction, { kind: 'command' }>,
 ): void {
+  if (action.params instanceof Promise) {
+    ignoreRejection(action.params);
+    throw new ConfigurationError(
+      `The params of the action "${action.command}" of ${address} are a promise: they have to be made synchronously.`,
+    );
+  }
   if (typeof action.params !== 'object' || action.params === null) {
     throw new ConfigurationError(`The action "${action.command}" of ${address} has no params.`);
   }
@@ -84,7 +95,7 @@ function checkCommand(
           `A reply of ${address} needs "to" as replyTo(event.meta) gave it, or undefined if nobody asked.`,
         );
       }
-      if ('failure' in params) checkJson(address, params.failure, 'failure');
+      if ('failure' in params) checkFailure(address, params.failure);
       else if (params.reply !== undefined) checkJson(address, params.reply, 'reply');
       return;
     }
@@ -102,6 +113,7 @@ function checkCommand(
       requireSpawnable((action.params as { address?: unknown }).address);
       return;
     case 'cancelRequest':
+      checkName(address, 'a request', (action.params as { id?: unknown }).id);
       return;
   }
 }
@@ -152,11 +164,35 @@ function isReplyTo(to: ReplyTo): boolean {
 }
 
 /** It is a key in the store, whose columns take no halves of characters: the commit would fail, and the host with it. */
-function checkName(address: Address, what: string, id: string | undefined): void {
-  if (id === undefined || String(id).isWellFormed()) return;
+function checkName(address: Address, what: string, id: unknown): void {
+  if (id === undefined) return;
+  if (typeof id !== 'string') {
+    throw new ConfigurationError(
+      `Expected the id of ${what} of ${address} to be a text, got ${typeWord(id)}.`,
+    );
+  }
+  if (id.isWellFormed()) return;
   throw new ValidationError(
     `The id of ${what} of ${address} contains half of a character: ${JSON.stringify(id).slice(0, 80)}. It was cut in the middle of one; repair it (toWellFormed()).`,
   );
+}
+
+/** Whoever asked gets it as an error, and the store keeps it. */
+function checkFailure(address: Address, failure: unknown): void {
+  const { code, message, retryable, retryAfterMs } = (failure ?? {}) as Readonly<
+    Record<keyof Failure, unknown>
+  >;
+  if (
+    typeof code !== 'string' ||
+    typeof message !== 'string' ||
+    typeof retryable !== 'boolean' ||
+    (retryAfterMs !== undefined && typeof retryAfterMs !== 'number')
+  ) {
+    throw new ConfigurationError(
+      `Expected the failure that ${address} answers with to be { code, message, retryable }, got ${typeof failure === 'object' && failure !== null ? 'another object' : typeWord(failure)}. Make one of any error with toFailure(error).`,
+    );
+  }
+  checkJson(address, failure, 'failure');
 }
 
 function checkDelay(address: Address, delayMs: unknown): void {

@@ -2,6 +2,7 @@ import type { Address } from '../protocol/address.ts';
 import { NotFoundError, TroupeError, ValidationError } from '../protocol/errors.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { StoredActor } from '../store/store.ts';
+import { ignoreRejection } from './ignore-rejection.ts';
 import { type Registration, restoreSnapshot } from './registration.ts';
 
 /**
@@ -49,6 +50,7 @@ export function answerQuery(
   }
   const problem = findNonJson(answer, 'answer');
   if (problem) {
+    ignoreRejection(answer);
     throw new TroupeError(
       'internal',
       `${asked} must answer with plain JSON, but ${problem.path} is ${problem.found}.`,

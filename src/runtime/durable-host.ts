@@ -715,10 +715,21 @@ export class DurableHost {
     if (key === undefined && !this.#keys.isBusy(envelope.to)) {
       return this.#sendNow(envelope, options, undefined);
     }
-    return this.#keys.inOrder(envelope.to, key, (known) => {
+    return this.#sendInOrder(envelope, options, timeoutMs);
+  }
+
+  /** When its turn comes the mailbox may have filled up: then it waits for a place after all. */
+  async #sendInOrder(envelope: Envelope, options: SendOptions, timeoutMs: number): Promise<void> {
+    const { to } = envelope;
+    const { idempotencyKey, signal } = options;
+    const turn = await this.#keys.inOrder(to, idempotencyKey, (known) => {
       this.#assertStill(envelope, options);
-      return this.#sendNow(envelope, options, known);
+      // What is known already is not posted again.
+      const late = known === undefined && this.#delivery.place(envelope, timeoutMs, signal);
+      // In an object: the next one waits for its turn, not until it is stored.
+      return late ? { late } : { stored: this.#sendNow(envelope, options, known) };
     });
+    await ('late' in turn ? this.#sendFrom(turn.late, envelope, options) : turn.stored);
   }
 
   #request(to: Address, message: Message, options: RequestOptions): Promise<JsonValue> {
@@ -773,10 +784,22 @@ export class DurableHost {
     if (key === undefined && !this.#keys.isBusy(envelope.to)) {
       return this.#askNow(ask, options, undefined, undefined);
     }
-    return this.#keys.inOrder(envelope.to, key, (known) => {
+    return this.#askInOrder(ask, options, key);
+  }
+
+  /** As `#sendInOrder`. */
+  async #askInOrder(
+    ask: Ask,
+    options: RequestOptions,
+    key: string | undefined,
+  ): Promise<JsonValue> {
+    const { envelope, timeoutMs } = ask;
+    const turn = await this.#keys.inOrder(envelope.to, key, (known) => {
       this.#assertStill(envelope, options);
-      return this.#askNow(ask, options, key, known);
+      const late = known === undefined && this.#delivery.place(envelope, timeoutMs, options.signal);
+      return late ? { late } : { answer: this.#askNow(ask, options, key, known) };
     });
+    return await ('late' in turn ? this.#askFrom(turn.late, ask, options, key) : turn.answer);
   }
 
   /** A stored request that may be asked again needs a key, so that its receiver does not have it twice. */
@@ -989,8 +1012,11 @@ export class DurableHost {
     this.leases.close(new StoppedError());
     this.#lives.close(new StoppedError());
     this.streams.close(new StoppedError());
-    await this.#store.close();
-    this.events.close();
+    try {
+      await this.#store.close();
+    } finally {
+      this.events.close();
+    }
   }
 
   /** Nothing runs, nothing waits to be handled, nothing waits to be stored. */

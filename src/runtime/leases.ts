@@ -84,6 +84,8 @@ export class Leases {
       if (signal?.aborted === true) throw cancelled(name, signal);
       const now = this.#clock.now();
       const { acquired, lease } = await this.#store.acquireLease({ name, holder, now, ttlMs });
+      // It ended meanwhile, and its leases with it: whoever waited now would never be woken.
+      if (this.#closed !== undefined) throw this.#closed;
       if (acquired) return this.#hold(lease, ttlMs);
       if (this.#clock.now() >= until) throw heldBySomebody(lease);
       await this.#wait(lease, until, signal);
@@ -114,8 +116,10 @@ export class Leases {
   /**
    * Whether a write may be made in the name of a lease. Synchronous: nothing can come between it and the write.
    * @throws {LockConflictError} the lease has expired, was let go of, or somebody else has it
+   * @throws {ValidationError} it is no fence: its name or its token is missing
    */
-  assertHeld({ name, token }: Fence): void {
+  assertHeld(fence: Fence): void {
+    const { name, token } = requireFence(fence);
     const held = this.#held.get(name);
     // The timer that ends it may be late: after a stop of the whole process it is.
     if (held !== undefined && held.expiresAt <= this.#clock.now()) held.end();
@@ -295,6 +299,14 @@ function cancelled(name: string, signal: AbortSignal): CancelledError {
   return new CancelledError(`Waiting for the lease "${name}" was called off.`, {
     cause: signal.reason,
   });
+}
+
+function requireFence(fence: unknown): Fence {
+  const { name, token } = (fence ?? {}) as Partial<Fence>;
+  if (typeof name === 'string' && Number.isSafeInteger(token)) return fence as Fence;
+  throw new ValidationError(
+    `Expected a fence to be a lease, or its { name, token }, got ${JSON.stringify(fence)?.slice(0, 80) ?? typeof fence}.`,
+  );
 }
 
 function requireName(what: string, name: string): void {

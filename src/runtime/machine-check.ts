@@ -7,7 +7,12 @@ interface StateNodeShape {
   readonly id: string;
   readonly path: readonly string[];
   readonly config: { readonly after?: Readonly<Record<string, unknown>> };
-  readonly invoke: readonly { readonly id: string; readonly src: unknown }[];
+  readonly invoke: readonly {
+    readonly id: string;
+    readonly src: unknown;
+    readonly onSnapshot?: unknown;
+    readonly systemId?: unknown;
+  }[];
   readonly states: Readonly<Record<string, StateNodeShape>>;
   readonly entry: readonly unknown[];
   readonly exit: readonly unknown[];
@@ -19,20 +24,27 @@ interface StateNodeShape {
   readonly always?: readonly { readonly actions: readonly unknown[]; readonly guard?: unknown }[];
 }
 
+const INSTEAD = {
+  onSnapshot: 'An effect has no states in between: let it send messages, or write a stream.',
+  systemId: 'Actors are found by their addresses.',
+} as const;
+
 /**
  * Refuses what a durable host cannot keep, and what would fail only later: says what to write instead.
  * @throws {ConfigurationError}
  */
 export function checkMachine(machine: AnyStateMachine): void {
-  if (typeof (machine as { getInitialSnapshot?: unknown })?.getInitialSnapshot !== 'function') {
-    throw new ConfigurationError(
-      'Expected an XState v5 machine made by setup({ … }).createMachine({ … }).',
-    );
-  }
+  requireMachine(machine);
   const visit = (node: StateNodeShape): void => {
     const where = node.path.length === 0 ? 'the root' : `state "${node.path.join('.')}"`;
     for (const invoke of node.invoke) {
       checkEffect(machine, where, invoke.src);
+      for (const key of ['onSnapshot', 'systemId'] as const) {
+        if (invoke[key] === undefined) continue;
+        throw new ConfigurationError(
+          `In ${where} of machine "${machine.id}", the effect "${String(invoke.src)}" has ${key}, which nothing would ever come of. ${INSTEAD[key]}`,
+        );
+      }
     }
     for (const [delay, targets] of Object.entries(node.config.after ?? {})) {
       if (Number.isNaN(Number(delay))) checkDelay(machine, where, delay);
@@ -68,6 +80,15 @@ export function checkMachine(machine: AnyStateMachine): void {
   }
 }
 
+/** @throws {ConfigurationError} it is no machine at all */
+export function requireMachine(machine: unknown): void {
+  const { getInitialSnapshot } = (machine ?? {}) as { getInitialSnapshot?: unknown };
+  if (typeof getInitialSnapshot === 'function') return;
+  throw new ConfigurationError(
+    'Expected an XState v5 machine made by setup({ … }).createMachine({ … }).',
+  );
+}
+
 function checkNamed(
   machine: AnyStateMachine,
   where: string,
@@ -79,6 +100,8 @@ function checkNamed(
   for (const part of (reference as { guards?: readonly unknown[] } | undefined)?.guards ?? []) {
     checkNamed(machine, where, 'guard', part);
   }
+  const { type, src } = (reference ?? {}) as { readonly type?: unknown; readonly src?: unknown };
+  if (type === 'xstate.spawnChild' && typeof src !== 'function') checkEffect(machine, where, src);
   const delay: unknown = (reference as { delay?: unknown } | undefined)?.delay;
   if (what === 'action' && typeof delay === 'string') checkDelay(machine, where, delay);
   const name =

@@ -1,5 +1,6 @@
 import { ConfigurationError } from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
+import { ignoreRejection } from './ignore-rejection.ts';
 import type { PersistedSnapshot } from './xstate-driver.ts';
 
 /** A stored state of a machine whose context is known. */
@@ -55,7 +56,9 @@ export class Migrations<Context extends JsonObject = JsonObject> {
           `There is no migration from version ${at}: they begin at version ${this.from}.`,
         );
       }
-      state = check(step(state), `the migration from version ${at} to ${at + 1}`);
+      const migrated: unknown = step(state);
+      ignoreRejection(migrated);
+      state = check(migrated, `the migration from version ${at} to ${at + 1}`);
     }
     return state;
   }

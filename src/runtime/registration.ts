@@ -100,6 +100,11 @@ export function createRegistration(
   options: MachineOptions,
   defaults: { readonly mailboxLimit: number; readonly freeze: boolean },
 ): Registration {
+  if (!name.isWellFormed()) {
+    throw new ConfigurationError(
+      `The machine id ${JSON.stringify(name).slice(0, 80)} contains half of a character. It was cut in the middle of one; repair it (toWellFormed()).`,
+    );
+  }
   const { migrations } = options;
   const version = options.version ?? migrations?.version ?? 1;
   if (!Number.isSafeInteger(version) || version < 1) {
@@ -175,8 +180,14 @@ export function restoreSnapshot(
   return registration.driver.restore(address, persisted);
 }
 
-/** The key by which XState stores one. */
-const ACTOR_REFERENCE = '"xstate$$type":';
+/** What the JSON of a snapshot has in it if it has the key by which XState stores one. */
+export const ACTOR_REFERENCE = '"xstate$$type":';
+
+/** XState would look it up among the effects, and leave nothing in its place. */
+export const holdsActorReference = (what: string): ConfigurationError =>
+  new ConfigurationError(
+    `${what} holds a reference to an actor (the key "xstate$$type"), which cannot be restored. Keep the actor's address instead.`,
+  );
 
 const PERSISTED = z.object({
   status: z.enum(['active', 'done', 'error']),
@@ -197,12 +208,7 @@ function parseSnapshot(stage: string, value: unknown): PersistedSnapshot {
       `${stage} is not plain JSON: ${problem.path} is ${problem.found}.`,
     );
   }
-  if (JSON.stringify(value).includes(ACTOR_REFERENCE)) {
-    // XState would look it up among the effects, and leave nothing in its place.
-    throw new ConfigurationError(
-      `${stage} holds a reference to an actor, which cannot be restored. Keep the actor's address instead.`,
-    );
-  }
+  if (JSON.stringify(value).includes(ACTOR_REFERENCE)) throw holdsActorReference(stage);
   const parsed = PERSISTED.safeParse(value);
   if (parsed.success) return parsed.data as PersistedSnapshot;
   const issue = parsed.error.issues[0];

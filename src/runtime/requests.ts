@@ -72,6 +72,8 @@ export class Requests {
   readonly #pauses = new Set<Pause>();
   readonly #recent = new RecentAnswers();
   readonly #agenda: Agenda;
+  /** Why nobody is answered any more. */
+  #ended: Error | undefined;
   readonly #left: (asked: Asked) => void;
 
   /** @param left called when one's time is up or its signal is aborted, after it has failed: the receiver may want to know */
@@ -116,7 +118,8 @@ export class Requests {
       this.#pauses.add(pause);
       this.#agenda.add(pause);
       signal?.addEventListener('abort', onAbort, { once: true });
-      if (signal?.aborted === true) onAbort();
+      if (this.#ended !== undefined) end(this.#ended);
+      else if (signal?.aborted === true) onAbort();
     });
   }
 
@@ -154,6 +157,7 @@ export class Requests {
   }
 
   failAll(error: Error): void {
+    this.#ended = error;
     for (const waiter of this.#waiters.all()) this.fail(waiter.correlation, error);
     for (const pause of [...this.#pauses]) pause.end(error);
   }

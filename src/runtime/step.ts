@@ -4,6 +4,7 @@ import { TroupeError, toFailure, ValidationError } from '../protocol/errors.ts';
 import { unitHash } from '../protocol/hash.ts';
 import { findNonJson, type JsonValue } from '../protocol/json.ts';
 import type { SqlStatement, SqlValue, StepKind } from '../store/store.ts';
+import { ignoreRejection } from './ignore-rejection.ts';
 
 /** What the function of a step is called with. */
 export interface StepRun {
@@ -231,6 +232,7 @@ export function collectStatements(
   });
   open = false;
   if (typeof (result as { then?: unknown } | null | undefined)?.then === 'function') {
+    ignoreRejection(result);
     throw new ValidationError(
       `Expected the function of step.tx "${key}" to return its result, got a promise. Do what takes time in a step before it, and write its result in step.tx.`,
     );

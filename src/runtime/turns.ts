@@ -37,7 +37,13 @@ import type { HostEmitter } from './host-emitter.ts';
 import { RecentAnswers } from './message-counts.ts';
 import type { PayloadLimit } from './payload-limit.ts';
 import { pendingJsonOf } from './pending.ts';
-import type { ProjectedActor, Registration } from './registration.ts';
+import { checkProjections } from './projections.ts';
+import {
+  ACTOR_REFERENCE,
+  holdsActorReference,
+  type ProjectedActor,
+  type Registration,
+} from './registration.ts';
 import { REQUEST, requestOf } from './request-names.ts';
 import { findRefusal } from './validation.ts';
 import type {
@@ -480,12 +486,15 @@ export class Turns {
     }
     const persisted = registration.driver.persist(snapshot);
     const snapshotJson = JSON.stringify(persisted);
+    if (snapshotJson.includes(ACTOR_REFERENCE))
+      throw holdsActorReference(`The state of ${address}`);
     this.#limit.checkSnapshot(address, persisted, snapshotJson);
     const eventJson = event === null ? null : JSON.stringify(event);
     if (event !== null && eventJson !== null) {
       this.#limit.checkMessageJson(event, address, eventJson);
     }
-    const projections = registration.project?.(projectedOf({ address }, snapshot, at)) ?? NONE;
+    const projected = registration.project?.(projectedOf({ address }, snapshot, at));
+    const projections = projected === undefined ? NONE : checkProjections(address, projected);
     return {
       snapshot,
       actions,
@@ -507,7 +516,8 @@ export class Turns {
     at: EpochMs,
   ): readonly Projection[] {
     try {
-      return project?.(projectedOf(actor, persisted, at)) ?? NONE;
+      const projected = project?.(projectedOf(actor, persisted, at));
+      return projected === undefined ? NONE : checkProjections(actor.address, projected);
     } catch (error) {
       this.#logger.error(
         { actor: actor.address, err: error },

@@ -2,6 +2,7 @@ import type { Address } from '../protocol/address.ts';
 import { ConfigurationError, TroupeError, toFailure, ValidationError } from '../protocol/errors.ts';
 import type { JsonObject, JsonValue } from '../protocol/json.ts';
 import type { Message } from '../protocol/message.ts';
+import { ignoreRejection } from './ignore-rejection.ts';
 import type { LiveSnapshot } from './xstate-driver.ts';
 
 /** Who is asked to take a message. */
@@ -36,8 +37,7 @@ export function findRefusal(
     const why: unknown = validate(message, { address, state: value, context, from, isRequest });
     if (why === undefined) return undefined;
     if (typeof why === 'string') return new ValidationError(why);
-    // Told below; that it may fail as well is no news to anybody.
-    if (why instanceof Promise) why.catch(() => undefined);
+    ignoreRejection(why);
     return new ConfigurationError(
       `Expected "validate" for ${address} to return a text or nothing, got ${why instanceof Promise ? 'a promise: it has to be synchronous' : typeof why}.`,
     );

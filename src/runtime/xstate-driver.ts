@@ -3,6 +3,7 @@ import { hostActions } from '../protocol/commands.ts';
 import { ConfigurationError, toFailure } from '../protocol/errors.ts';
 import { findNonJson, type JsonObject, type JsonValue } from '../protocol/json.ts';
 import type { RestartPolicy } from './effect.ts';
+import { ignoreRejection } from './ignore-rejection.ts';
 import { checkMachine, spawnInAssign } from './machine-check.ts';
 
 /**
@@ -260,6 +261,7 @@ export class MachineDriver {
           `The stored state ${JSON.stringify(persisted.value)} of ${address} would become ${JSON.stringify(snapshot.value)} in the machine of today.`,
         );
       }
+      this.#checkEffects(address, snapshot, persisted);
       if (this.#freeze) deepFreeze(snapshot.context);
       return snapshot;
     } catch (error) {
@@ -268,6 +270,23 @@ export class MachineDriver {
         `The stored state ${JSON.stringify(persisted.value)} of ${address} does not fit the machine "${this.#machine.id}": ${error instanceof Error ? error.message : String(error)}`,
         { cause: error },
       );
+    }
+  }
+
+  /** An effect is known by its id, which XState makes of its place: in another order, one would get the result of another. */
+  #checkEffects(
+    address: string,
+    snapshot: LiveSnapshot,
+    { children = {} }: PersistedSnapshot,
+  ): void {
+    for (const node of nodesOf(snapshot) as readonly StateNode[]) {
+      for (const { id, src } of node.invoke) {
+        const stored = children[id];
+        if (stored === undefined || stored === src) continue;
+        throw new ConfigurationError(
+          `The stored state of ${address} runs the effect "${stored}" as "${id}", which is "${String(src)}" in the machine of today. Give the effects of a state ids of their own, in the order in which they were: { id: "…", src: "…" }.`,
+        );
+      }
     }
   }
 
@@ -294,17 +313,25 @@ export class MachineDriver {
 
   #check(next: LiveSnapshot, before: LiveSnapshot | undefined): void {
     if (next.output !== undefined) {
-      const problem = findNonJson(next.output, 'output');
+      const problem = findNonJson(next.output, 'output', 1);
       if (problem) throw notJson('output', this.#machine.id, problem.path, problem.found);
     }
     const context = next.context as Record<string, unknown>;
     const old = before?.context as Record<string, unknown> | undefined;
     if (context === old) return;
+    if (!isPlainObject(context)) {
+      const found = findNonJson(context, 'context')?.found ?? 'an array';
+      throw notJson('context', this.#machine.id, 'context', found);
+    }
     for (const key of Object.keys(context)) {
       const value = context[key];
       if (isPlain(value) || (old !== undefined && Object.is(value, old[key]))) continue;
-      const problem = findNonJson(value, `context.${key}`);
-      if (problem) throw notJson('context', this.#machine.id, problem.path, problem.found);
+      // As deep as it lies in the snapshot: what is stored must be found fit when it is loaded.
+      const problem = findNonJson(value, `context.${key}`, 2);
+      if (problem) {
+        ignoreRejection(value);
+        throw notJson('context', this.#machine.id, problem.path, problem.found);
+      }
       if (this.#freeze) deepFreeze(value);
     }
     if (this.#freeze) Object.freeze(context);
@@ -431,6 +458,12 @@ function notJson(what: string, machine: string, path: string, found: string): Co
 }
 
 /** What needs no look inside. */
+/** As JSON makes them. */
+function isPlainObject(value: object): boolean {
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === Object.prototype || prototype === null;
+}
+
 function isPlain(value: unknown): boolean {
   switch (typeof value) {
     case 'string':
@@ -507,6 +540,7 @@ function createScope(machine: AnyStateMachine, collect: (action: RawAction) => v
 
 interface StateNode {
   readonly meta?: unknown;
+  readonly invoke: readonly { readonly id: string; readonly src: unknown }[];
   /** By event descriptor. */
   readonly transitions: ReadonlyMap<string, unknown>;
   next: (this: StateNode, snapshot: unknown, event: { readonly type: string }) => unknown;

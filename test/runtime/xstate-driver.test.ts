@@ -4,6 +4,7 @@ import {
   and,
   assign,
   createMachine,
+  enqueueActions,
   fromCallback,
   fromObservable,
   fromPromise,
@@ -14,6 +15,7 @@ import {
   spawnChild,
 } from 'xstate';
 import { durableActions } from '../../src/protocol/commands.ts';
+import { findNonJson } from '../../src/protocol/json.ts';
 import { MachineDriver } from '../../src/runtime/xstate-driver.ts';
 import { usedHeap } from '../used-heap.ts';
 import { playFeature } from './play-feature.ts';
@@ -61,6 +63,33 @@ describe('what cannot be stored is refused at registration, with what to write i
       name: 'not a machine',
       machine: { id: 'x' },
       says: 'Expected an XState v5 machine made by setup({ … }).createMachine({ … }).',
+    },
+    { name: 'nothing', machine: undefined, says: 'Expected an XState v5 machine' },
+    {
+      name: 'onSnapshot of an effect',
+      machine: setup({ actors: { work: promise } }).createMachine({
+        id: 'm',
+        invoke: { src: 'work', onSnapshot: { actions: assign({}) } },
+      }),
+      says: 'In the root of machine "m", the effect "work" has onSnapshot, which nothing would ever come of.',
+    },
+    {
+      name: 'systemId of an effect',
+      machine: setup({ actors: { work: promise } }).createMachine({
+        id: 'm',
+        invoke: { src: 'work', systemId: 'worker' },
+      }),
+      says: 'In the root of machine "m", the effect "work" has systemId, which nothing would ever come of.',
+    },
+    {
+      name: 'an inline actor given to spawnChild',
+      machine: createMachine({ id: 'm', on: { go: { actions: spawnChild(promise) } } }),
+      says: 'In the root of machine "m", an effect is written inline.',
+    },
+    {
+      name: 'an actor given to spawnChild that nobody has named',
+      machine: createMachine({ id: 'm', on: { go: { actions: spawnChild('nobody') } } }),
+      says: 'In the root of machine "m", the effect "nobody" has no implementation',
     },
     {
       name: 'spawn in assign',
@@ -246,6 +275,39 @@ describe('what can be seen only when it happens is refused then', () => {
     { found: 'a reference to its own ancestor', value: cyclic },
   ];
 
+  test.each([
+    { found: 'an array', context: [1] },
+    { found: 'a Date', context: new Date(0) },
+    { found: 'a Map', context: new Map([['a', 1]]) },
+  ])('a context that is $found', ({ found, context }) => {
+    const odd: unknown = createMachine({ id: 'm', context: context as object });
+    const driver = new MachineDriver(odd as AnyStateMachine, { freeze: true });
+    expect(() => driver.initial('subject/1', undefined)).toThrow(`context is ${found}`);
+  });
+
+  test('what lies too deep to be loaded again, and not a level before', () => {
+    let deep: unknown = 1;
+    const machine = createMachine({ id: 'm', context: ({ input }) => ({ deep: input as never }) });
+    const driver = new MachineDriver(machine, { freeze: true });
+    let levels = 0;
+    const refused = (): boolean => {
+      try {
+        driver.initial('subject/1', deep as never);
+        return false;
+      } catch (error) {
+        expect(String(error)).toContain('more than 500 levels of nesting');
+        return true;
+      }
+    };
+    for (; !refused(); levels++) {
+      const { snapshot } = driver.initial('subject/1', deep as never);
+      const stored = JSON.parse(JSON.stringify(driver.persist(snapshot)));
+      expect(findNonJson(stored)).toBeUndefined();
+      deep = [deep];
+    }
+    expect(levels).toBe(500);
+  });
+
   test.each(VALUES)('a context that holds $found, from the start', ({ found, value }) => {
     const path = value === cyclic ? 'context.a.items[1].self' : 'context.a.items[1]';
     expect(
@@ -306,10 +368,18 @@ describe('what can be seen only when it happens is refused then', () => {
     expect(thrownBy(machine)).toContain('calls spawn() inside assign');
   });
 
-  test('an inline actor given to spawnChild, and one that nobody has named', () => {
-    const inline = createMachine({ id: 'm', on: { go: { actions: spawnChild(promise) } } });
+  test('an inline actor given to spawnChild in enqueueActions, and one that nobody has named', () => {
+    const inline = createMachine({
+      id: 'm',
+      on: { go: { actions: enqueueActions(({ enqueue }) => enqueue.spawnChild(promise)) } },
+    });
     expect(thrownBy(inline)).toContain('The machine "m" spawns an inline actor.');
-    const unknown = createMachine({ id: 'm', on: { go: { actions: spawnChild('nobody') } } });
+    const unknown = createMachine({
+      id: 'm',
+      on: {
+        go: { actions: enqueueActions(({ enqueue }) => enqueue.spawnChild('nobody' as never)) },
+      },
+    });
     expect(thrownBy(unknown)).toContain('spawns the effect "nobody", which has no implementation');
   });
 
@@ -440,11 +510,15 @@ describe('contexts are frozen while developing', () => {
 
 describe('a stored state that does not fit the machine of today', () => {
   const driver = new MachineDriver(
-    setup({ actors: { work: promise }, actions: { ...durableActions } }).createMachine({
+    setup({
+      actors: { work: promise, other: promise },
+      actions: { ...durableActions },
+    }).createMachine({
       id: 'm',
       initial: 'a',
       states: {
         a: {},
+        two: { invoke: [{ src: 'work' }, { src: 'other' }] },
         b: { invoke: { src: 'work', id: 'w' } },
         c: { initial: 'd', states: { d: {}, h: { type: 'history' } } },
       },
@@ -466,6 +540,10 @@ describe('a stored state that does not fit the machine of today', () => {
     {
       stored: { ...base, children: { w: 'old' } },
       says: 'runs the effect "old", which the machine no longer has',
+    },
+    {
+      stored: { ...base, value: 'two', children: { '0.m.two': 'other' } },
+      says: 'runs the effect "other" as "0.m.two", which is "work" in the machine of today',
     },
     {
       stored: { ...base, historyValue: { 'm.c.h': ['m.c.gone'] } },
