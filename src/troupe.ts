@@ -472,6 +472,10 @@ function checkOptions(options: unknown): void {
     refuse('takeOver to be true or false', JSON.stringify(takeOver) ?? typeof takeOver);
   }
   if (!Array.isArray(appSchema)) refuse('appSchema to be a list of statements', typeof appSchema);
+  for (const [index, statement] of (appSchema as readonly unknown[]).entries()) {
+    if (typeof statement === 'string') continue;
+    refuse(`statement ${index + 1} of appSchema to be a text`, typeWord(statement));
+  }
 }
 
 async function standardErrorLogger(): Promise<Logger> {

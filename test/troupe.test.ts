@@ -1256,6 +1256,7 @@ describe('registering', () => {
     { options: { durabilty: 'full' }, says: 'no setting "durabilty". Did you mean "durability"?' },
     { options: { takeOver: 'no' }, says: 'Expected takeOver to be true or false, got "no".' },
     { options: { appSchema: 'DROP' }, says: 'Expected appSchema to be a list of statements' },
+    { options: { appSchema: ['', null] }, says: 'statement 2 of appSchema to be a text, got null' },
     {
       options: { project: { directory: '.', verify: [], verifyAtonce: 2 } },
       says: 'project: there is no setting "verifyAtonce". Did you mean "verifyAtOnce"?',
